@@ -1,0 +1,1 @@
+"""Pretraining of language models whose data mixture steers itself towards a target."""

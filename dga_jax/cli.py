@@ -1,0 +1,66 @@
+"""What every entry point shares: flags in, one clear line out when something is wrong."""
+
+import errno
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from absl import app, flags
+
+from dga_jax.errors import UserError
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def fail(message: object, status: int = EXIT_USER_ERROR) -> NoReturn:
+    """Prints `error: message` on one line of stderr and leaves with `status`."""
+    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+    """Parses absl flags; what is wrong with them is the user's to put right.
+
+    ml_collections raises bare Python errors for a config file that is missing or a
+    field that it lacks, hence the wide net around the parsing alone.
+    """
+    try:
+        return flags.FLAGS(list(argv))
+    except flags.Error as error:
+        fail(f"{error}. Run with --help for the flags.")
+    except FileNotFoundError as error:
+        fail(f"config file not found: {error.filename or error}; see configs/")
+    except UserError as error:
+        fail(error)
+    except (AttributeError, KeyError) as error:
+        fail(f"no such config field: {error}")
+    except (TypeError, ValueError, SyntaxError, ImportError) as error:
+        fail(f"the config cannot be read: {type(error).__name__}: {error}")
+
+
+def _guarded(main: Callable[[Sequence[str]], object]) -> Callable:
+    def run_guarded(argv: Sequence[str]) -> int:
+        try:
+            status = main(argv)
+        except UserError as error:
+            fail(error)
+        except KeyboardInterrupt:
+            fail("interrupted", EXIT_INTERRUPTED)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            fail(f"the disk is full: {error}; free some space and run again")
+        return int(status or 0)
+
+    return run_guarded
+
+
+def run(main: Callable[[Sequence[str]], object]) -> NoReturn:
+    """Runs `main(positional_argv)` as `absl.app.run` does, without tracebacks for users.
+
+    A `UserError`, a flag that does not parse and a full disk end the program with one
+    line on stderr and exit status 2. Any other exception is a defect of ours and keeps
+    its traceback. An integer that `main` returns is the exit status.
+    """
+    app.run(_guarded(main), flags_parser=_parse_flags)
