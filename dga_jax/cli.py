@@ -1,4 +1,4 @@
-"""What every entry point shares: flags in, one clear line out when something is wrong."""
+"""What every entry point shares: flags in, one clear line out on an error."""
 
 import errno
 import sys
@@ -57,7 +57,7 @@ def _guarded(main: Callable[[Sequence[str]], object]) -> Callable:
 
 
 def run(main: Callable[[Sequence[str]], object]) -> NoReturn:
-    """Runs `main(positional_argv)` as `absl.app.run` does, without tracebacks for users.
+    """Runs `main(positional_argv)` under absl, without tracebacks for users.
 
     A `UserError`, a flag that does not parse and a full disk end the program with one
     line on stderr and exit status 2. Any other exception is a defect of ours and keeps

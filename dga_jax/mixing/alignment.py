@@ -1,0 +1,175 @@
+"""Gradient alignments, a_i = ⟨∇ℓ(θ; x_i), ∇ℓ(θ; y)⟩, without the domains' gradients.
+
+⟨∇ℓ_i, g⟩ is the directional derivative of ℓ_i along g. Forward-mode differentiation
+gives it in one pass, holding neither ∇ℓ_i nor the activations that a backward pass
+would need, and k numbers, not k gradients, cross the mesh.
+
+All functions take `loss_fn(params, batch) -> losses [b]`, one loss a row, where row r
+of the result depends on row r of the batch alone; the loss of a batch is the mean.
+`params` is any pytree. `loss_fn` is a static argument: pass the same object again or it
+is compiled again. It must be forward-differentiable: no `custom_vjp` inside.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+PyTree = Any
+LossFn = Callable[[PyTree, PyTree], jax.Array]
+
+ESTIMATORS = ("forward", "reverse")
+
+
+class Alignment(NamedTuple):
+    """Alignments of k domains, each float32 [k].
+
+    Attributes:
+      alignments: a_i, in squared loss per squared parameter (nats² for an LM).
+      standard_errors: of a_i over the b probe rows, for the direction as given:
+        √(Σ_r (d_ir - a_i)² / (b (b-1))), d_ir the derivative of row r; NaN for b = 1.
+      losses: mean loss of each domain's probe rows.
+    """
+
+    alignments: jax.Array
+    standard_errors: jax.Array
+    losses: jax.Array
+
+
+@functools.partial(jax.jit, static_argnames=("loss_fn", "chunk"))
+def target_direction(
+    loss_fn: LossFn, params: PyTree, batch: PyTree, *, chunk: int | None = None
+) -> tuple[PyTree, jax.Array]:
+    """Gradient of the target loss and its norm.
+
+    Args:
+      loss_fn: per-row losses, see the module.
+      params: pytree of parameters.
+      batch: pytree with leading axis [b], rows of the target.
+      chunk: rows differentiated at a time (None: all). Must divide b.
+
+    Returns:
+      g = ∇ mean(loss_fn(params, batch)), shaped as `params`, and ‖g‖ [].
+
+    Raises:
+      ValueError: `chunk` does not divide b.
+    """
+    rows = jax.tree.leaves(batch)[0].shape[0]
+    chunk = rows if chunk is None else chunk
+    if chunk < 1 or rows % chunk:
+        raise ValueError(f"chunk={chunk} does not divide the {rows} target rows")
+    gradient = jax.grad(lambda p, part: jnp.sum(loss_fn(p, part)) / rows)
+    if chunk == rows:
+        direction = gradient(params, batch)
+    else:
+
+        def add(total, part):
+            return jax.tree.map(jnp.add, total, gradient(params, part)), None
+
+        zero = jax.tree.map(jnp.zeros_like, params)
+        direction, _ = jax.lax.scan(add, zero, _split(batch, rows // chunk))
+    return direction, jnp.sqrt(tree_dot(direction, direction))
+
+
+@functools.partial(jax.jit, static_argnames=("loss_fn", "estimator", "chunk"))
+def alignment_step(
+    loss_fn: LossFn,
+    params: PyTree,
+    direction: PyTree,
+    probe_batches: PyTree,
+    *,
+    estimator: str = "forward",
+    chunk: int | None = None,
+) -> Alignment:
+    """Directional derivative of every domain's loss, with its standard error.
+
+    Args:
+      loss_fn: per-row losses, see the module.
+      params: pytree of parameters.
+      direction: pytree shaped as `params`; the target's gradient, or P⁻¹ times it.
+      probe_batches: pytree with leading axes [k, b]: b rows for each of k domains.
+      estimator: "forward" (Jacobian-vector products, vmapped over domains) or
+        "reverse" (one gradient a row, then a dot product: the reference, slower).
+      chunk: domains computed at a time (None: all). Bounds the memory; the result
+        is the same to rounding, also where it does not divide k.
+
+    Returns:
+      An `Alignment`.
+
+    Raises:
+      ValueError: unknown `estimator`, or `chunk` below 1.
+    """
+    if estimator not in ESTIMATORS:
+        raise ValueError(f"estimator={estimator!r} is none of {', '.join(ESTIMATORS)}")
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk={chunk} must be at least 1")
+    row_rates = _forward_rates if estimator == "forward" else _reverse_rates
+    rates_of = jax.vmap(functools.partial(row_rates, loss_fn, params, direction))
+    rates_kxb, losses_kxb = _map_chunks(rates_of, probe_batches, chunk)
+    rows = rates_kxb.shape[1]
+    variance = jnp.var(rates_kxb, axis=1) * rows / (rows - 1) if rows > 1 else jnp.nan
+    alignments = jnp.mean(rates_kxb, axis=1)
+    return Alignment(
+        alignments,
+        jnp.broadcast_to(jnp.sqrt(variance / rows), alignments.shape),
+        jnp.mean(losses_kxb, axis=1),
+    )
+
+
+def tree_dot(a: PyTree, b: PyTree) -> jax.Array:
+    """⟨a, b⟩ over two pytrees of the same structure, float32 []."""
+    products = jax.tree.map(
+        lambda x, y: jnp.sum(x.astype(jnp.float32) * y.astype(jnp.float32)), a, b
+    )
+    return jax.tree.reduce(jnp.add, products)
+
+
+def _forward_rates(loss_fn, params, direction, batch):
+    """(derivatives [b], losses [b]) of one domain's rows along the direction."""
+    losses, rates = jax.jvp(lambda p: loss_fn(p, batch), (params,), (direction,))
+    return rates, losses
+
+
+def _reverse_rates(loss_fn, params, direction, batch):
+    """The same from one gradient a row; rows in turn, so that one is held at a time."""
+
+    def rate(row):
+        def loss_of(p):
+            return loss_fn(p, jax.tree.map(lambda x: x[None], row))[0]
+
+        loss, gradient = jax.value_and_grad(loss_of)(params)
+        return tree_dot(gradient, direction), loss
+
+    return jax.lax.map(rate, batch)
+
+
+def _map_chunks(function, batches, chunk):
+    """`function` over the leading axis [k], at most `chunk` entries at a time.
+
+    Entry i is computed in round i % rounds. Rounds are thus strided: the k axis, cut as
+    [chunk, rounds], keeps its major part first, and a domain axis that is sharded over
+    the mesh stays where it is. What fills the last round up is computed twice.
+    """
+    k = jax.tree.leaves(batches)[0].shape[0]
+    if chunk is None or chunk >= k:
+        return function(batches)
+    rounds = -(-k // chunk)
+    size = -(-k // rounds)
+
+    def strided(x):
+        filled = jnp.concatenate([x, x[: size * rounds - k]]) if k % rounds else x
+        return jnp.moveaxis(filled.reshape(size, rounds, *x.shape[1:]), 1, 0)
+
+    results = jax.lax.map(function, jax.tree.map(strided, batches))
+    return jax.tree.map(
+        lambda x: jnp.moveaxis(x, 0, 1).reshape(-1, *x.shape[2:])[:k], results
+    )
+
+
+def _split(batch, parts):
+    """Leading axis [b] as [parts, b / parts]; strided, as in `_map_chunks`."""
+    return jax.tree.map(
+        lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), batch
+    )

@@ -1,0 +1,120 @@
+"""A basis: N fixed distributions over k domains, P ∈ R^(N×k), and weights α = wP.
+
+What moves is then w, on the simplex of N, and N probes are measured instead of k.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from dga_jax.errors import UserError
+
+_TOLERANCE = 1e-4  # of a row's sum: what float32 files of 262,144 columns come with
+
+
+@dataclasses.dataclass(frozen=True)
+class Basis:
+    """Distributions over domains.
+
+    Attributes:
+      names: N names, for logs.
+      matrix: P, float64 [N, k]; rows sum to 1.
+    """
+
+    names: tuple[str, ...]
+    matrix: np.ndarray
+
+    def mix(self, weights: np.ndarray) -> np.ndarray:
+        """α = wP: float64 [k] from w [N]."""
+        return np.asarray(weights, np.float64) @ self.matrix
+
+
+def load_basis(path: str | Path, domain_names: tuple[str, ...]) -> Basis:
+    """Reads and checks a basis for the domains of a store.
+
+    Args:
+      path: an `.npy` file with P [N, k], or an `.npz` file with `P` and, if wanted,
+        `names` [N] and `domains` [k], the names that its columns stand for, which may
+        come in another order than the store's.
+      domain_names: the store's k domains.
+
+    Raises:
+      UserError: no such file, another number of columns, unknown domains, a row that
+        is not a distribution, names that do not fit or repeat.
+    """
+    matrix, names, domains = _read(Path(path))
+    if matrix.ndim != 2 or not matrix.shape[0]:
+        raise UserError(f"basis {path}: P has shape {matrix.shape}, expected [N, k]")
+    if domains is not None:
+        matrix = _in_store_order(path, matrix, domains, domain_names)
+    if matrix.shape[1] != len(domain_names):
+        raise UserError(
+            f"basis {path}: {matrix.shape[1]} columns, but the store's level has "
+            f"{len(domain_names)} domains; make the basis for this store and level"
+        )
+    if matrix.shape[0] > matrix.shape[1]:
+        raise UserError(
+            f"basis {path}: {matrix.shape[0]} distributions over {matrix.shape[1]} "
+            "domains; a basis has at most as many as there are domains"
+        )
+    names = tuple(names or (f"basis_{j}" for j in range(len(matrix))))
+    if len(names) != len(matrix) or len(set(names)) != len(names):
+        raise UserError(
+            f"basis {path}: {len(matrix)} rows of P need as many distinct names, "
+            f"got {len(names)}"
+        )
+    return Basis(names, _distributions(path, matrix, names))
+
+
+def _read(path):
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if "P" not in archive:
+                raise UserError(f"basis {path}: no array named P in it")
+            fields = {
+                key: archive[key] for key in ("names", "domains") if key in archive
+            }
+            matrix = archive["P"]
+    except FileNotFoundError:
+        raise UserError(f"basis {path}: no such file") from None
+    except (AttributeError, TypeError):  # an .npy file loads as a bare array
+        matrix, fields = np.load(path, allow_pickle=False), {}
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(f"basis {path}: not a NumPy file: {error}") from None
+    lists = {key: [str(name) for name in value] for key, value in fields.items()}
+    return matrix, lists.get("names"), lists.get("domains")
+
+
+def _in_store_order(path, matrix, domains, domain_names):
+    if len(domains) != matrix.shape[1]:
+        raise UserError(
+            f"basis {path}: {len(domains)} domains named, {matrix.shape[1]} columns"
+        )
+    column = {name: j for j, name in enumerate(domains)}
+    missing = [name for name in domain_names if name not in column]
+    unknown = sorted(set(domains) - set(domain_names))
+    if missing or unknown:
+        what = f"lacks {missing[0]!r}" if missing else f"names {unknown[0]!r}"
+        raise UserError(
+            f"basis {path}: its domains are not the store's: it {what}; "
+            "make the basis for this store and level"
+        )
+    return matrix[:, [column[name] for name in domain_names]]
+
+
+def _distributions(path, matrix, names):
+    try:
+        matrix = matrix.astype(np.float64)
+    except (TypeError, ValueError):
+        raise UserError(f"basis {path}: P does not hold numbers") from None
+    sums = matrix.sum(axis=1)
+    bad = ~(np.isfinite(matrix).all(axis=1) & (matrix >= 0).all(axis=1))
+    bad |= ~(np.abs(sums - 1) <= _TOLERANCE)
+    if bad.any():
+        j = int(np.argmax(bad))
+        raise UserError(
+            f"basis {path}: row {j} ({names[j]}) is no distribution: entries must be "
+            f"≥ 0 and sum to 1, they sum to {sums[j]:.6g}"
+        )
+    return matrix / sums[:, None]

@@ -1,0 +1,113 @@
+"""The mixers a config can name.
+
+A mixer is an optax transform of log-weights (see `simplex`) and a word on which signal
+it reads. To add one, write a function from `MixerOptions` to `Mixer` and enter it in
+`MIXERS`: `--config.mixer.name` then knows it.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dga_jax.mixing import simplex
+
+
+@dataclasses.dataclass(frozen=True)
+class MixerOptions:
+    """What recipes may read; each takes what it needs.
+
+    Attributes:
+      eta: step size η of mirror ascent, or a schedule of the train step.
+      beta: EMA coefficient β in (0, 1], or a schedule of the train step.
+      floor: least weight of any domain (or basis distribution) with rows.
+    """
+
+    eta: optax.ScalarOrSchedule = 1.0
+    beta: optax.ScalarOrSchedule = 0.1
+    floor: float = 0.0
+
+
+class Mixer(NamedTuple):
+    """A rule that turns signals into new weights.
+
+    Attributes:
+      transform: optax transform of log-weights [k]; its "gradient" is the signal [k].
+      signal: "alignments", or None if the weights never move.
+    """
+
+    transform: optax.GradientTransformationExtraArgs
+    signal: str | None
+
+
+def dga(options: MixerOptions) -> Mixer:
+    """Dynamic Gradient Alignment (Fan, Grangier and Ablin 2024, arXiv 2410.02498).
+
+    α̂ ∝ α exp(+η a), then α ← (1-β) α + β α̂, with a_i = ⟨∇ℓ(θ; x_i), ∇ℓ(θ; y)⟩.
+    """
+    stages = [
+        simplex.exponentiated_gradient(options.eta),
+        simplex.log_space_ema(options.beta),
+    ]
+    if options.floor:
+        stages.append(simplex.floor(options.floor))
+    return Mixer(simplex.skip_nonfinite(optax.chain(*stages)), "alignments")
+
+
+def static(options: MixerOptions) -> Mixer:
+    """The weights stay where they began: uniform, natural, or given by name."""
+    del options
+    return Mixer(optax.with_extra_args_support(optax.set_to_zero()), None)
+
+
+MIXERS: dict[str, Callable[[MixerOptions], Mixer]] = {"dga": dga, "static": static}
+
+
+class MixerState(NamedTuple):
+    """What a checkpoint keeps of the mixture.
+
+    Attributes:
+      log_weights: float32 [n], log α, or log w where a basis is in use.
+      inner: the mixer's own state.
+    """
+
+    log_weights: jax.Array
+    inner: optax.OptState
+
+
+def init(mixer: Mixer, weights: jax.typing.ArrayLike) -> MixerState:
+    """The state for initial weights [n] ≥ 0 that sum to 1."""
+    log_weights = simplex.normalise(jnp.log(jnp.asarray(weights, jnp.float32)))
+    return MixerState(log_weights, mixer.transform.init(log_weights))
+
+
+@functools.partial(jax.jit, static_argnames=("mixer",))
+def update(
+    mixer: Mixer,
+    state: MixerState,
+    signal: jax.Array,
+    *,
+    step: jax.typing.ArrayLike,
+    probed: jax.Array | None = None,
+) -> MixerState:
+    """One update of the weights after train step `step`.
+
+    Args:
+      mixer: the recipe.
+      state: what the last update left.
+      signal: [n]; what is not probed is not read.
+      step: train step, for schedules.
+      probed: bool [n] or None for all.
+
+    Returns:
+      The new state; its weights are on the simplex whatever the signal was.
+    """
+    delta, inner = mixer.transform.update(
+        signal, state.inner, state.log_weights, step=step, probed=probed
+    )
+    log_weights = optax.apply_updates(state.log_weights, delta)
+    return MixerState(simplex.normalise(log_weights), inner)

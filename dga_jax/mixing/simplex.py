@@ -1,0 +1,181 @@
+"""Updates of mixture weights on the simplex, as optax transforms.
+
+The "parameters" are log-weights, log α, float32 [k]; the "gradient" is a signal [k],
+higher being better; what comes out is an increment of log α for
+`optax.apply_updates`. The state is a logarithm because 0.9 + (1e-9 - 0.9) is 0 in
+float32: there, a rare domain would die for ever. A log-weight of -inf is a domain that
+has no rows; it stays at -inf.
+
+Every transform accepts two extra arguments: `step`, the train step, which schedules
+read, and `probed`, bool [k], which says whose signal was measured (None: all).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+# e^-1e4 is no weight that could ever be drawn; a bound on one update's ratio between
+# two domains keeps log α finite, hence able to recover, whatever the signals.
+_MAX_LOG_RATIO = 1e4
+
+
+def _at(value: optax.ScalarOrSchedule, step: jax.typing.ArrayLike) -> jax.Array:
+    return jnp.asarray(value(step) if callable(value) else value, jnp.float32)
+
+
+def _stateless(update) -> optax.GradientTransformationExtraArgs:
+    """A transform without state from `update(increment, log_weights, step, probed)`."""
+
+    def update_fn(updates, state, params=None, *, step=0, probed=None, **extra):
+        del extra
+        return update(updates, params, step, probed), state
+
+    return optax.GradientTransformationExtraArgs(
+        lambda params: optax.EmptyState(), update_fn
+    )
+
+
+def exponentiated_gradient(
+    eta: optax.ScalarOrSchedule,
+) -> optax.GradientTransformationExtraArgs:
+    """Mirror ascent with the entropy: α̂_i ∝ α_i exp(+η a_i).
+
+    As an increment: Δ_i = η a_i - log Σ_j α_j exp(η a_j). With `probed`, the sum runs
+    over the probed domains and is divided by their mass: they redistribute it among
+    themselves, the others do not move.
+
+    >>> log_weights = jnp.log(jnp.array([0.5, 0.5]))
+    >>> transform = exponentiated_gradient(eta=1.0)
+    >>> state = transform.init(log_weights)
+    >>> signal = jnp.log(jnp.array([3.0, 1.0]))
+    >>> delta, state = transform.update(signal, state, log_weights)
+    >>> print(jnp.exp(optax.apply_updates(log_weights, delta)))
+    [0.75 0.25]
+
+    Source: Fan, Grangier and Ablin 2024 (arXiv 2410.02498), Algorithm 1, with the sign
+    under which a positive alignment raises a weight.
+    """
+
+    def update(signal, log_weights, step, probed):
+        if probed is None:
+            probed = jnp.ones(signal.shape, bool)
+        alive = probed & (log_weights > -jnp.inf)
+        # The common factor exp(-η max a) cancels; without it exp would overflow.
+        top = jnp.max(signal, where=alive, initial=-jnp.inf)
+        gain = jnp.where(alive, _at(eta, step) * (signal - top), 0.0)
+        gain = jnp.maximum(gain, -_MAX_LOG_RATIO)
+        mass = jax.nn.logsumexp(log_weights, where=alive)
+        normaliser = jax.nn.logsumexp(log_weights + gain, where=alive) - mass
+        return jnp.where(alive, gain - normaliser, 0.0)
+
+    return _stateless(update)
+
+
+def log_space_ema(
+    beta: optax.ScalarOrSchedule,
+) -> optax.GradientTransformationExtraArgs:
+    """Exponential moving average of the weights: α ← (1-β) α + β α̂; β = 1 is none.
+
+    In logarithms: log α ← logaddexp(log(1-β) + log α, log β + log α̂), hence on the
+    increment Δ = log α̂ - log α: Δ ← logaddexp(log(1-β), log β + Δ).
+
+    >>> log_weights = jnp.log(jnp.array([0.5, 0.5]))
+    >>> transform = log_space_ema(beta=0.1)
+    >>> state = transform.init(log_weights)
+    >>> delta = jnp.log(jnp.array([0.75, 0.25])) - log_weights
+    >>> delta, state = transform.update(delta, state, log_weights)
+    >>> print(jnp.exp(optax.apply_updates(log_weights, delta)))
+    [0.525 0.475]
+    """
+
+    def update(delta, log_weights, step, probed):
+        del log_weights, probed
+        b = _at(beta, step)
+        return jnp.logaddexp(jnp.log1p(-b), jnp.log(b) + delta)
+
+    return _stateless(update)
+
+
+def floor(minimum: float) -> optax.GradientTransformationExtraArgs:
+    """Keeps every weight at `minimum` or above: the KL projection on {α : α_i ≥ f}.
+
+    The projection, argmin KL(α' ‖ α), is α'_i = max(f, c α_i) with the c that makes the
+    sum 1. Domains without rows stay at 0.
+
+    Args:
+      minimum: f ≥ 0. f times the number of domains with rows must be at most 1.
+
+    >>> log_weights = jnp.log(jnp.array([0.9, 0.08, 0.02]))
+    >>> transform = floor(0.1)
+    >>> delta, _ = transform.update(jnp.zeros(3), transform.init(log_weights),
+    ...                             log_weights)
+    >>> print(jnp.exp(optax.apply_updates(log_weights, delta)).round(3))
+    [0.8 0.1 0.1]
+    """
+
+    def update(delta, log_weights, step, probed):
+        del step, probed
+        alive = log_weights > -jnp.inf
+        moved = jnp.where(alive, log_weights + delta, -jnp.inf)
+        projected = jnp.log(_project_above(jax.nn.softmax(moved), minimum, alive))
+        return jnp.where(alive, projected - log_weights, 0.0)
+
+    return _stateless(update)
+
+
+def _project_above(weights, minimum, alive):
+    """max(f, c α) over `alive`, where c is found by sorting: f clamps the smallest."""
+    count = jnp.sum(alive)
+    ascending = jnp.sort(jnp.where(alive, weights, jnp.inf))
+    ascending = jnp.where(jnp.isfinite(ascending), ascending, 0.0)
+    clamped = jnp.arange(weights.size)  # how many of the smallest are clamped
+    rest = jnp.cumsum(ascending[::-1])[::-1]  # mass of the others
+    scale = (1.0 - clamped * minimum) / jnp.maximum(rest, jnp.finfo(rest.dtype).tiny)
+    fits = (scale * ascending >= minimum) & (clamped < count)
+    # If not even the largest stays above f, then f * count = 1: all are at f.
+    c = jnp.where(jnp.any(fits), scale[jnp.argmax(fits)], 0.0)
+    raised = jnp.where(alive, jnp.maximum(minimum, c * weights), 0.0)
+    return raised / jnp.sum(raised)
+
+
+class SkipState(NamedTuple):
+    """State of `skip_nonfinite`: how many updates were skipped, int32 []."""
+
+    skipped: jax.Array
+    inner: optax.OptState
+
+
+def skip_nonfinite(
+    inner: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+    """Leaves weights and the inner state alone, and counts, if a signal is not finite.
+
+    Only probed domains count: what was not measured may hold anything.
+    """
+    inner = optax.with_extra_args_support(inner)
+
+    def init(log_weights):
+        return SkipState(jnp.zeros((), jnp.int32), inner.init(log_weights))
+
+    def update(signal, state, params=None, *, probed=None, **extra):
+        measured = True if probed is None else probed
+        finite = jnp.all(jnp.isfinite(signal), where=measured)
+        delta, moved = inner.update(
+            jnp.where(jnp.isfinite(signal), signal, 0.0),
+            state.inner,
+            params,
+            probed=probed,
+            **extra,
+        )
+        delta = jnp.where(finite, delta, 0.0)
+        kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), moved, state.inner)
+        return delta, SkipState(state.skipped + jnp.where(finite, 0, 1), kept)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def normalise(log_weights: jax.Array) -> jax.Array:
+    """Subtracts log Σ α, the rounding that many updates would pile up."""
+    return log_weights - jax.nn.logsumexp(log_weights)
