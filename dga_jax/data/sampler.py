@@ -1,0 +1,244 @@
+"""Which rows a step trains on: a pure function of (seed, step, weights, cursors).
+
+Every host computes the same row ids of the global batch and reads its own rows, so the
+order of the data does not depend on the mesh, and a reader that runs ahead has no state
+to save: weights, cursors and step are in the checkpoint.
+
+Inside a domain rows come without replacement, in a fresh permutation each epoch. The
+permutation is a Feistel network, evaluated for the rows that are needed alone.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+from dga_jax.errors import UserError
+
+_ROUNDS = 4
+# What a permutation or a random stream is for: part of its key.
+_EPOCH, _SUBSET, _PROBE, _TARGET, _DOMAINS, _DRAW, _BASIS = range(7)
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014), on uint64."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def _key(*parts: object) -> np.ndarray:
+    """One key, uint64 [n], from integers and integer arrays [n]; n = 1 without any."""
+    key = np.zeros(1, np.uint64)  # NumPy warns of overflow in scalars, not in arrays
+    for part in parts:
+        key = key + np.uint64(0x9E3779B97F4A7C15)
+        key = _mix(key ^ np.asarray(part).astype(np.uint64))
+    return key
+
+
+def permute(index: np.ndarray, size: np.ndarray, key: np.ndarray) -> np.ndarray:
+    """A pseudo-random permutation of range(size), at some of its points.
+
+    The generalised Feistel network of Black and Rogaway (2002, section 4) on
+    Z_a × Z_b with a b ≥ size, walked until it lands inside.
+
+    Args:
+      index: int64 [n], each in [0, size).
+      size: int64 [n], ≥ 1; may differ by entry.
+      key: uint64 [n]; equal (size, key) is the same permutation.
+
+    Returns:
+      int64 [n], where each index goes.
+    """
+    index, size, key = np.broadcast_arrays(index, size, key)
+    size = size.astype(np.uint64)
+    a = np.ceil(np.sqrt(size.astype(np.float64))).astype(np.uint64)
+    b = (size + a - np.uint64(1)) // a
+    result = _feistel(index.astype(np.uint64), a, b, key)
+    outside = np.flatnonzero(result >= size)
+    while outside.size:
+        walked = _feistel(result[outside], a[outside], b[outside], key[outside])
+        result[outside] = walked
+        outside = outside[walked >= size[outside]]
+    return result.astype(np.int64)
+
+
+def _feistel(x, a, b, key):
+    left, right = x // b, x % b
+    for _ in range(_ROUNDS):
+        key = key + np.uint64(0x9E3779B97F4A7C15)
+        left = (left + _mix(right ^ key)) % a
+        key = key + np.uint64(0x9E3779B97F4A7C15)
+        right = (right + _mix(left ^ key)) % b
+    return left * b + right
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    """How many equal values stand before each entry: int64 [n].
+
+    >>> ranks(np.array([7, 3, 7, 7, 3])).tolist()
+    [0, 0, 1, 2, 1]
+    """
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    lengths = np.diff(np.r_[starts, len(values)])
+    result = np.empty(len(values), np.int64)
+    result[order] = np.arange(len(values)) - np.repeat(starts, lengths)
+    return result
+
+
+class Cumulative(NamedTuple):
+    """Weights ready to be drawn from.
+
+    Attributes:
+      weights: float64 [k], ≥ 0.
+      sums: their float64 cumulative sum. In float32 a weight of 1e-9 has width 0.
+    """
+
+    weights: np.ndarray
+    sums: np.ndarray
+
+    @classmethod
+    def of(cls, weights: np.ndarray) -> "Cumulative":
+        """Sums the weights once, for many draws."""
+        weights = np.asarray(weights, np.float64)
+        return cls(weights, np.cumsum(weights))
+
+    def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """`count` domains, int64, each with its weight's share of probability."""
+        points = rng.random(count) * self.sums[-1]
+        return np.searchsorted(self.sums, points, side="right")
+
+
+class Draw(NamedTuple):
+    """One global batch: store rows `rows` and their `domains`, int64 [B]."""
+
+    rows: np.ndarray
+    domains: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """Draws rows from domains that are contiguous ranges of a store.
+
+    Attributes:
+      seed: of all that is random here.
+      offsets: int64 [k+1]; rows of domain i are offsets[i]:offsets[i+1].
+      names: k names, for messages.
+      rows_limit: rows of any domain that may be used (0: all); a fixed random subset.
+      max_epochs: times a row may be drawn (0: no bound). Domains that used theirs up
+        are masked when drawing; the weights are not touched.
+    """
+
+    seed: int
+    offsets: np.ndarray
+    names: tuple[str, ...]
+    rows_limit: int = 0
+    max_epochs: int = 0
+
+    def __post_init__(self):
+        sizes = np.diff(self.offsets)
+        if self.rows_limit:
+            sizes = np.minimum(sizes, self.rows_limit)
+        object.__setattr__(self, "sizes", sizes)
+
+    def draw(
+        self, step: int, cumulative: Cumulative, cursors: np.ndarray, count: int
+    ) -> Draw:
+        """The batch of train step `step`.
+
+        Args:
+          step: number of the step.
+          cumulative: weights over the k domains; 0 for one without rows.
+          cursors: int64 [k], rows that earlier steps drew of each domain. Not changed:
+            `advance` does that.
+          count: B, rows in the batch.
+
+        Raises:
+          UserError: every domain with a weight used up `max_epochs`.
+        """
+        rng = self._rng(_DRAW, step)
+        domains = cumulative.draw(rng, count)
+        if self.max_epochs:
+            domains = self._redraw_exhausted(domains, cumulative, cursors, rng)
+        return Draw(self._rows(domains, cursors[domains] + ranks(domains)), domains)
+
+    def advance(self, cursors: np.ndarray, domains: np.ndarray) -> None:
+        """Moves the cursors, in place, past the rows of a batch."""
+        np.add.at(cursors, domains, 1)
+
+    def epochs(self, cursors: np.ndarray) -> np.ndarray:
+        """Passes made over each domain's usable rows, float64 [k]; 0 without rows."""
+        return cursors / np.maximum(self.sizes, 1)
+
+    def probes(self, step: int, domains: np.ndarray, rows: int) -> np.ndarray:
+        """Row ids [n, b] for the probe batches of `domains` [n] after step `step`.
+
+        Uniform over each domain's usable rows, without repetition as far as there are
+        enough of them, and independent of the cursors.
+        """
+        places = np.broadcast_to(np.arange(rows), (len(domains), rows))
+        spread = np.repeat(domains, rows)
+        return self._rows(spread, places.ravel(), _PROBE, step).reshape(-1, rows)
+
+    def basis_probes(self, step: int, matrix: np.ndarray, rows: int) -> np.ndarray:
+        """Row ids [N, b] drawn from mix(P_j) for each row j of P [N, k]."""
+        rng = self._rng(_BASIS, step)
+        alive = self.sizes > 0
+        draws = [Cumulative.of(p * alive).draw(rng, rows) for p in matrix]
+        domains = np.concatenate(draws)
+        return self._rows(domains, ranks(domains), _PROBE, step).reshape(-1, rows)
+
+    def probed_domains(self, update: int, count: int) -> np.ndarray:
+        """`count` domains with rows, sorted: those that update number `update` probes.
+
+        Updates go through permutations of the domains, so that all are probed equally
+        often. `count` 0, or above what there is: all of them.
+        """
+        alive = np.flatnonzero(self.sizes)
+        if not count or count >= len(alive):
+            return alive
+        places = np.arange(update * count, (update + 1) * count)
+        epoch, place = np.divmod(places, len(alive))
+        key = _key(self.seed, _DOMAINS, epoch)
+        # A domain that ends one permutation and begins the next is probed once.
+        return np.unique(alive[permute(place, len(alive), key)])
+
+    def target_rows(self, step: int, available: int, rows: int) -> np.ndarray:
+        """Row ids [rows] of the target for the update after step `step`."""
+        epoch, place = np.divmod(np.arange(rows), available)
+        return permute(place, available, _key(self.seed, _TARGET, step, epoch))
+
+    def _rng(self, purpose, step):
+        key = np.append(_key(self.seed, purpose), np.uint64(step))
+        return np.random.Generator(np.random.Philox(key=key))
+
+    def _rows(self, domains, places, purpose=_EPOCH, step=0):
+        """Store rows of the `places`-th draws [n] of `domains` [n]."""
+        sizes = self.sizes[domains]
+        epoch, place = np.divmod(places, sizes)
+        key = _key(self.seed, purpose, step, domains, epoch)
+        inside = permute(place, sizes, key)
+        if self.rows_limit:
+            full = self.offsets[domains + 1] - self.offsets[domains]
+            inside = permute(inside, full, _key(self.seed, _SUBSET, domains))
+        return self.offsets[domains] + inside
+
+    def _redraw_exhausted(self, domains, cumulative, cursors, rng):
+        limit = self.sizes * self.max_epochs
+        while True:
+            over = cursors[domains] + ranks(domains) >= limit[domains]
+            if not over.any():
+                return domains
+            used = np.array(cursors)
+            np.add.at(used, domains[~over], 1)
+            left = Cumulative.of(np.where(used < limit, cumulative.weights, 0.0))
+            if left.sums[-1] <= 0:
+                raise UserError(
+                    "every domain with a weight has used up "
+                    f"data.max_epochs={self.max_epochs}: lower train.steps, raise "
+                    "data.max_epochs or data.tokens_per_domain, or bring more text"
+                )
+            domains = np.array(domains)
+            domains[over] = left.draw(rng, int(over.sum()))

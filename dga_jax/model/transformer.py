@@ -1,0 +1,183 @@
+"""A Llama-shaped decoder: RMSNorm, rotary attention, SwiGLU, tied embeddings or not.
+
+Shapes: B rows, L positions, D model width, F feed-forward width, V vocabulary, H heads
+of width K, N layers. Parameters are float32; activations have `ModelConfig.dtype`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from dga_jax.model.attention import Attention
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """What determines the architecture.
+
+    Attributes:
+      vocab_size: V.
+      num_layers: N.
+      d_model: D.
+      num_heads: H; must divide D, into an even K.
+      num_kv_heads: key and value heads; must divide H.
+      d_ff: F.
+      tied_embeddings: the output projection is the embedding, transposed.
+      rope_theta: base of the rotary frequencies.
+      norm_eps: added to the mean square in RMSNorm.
+      dtype: of activations: "bfloat16" or "float32".
+      remat: recompute each layer in the backward pass instead of keeping it.
+      attention: "xla", or "cudnn", which is faster on NVIDIA but has no forward-mode
+        derivative.
+    """
+
+    vocab_size: int
+    num_layers: int
+    d_model: int
+    num_heads: int
+    num_kv_heads: int
+    d_ff: int
+    tied_embeddings: bool = True
+    rope_theta: float = 10_000.0
+    norm_eps: float = 1e-5
+    dtype: str = "float32"
+    remat: bool = True
+    attention: str = "xla"
+
+    def linear(self, fan_in: int, fan_out: int, *, rngs, residual=False) -> nnx.Linear:
+        """A bias-free projection; those that write to the residual start smaller.
+
+        Standard deviation 1/√fan_in, times 1/√(2N) for the 2N residual writes (GPT-2).
+        """
+        scale = 1.0 / (2 * self.num_layers) if residual else 1.0
+        return nnx.Linear(
+            fan_in,
+            fan_out,
+            use_bias=False,
+            dtype=jnp.dtype(self.dtype),
+            kernel_init=nnx.initializers.variance_scaling(scale, "fan_in", "normal"),
+            rngs=rngs,
+        )
+
+    def norm(self, *, rngs) -> nnx.RMSNorm:
+        """RMSNorm over D; its mean square is float32 whatever the dtype."""
+        return nnx.RMSNorm(
+            self.d_model, epsilon=self.norm_eps, dtype=jnp.dtype(self.dtype), rngs=rngs
+        )
+
+
+# Logical axes of every parameter, by the end of its path. Layers are stacked in front.
+LOGICAL_AXES = {
+    ("embed", "embedding"): ("vocab", "embed"),
+    ("query", "kernel"): ("embed", "heads"),
+    ("key", "kernel"): ("embed", "kv_heads"),
+    ("value", "kernel"): ("embed", "kv_heads"),
+    ("out", "kernel"): ("heads", "embed"),
+    ("gate", "kernel"): ("embed", "mlp"),
+    ("up", "kernel"): ("embed", "mlp"),
+    ("down", "kernel"): ("mlp", "embed"),
+    ("unembed", "kernel"): ("embed", "vocab"),
+}
+
+
+class FeedForward(nnx.Module):
+    """SwiGLU (Shazeer 2020, arXiv 2002.05202): down(silu(gate x) * up x)."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        self.gate = config.linear(config.d_model, config.d_ff, rngs=rngs)
+        self.up = config.linear(config.d_model, config.d_ff, rngs=rngs)
+        self.down = config.linear(config.d_ff, config.d_model, residual=True, rngs=rngs)
+
+    def __call__(self, x_BxLxD: jax.Array) -> jax.Array:
+        """[B, L, D] to [B, L, D]."""
+        return self.down(jax.nn.silu(self.gate(x_BxLxD)) * self.up(x_BxLxD))
+
+
+class Block(nnx.Module):
+    """One pre-norm layer, [B, L, D] to [B, L, D]."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        self.attention_norm = config.norm(rngs=rngs)
+        self.attention = Attention(config, rngs=rngs)
+        self.mlp_norm = config.norm(rngs=rngs)
+        self.mlp = FeedForward(config, rngs=rngs)
+
+    def __call__(self, x_BxLxD: jax.Array) -> jax.Array:
+        """The residual stream after this layer."""
+        x_BxLxD += self.attention(self.attention_norm(x_BxLxD))
+        return x_BxLxD + self.mlp(self.mlp_norm(x_BxLxD))
+
+
+class Transformer(nnx.Module):
+    """The decoder. Layers are stacked: their parameters have a leading axis [N].
+
+    Args:
+      config: the architecture.
+      rngs: for the initial values.
+    """
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        self.embed = nnx.Embed(
+            config.vocab_size,
+            config.d_model,
+            dtype=jnp.dtype(config.dtype),
+            embedding_init=nnx.initializers.normal(0.02),
+            rngs=rngs,
+        )
+
+        @nnx.split_rngs(splits=config.num_layers)
+        @nnx.vmap(in_axes=(0,), out_axes=0)
+        def stack(rngs):
+            return Block(config, rngs=rngs)
+
+        self.blocks = stack(rngs)
+        self.final_norm = config.norm(rngs=rngs)
+        if not config.tied_embeddings:
+            self.unembed = config.linear(config.d_model, config.vocab_size, rngs=rngs)
+
+    def hidden(
+        self,
+        tokens_BxL: jax.Array,
+        constrain: Callable[[jax.Array], jax.Array] = lambda x: x,
+    ) -> jax.Array:
+        """Final activations [B, L, D] of token ids [B, L].
+
+        `constrain` is applied to the residual stream between layers; it is where a
+        sharding of the batch is pinned down.
+        """
+        graph, layers = nnx.split(self.blocks)
+
+        def layer(x_BxLxD, parameters):
+            return constrain(nnx.merge(graph, parameters)(x_BxLxD)), None
+
+        if self.config.remat:
+            layer = jax.checkpoint(layer, prevent_cse=False)
+        x_BxLxD, _ = jax.lax.scan(layer, constrain(self.embed(tokens_BxL)), layers)
+        return self.final_norm(x_BxLxD)
+
+    def logits(self, hidden_BxLxD: jax.Array) -> jax.Array:
+        """Unnormalised log-probabilities, float32 [B, L, V]."""
+        if self.config.tied_embeddings:
+            kernel_DxV = self.embed.embedding[...].T
+        else:
+            kernel_DxV = self.unembed.kernel[...]
+        return jnp.matmul(
+            hidden_BxLxD,
+            kernel_DxV.astype(hidden_BxLxD.dtype),
+            preferred_element_type=jnp.float32,
+        )
+
+    def __call__(self, tokens_BxL: jax.Array) -> jax.Array:
+        """Logits, float32 [B, L, V]; training uses `hidden` and a chunked loss."""
+        return self.logits(self.hidden(tokens_BxL))
+
+
+def parameter_count(config: ModelConfig) -> int:
+    """Number of parameters, without making any."""
+    shapes = nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(0)))
+    leaves = jax.tree.leaves(nnx.state(shapes, nnx.Param))
+    return sum(leaf.size for leaf in leaves)

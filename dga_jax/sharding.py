@@ -1,0 +1,148 @@
+"""The mesh, where parameters lie on it, and how batches are placed.
+
+Three axes: `data` replicates parameters, `fsdp` shards them and the batch, `tensor`
+shards the inside of layers. Any product of sizes is a mesh; every one computes the same
+loss to rounding, on the same rows.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from dga_jax.errors import UserError
+
+AXES = ("data", "fsdp", "tensor")
+BATCH_AXES = ("data", "fsdp")
+
+# Logical axes of parameters (see model.transformer.LOGICAL_AXES) to mesh axes.
+RULES = {
+    "embed": "fsdp",
+    "vocab": "tensor",
+    "heads": "tensor",
+    "kv_heads": "tensor",
+    "mlp": "tensor",
+}
+
+
+def make_mesh(
+    data: int = -1,
+    fsdp: int = 1,
+    tensor: int = 1,
+    devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
+    """A mesh over all devices; `data=-1` takes those that the other axes leave.
+
+    Raises:
+      UserError: sizes below 1, or a product that is not the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    for name, size in (("fsdp", fsdp), ("tensor", tensor)):
+        if size < 1:
+            raise UserError(f"mesh.{name}={size}: must be at least 1")
+    if data == -1:
+        data = max(len(devices) // (fsdp * tensor), 1)
+    if data < 1 or data * fsdp * tensor != len(devices):
+        raise UserError(
+            f"mesh.data={data} x mesh.fsdp={fsdp} x mesh.tensor={tensor} is not the "
+            f"{len(devices)} devices here; leave mesh.data at -1 to take the rest"
+        )
+    return jax.make_mesh(
+        (data, fsdp, tensor), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices
+    )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Every device holds all of it."""
+    return NamedSharding(mesh, P())
+
+
+def tree_shardings(
+    mesh: Mesh, shapes: Any, logical_axes: dict[tuple[str, ...], tuple[str, ...]]
+) -> Any:
+    """Shardings for a pytree of shapes whose paths end as parameter paths do.
+
+    Optimizer moments repeat the parameters' paths, so that one table serves both. An
+    axis is sharded only where the mesh divides it; what the table lacks is replicated.
+
+    Args:
+      mesh: the mesh.
+      shapes: pytree of `jax.ShapeDtypeStruct`.
+      logical_axes: path ending to the logical names of the last axes.
+    """
+
+    def sharding(path, leaf):
+        names = tuple(
+            str(getattr(key, "key", getattr(key, "name", ""))) for key in path
+        )
+        axes = logical_axes.get(names[-2:], ())
+        spec = [None] * (len(leaf.shape) - len(axes))
+        sizes = leaf.shape[len(spec) :]
+        for axis, size in zip(axes, sizes, strict=True):
+            mesh_axis = RULES[axis]
+            spec.append(mesh_axis if size % mesh.shape[mesh_axis] == 0 else None)
+        return NamedSharding(mesh, P(*spec))
+
+    return jax.tree_util.tree_map_with_path(sharding, shapes)
+
+
+def batch_shards(mesh: Mesh) -> int:
+    """Into how many parts the rows of a batch are cut."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Rows of a train, eval or target batch: over `data` and `fsdp`."""
+    return NamedSharding(mesh, P(BATCH_AXES))
+
+
+def probe_sharding(mesh: Mesh, rows: int) -> NamedSharding:
+    """Probe batches [k, b, ...]: domains over `data`, rows over `fsdp` if it divides.
+
+    The two axes are kept apart: flattened into one, they would have to be resharded.
+    """
+    return NamedSharding(mesh, P("data", None if rows % mesh.shape["fsdp"] else "fsdp"))
+
+
+def constrain_rows(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
+    """Pins activations [B, ...] to the sharding of a batch.
+
+    Without it the compiler may shard activations as the parameters are, and reduce
+    them across the mesh instead of gathering the (smaller) parameters.
+    """
+    return _constrain(mesh, BATCH_AXES)
+
+
+def constrain_probe_rows(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
+    """The same for the rows of one domain's probe batch; its domain axis is vmapped."""
+    return _constrain(mesh, ("fsdp",))
+
+
+def _constrain(mesh, axes):
+    shards = math.prod(mesh.shape[axis] for axis in axes)
+
+    def constrain(x):
+        if x.shape[0] % shards:
+            return x
+        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, P(axes)))
+
+    return constrain
+
+
+def local_rows(sharding: NamedSharding, rows: int) -> np.ndarray:
+    """Which of `rows` leading entries this process's devices hold, bool [rows]."""
+    held = np.zeros(rows, bool)
+    for index in sharding.addressable_devices_indices_map((rows,)).values():
+        held[index[0]] = True
+    return held
+
+
+def place(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
+    """A global array from its host copy; entries of other processes are not read."""
+    if jax.process_count() == 1:
+        return jax.device_put(array, sharding)
+    return jax.make_array_from_callback(array.shape, sharding, lambda i: array[i])

@@ -1,0 +1,61 @@
+"""The training state, and its birth: sharded from the first moment."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+
+from dga_jax import sharding
+from dga_jax.model.transformer import LOGICAL_AXES, ModelConfig, Transformer
+
+
+class TrainState(NamedTuple):
+    """What a train step reads and replaces.
+
+    Attributes:
+      params: nested dict of float32 arrays.
+      opt_state: of the optimizer.
+      step: int32 [], train steps done.
+    """
+
+    params: Any
+    opt_state: Any
+    step: jax.Array
+
+
+def _build(config, optimizer, seed):
+    model = Transformer(config, rngs=nnx.Rngs(seed))
+    params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+    return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+
+
+def abstract_state(
+    config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> TrainState:
+    """Shapes, dtypes and shardings of the state, without making it."""
+    shapes = jax.eval_shape(lambda: _build(config, optimizer, 0))
+    shardings = sharding.tree_shardings(mesh, shapes, LOGICAL_AXES)
+    return jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+        shapes,
+        shardings,
+    )
+
+
+def create(
+    config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh, seed: int
+) -> TrainState:
+    """Initial state; the values depend on the seed and not on the mesh."""
+    target = abstract_state(config, optimizer, mesh)
+    shardings = jax.tree.map(lambda x: x.sharding, target)
+    build = jax.jit(lambda: _build(config, optimizer, seed), out_shardings=shardings)
+    return build()
+
+
+def graph(config: ModelConfig) -> nnx.GraphDef:
+    """The static half of the model; `nnx.merge(graph, params)` is the model."""
+    model = nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(0)))
+    return nnx.split(model, nnx.Param)[0]
