@@ -64,3 +64,9 @@ def run(main: Callable[[Sequence[str]], object]) -> NoReturn:
     its traceback. An integer that `main` returns is the exit status.
     """
     app.run(_guarded(main), flags_parser=_parse_flags)
+
+
+def no_arguments(argv: Sequence[str]) -> None:
+    """Raises UserError if anything but flags is on the command line."""
+    if len(argv) > 1:
+        raise UserError(f"unexpected argument {argv[1]!r}; flags begin with --")

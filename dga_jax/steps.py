@@ -78,20 +78,28 @@ def make_steps(
     )
     # cuDNN's attention has no forward-mode derivative: alignment takes XLA's.
     plain = train_state.graph(dataclasses.replace(config, attention="xla"))
+    optimizer = optim.make_optimizer(optimizer_config)
+    state = train_state.abstract_state(config, optimizer, mesh)
     return Steps(
-        _make_train_step(losses, optim.make_optimizer(optimizer_config), options),
-        jax.jit(losses),
+        _make_train_step(losses, optimizer, options, state, mesh),
+        jax.jit(losses, out_shardings=sharding.replicated(mesh)),
         _make_align(plain, optimizer_config, options, mesh),
     )
 
 
-def _make_train_step(losses, optimizer, options):
+def _make_train_step(losses, optimizer, options, abstract, mesh):
     def part_loss(params, rows, tokens):
         sums = losses(params, rows)
         nll = jnp.sum(sums.nll) / tokens
         return nll + options.z_loss * jnp.sum(sums.z) / tokens, nll
 
-    @functools.partial(jax.jit, donate_argnums=0)
+    shardings = jax.tree.map(lambda x: x.sharding, abstract)
+
+    @functools.partial(
+        jax.jit,
+        donate_argnums=0,
+        out_shardings=(shardings, sharding.replicated(mesh)),
+    )
     def train_step(state: TrainState, rows: jax.Array):
         # The whole batch's token count weights every microbatch as it should be.
         tokens = jnp.sum(rows[:, 1:] >= 0, dtype=jnp.float32)
@@ -141,7 +149,7 @@ def _make_align(graph, optimizer_config, options, mesh):
         graph, options, sharding.constrain_probe_rows(mesh)
     )
 
-    @jax.jit
+    @functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
     def align(state: TrainState, target: Any, probes: Any):
         gradient, norm = alignment.target_direction(
             target_loss, state.params, target, chunk=options.target_chunk

@@ -125,7 +125,6 @@ class Sampler:
     Attributes:
       seed: of all that is random here.
       offsets: int64 [k+1]; rows of domain i are offsets[i]:offsets[i+1].
-      names: k names, for messages.
       rows_limit: rows of any domain that may be used (0: all); a fixed random subset.
       max_epochs: times a row may be drawn (0: no bound). Domains that used theirs up
         are masked when drawing; the weights are not touched.
@@ -133,7 +132,6 @@ class Sampler:
 
     seed: int
     offsets: np.ndarray
-    names: tuple[str, ...]
     rows_limit: int = 0
     max_epochs: int = 0
 

@@ -181,3 +181,9 @@ def parameter_count(config: ModelConfig) -> int:
     shapes = nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(0)))
     leaves = jax.tree.leaves(nnx.state(shapes, nnx.Param))
     return sum(leaf.size for leaf in leaves)
+
+
+def matrix_parameter_count(config: ModelConfig) -> int:
+    """Parameters that multiply every token: all but an embedding that is looked up."""
+    looked_up = 0 if config.tied_embeddings else config.vocab_size * config.d_model
+    return parameter_count(config) - looked_up

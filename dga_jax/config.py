@@ -1,0 +1,384 @@
+"""The defaults of a run, what makes a config invalid, and what follows from it."""
+
+import math
+from collections.abc import Iterable
+
+import ml_collections
+import optax
+
+from dga_jax.errors import UserError
+from dga_jax.mixing.alignment import ESTIMATORS
+from dga_jax.mixing.mixers import MIXERS, MixerOptions
+from dga_jax.model.transformer import ModelConfig
+from dga_jax.optimizer import SCHEDULES, OptimizerConfig
+from dga_jax.steps import StepOptions
+
+ConfigDict = ml_collections.ConfigDict
+
+
+def default_config() -> ConfigDict:
+    """All fields, with the values that a config file may leave as they are."""
+    config = ConfigDict()
+    config.seed = 0
+    config.model = ConfigDict(
+        {
+            "vocab_size": 50_304,  # the store's takes its place
+            "num_layers": 12,
+            "d_model": 768,
+            "num_heads": 12,
+            "num_kv_heads": 0,  # 0: as many as num_heads
+            "d_ff": 0,  # 0: 8/3 of d_model, rounded up to a multiple of 128
+            "tied_embeddings": True,
+            "rope_theta": 10_000.0,
+            "norm_eps": 1e-5,
+            "dtype": "bfloat16",
+            "remat": True,
+            "attention": "xla",
+        }
+    )
+    config.train = ConfigDict(
+        {
+            "steps": 10_000,
+            "batch_size": 512,  # rows
+            "seq_len": 1024,  # the store's takes its place
+            "microbatches": 1,
+            "z_loss": 0.0,
+            "loss_chunk": 128,  # positions whose logits are held at a time
+        }
+    )
+    config.optimizer = ConfigDict(
+        {
+            "learning_rate": 6e-4,
+            "schedule": "cosine",
+            "warmup_steps": -1,  # -1: a tenth of the steps, at most 2,000
+            "decay_fraction": 0.2,  # of the steps, for wsd
+            "final_fraction": 0.1,  # of the peak, where cosine and wsd end
+            "b1": 0.9,
+            "b2": 0.95,
+            "eps": 1e-8,
+            "weight_decay": 0.1,
+            "clip_norm": 1.0,  # 0: no clipping
+        }
+    )
+    config.mixer = ConfigDict(
+        {
+            "name": "dga",
+            "weights": "",  # initial: "" or uniform, natural, NAME=W,NAME=W, FILE.json
+            "interval": 100,  # T_r, in train steps
+            "start": 0,  # no update before this step
+            "eta": 5.0,
+            "eta_end": -1.0,  # -1: eta is constant; else linear to this at the end
+            "beta": 0.1,
+            "beta_end": -1.0,
+            "probe_rows": 8,  # b
+            "target_rows": 64,
+            "probe_domains": 0,  # of k, probed in one update; 0: all
+            "estimator": "forward",
+            "chunk": 0,  # domains at a time; 0: as many as fit a microbatch
+            "normalise": True,
+            "precondition": False,
+            "floor": 0.0,
+            "basis": "",  # file with P
+        }
+    )
+    config.data = ConfigDict(
+        {
+            "store": "",
+            "level": 0,
+            "tokens_per_domain": 0,  # 0: no limit
+            "max_epochs": 0,  # 0: no limit
+            "threads": 4,
+        }
+    )
+    config.eval = ConfigDict(
+        {
+            "every": 500,  # 0: before the first and after the last step only
+            "rows": 16,  # held-out rows of each domain
+            "target_rows": 256,  # of the target's held-out part; 0: all
+        }
+    )
+    # Steps between checkpoints (0: at the end only), and how many of them stay.
+    config.checkpoint = ConfigDict({"every": 500, "keep": 3})
+    config.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})
+    config.log = ConfigDict(
+        {
+            "every": 10,  # steps between lines of metrics.jsonl
+            "console": 10,  # steps between lines on the console
+            "profile_step": 0,  # 0: no profile
+            "profile_steps": 5,
+        }
+    )
+    config.deterministic = False  # on GPU: XLA flags for bit-equal runs, slower
+    config.explicit = ()  # fields set by the config's argument; see apply_argument
+    return config
+
+
+def debug(config: ConfigDict) -> None:
+    """Shrinks a config until it runs anywhere in a minute; the `:debug` argument."""
+    config.model.update(num_layers=2, d_model=64, num_heads=4, dtype="float32")
+    config.train.update(steps=20, batch_size=8, microbatches=1)
+    config.mixer.update(interval=5, probe_rows=2, target_rows=8)
+    config.eval.update(every=10, rows=2, target_rows=8)
+    config.checkpoint.update(every=10)
+    config.log.update(every=1, console=5)
+
+
+def apply_argument(config: ConfigDict, argument: str | None) -> ConfigDict:
+    """Applies what follows the colon in `--config=configs/NAME.py:debug,key=value`.
+
+    Raises:
+      UserError: a word other than `debug`, a field that does not exist, or a value of
+        another type.
+    """
+    explicit = []
+    for part in filter(None, (argument or "").split(",")):
+        name, equals, value = part.partition("=")
+        if part == "debug":
+            debug(config)
+        elif not equals:
+            raise UserError(
+                f"config argument {part!r}: expected debug or FIELD=VALUE, as in "
+                "configs/125m.py:debug,train.steps=100"
+            )
+        else:
+            _set(config, name, value)
+            explicit.append(name)
+    config.explicit = tuple(explicit)
+    return config
+
+
+def _set(config, name, text):
+    path, _, leaf = name.rpartition(".")
+    group = config
+    for key in filter(None, path.split(".")):
+        group = group.get(key) if isinstance(group, ConfigDict) else None
+    if not isinstance(group, ConfigDict) or leaf not in group:
+        raise UserError(f"config argument {name}={text}: no such config field")
+    kind = type(group[leaf])
+    try:
+        if kind is bool:
+            value = {"true": True, "false": False}[text.lower()]
+        else:
+            value = kind(text)
+    except (KeyError, TypeError, ValueError):
+        raise UserError(
+            f"config argument {name}={text}: expected a value of type {kind.__name__}"
+        ) from None
+    group[leaf] = value
+
+
+_POSITIVE = [
+    "model.vocab_size",
+    "model.num_layers",
+    "model.d_model",
+    "model.num_heads",
+    "model.rope_theta",
+    "model.norm_eps",
+    "train.steps",
+    "train.batch_size",
+    "train.seq_len",
+    "train.microbatches",
+    "train.loss_chunk",
+    "optimizer.learning_rate",
+    "optimizer.eps",
+    "mixer.interval",
+    "mixer.probe_rows",
+    "mixer.target_rows",
+    "data.threads",
+    "eval.rows",
+    "checkpoint.keep",
+    "log.every",
+    "log.console",
+    "log.profile_steps",
+]
+_NOT_NEGATIVE = [
+    "seed",
+    "model.num_kv_heads",
+    "model.d_ff",
+    "train.z_loss",
+    "optimizer.weight_decay",
+    "optimizer.clip_norm",
+    "mixer.start",
+    "mixer.eta",
+    "mixer.probe_domains",
+    "mixer.chunk",
+    "mixer.floor",
+    "data.level",
+    "data.tokens_per_domain",
+    "data.max_epochs",
+    "eval.every",
+    "eval.target_rows",
+    "checkpoint.every",
+    "log.profile_step",
+]
+_FRACTION = [
+    "optimizer.decay_fraction",
+    "optimizer.final_fraction",
+    "optimizer.b1",
+    "optimizer.b2",
+]
+_CHOICES = {
+    "model.dtype": ("bfloat16", "float32"),
+    "model.attention": ("xla", "cudnn"),
+    "optimizer.schedule": SCHEDULES,
+    "mixer.name": tuple(MIXERS),
+    "mixer.estimator": ESTIMATORS,
+}
+
+
+def _get(config, name):
+    for key in name.split("."):
+        config = config[key]
+    return config
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks every field that can be checked without a store or a mesh.
+
+    Raises:
+      UserError: naming the field, its value and what is allowed.
+    """
+    checks = [
+        (_POSITIVE, lambda x: x > 0, "must be above 0"),
+        (_NOT_NEGATIVE, lambda x: x >= 0, "must not be negative"),
+        (_FRACTION, lambda x: 0 <= x <= 1, "must lie in [0, 1]"),
+        (("mixer.beta",), lambda x: 0 < x <= 1, "must lie in (0, 1]"),
+        (("mixer.beta_end",), lambda x: x == -1 or 0 < x <= 1, "must be in (0, 1]"),
+        (("mixer.eta_end",), lambda x: x == -1 or x >= 0, "must not be negative"),
+        (("optimizer.warmup_steps",), lambda x: x >= -1, "must be -1 (auto) or more"),
+    ]
+    for names, holds, rule in checks:
+        for name in names:
+            value = _get(config, name)
+            if not (math.isfinite(value) and holds(value)):
+                raise UserError(f"config.{name}={value}: {rule}")
+    for name, choices in _CHOICES.items():
+        value = _get(config, name)
+        if value not in choices:
+            raise UserError(f"config.{name}={value!r}: choose {' or '.join(choices)}")
+    _validate_relations(config)
+
+
+def _validate_relations(config):
+    model, train = config.model, config.train
+    kv_heads = model.num_kv_heads or model.num_heads
+    if model.d_model % model.num_heads or (model.d_model // model.num_heads) % 2:
+        raise UserError(
+            f"config.model.d_model={model.d_model}: must be an even multiple of "
+            f"model.num_heads={model.num_heads}"
+        )
+    if model.num_heads % kv_heads:
+        raise UserError(
+            f"config.model.num_kv_heads={kv_heads}: must divide "
+            f"model.num_heads={model.num_heads}"
+        )
+    if train.batch_size % train.microbatches:
+        raise UserError(
+            f"config.train.batch_size={train.batch_size}: must be a multiple of "
+            f"train.microbatches={train.microbatches}"
+        )
+    if config.mixer.basis and config.mixer.probe_domains:
+        raise UserError(
+            "config.mixer.probe_domains: with mixer.basis all its distributions are "
+            "probed; leave it at 0"
+        )
+
+
+def check_batch(config: ConfigDict, shards: int) -> None:
+    """Raises UserError unless every microbatch divides into `shards` equal parts."""
+    per_microbatch = config.train.batch_size // config.train.microbatches
+    if per_microbatch % shards:
+        raise UserError(
+            f"config.train.batch_size={config.train.batch_size} in "
+            f"{config.train.microbatches} microbatch(es) is {per_microbatch} rows, not "
+            f"a multiple of mesh.data x mesh.fsdp = {shards}"
+        )
+
+
+def take_from_store(
+    config: ConfigDict,
+    explicit: Iterable[str],
+    path: str,
+    vocab_size: int,
+    seq_len: int,
+) -> None:
+    """Sets vocabulary and row length to the store's.
+
+    Raises:
+      UserError: one of them was set on the command line, to something else.
+    """
+    for name, value in (("model.vocab_size", vocab_size), ("train.seq_len", seq_len)):
+        asked = _get(config, name)
+        if name in explicit and asked != value:
+            raise UserError(
+                f"config.{name}={asked}, but the store {path} has {value}: leave the "
+                "flag out, or prepare a store that fits"
+            )
+    config.model.vocab_size, config.train.seq_len = vocab_size, seq_len
+
+
+def model_config(config: ConfigDict) -> ModelConfig:
+    """The architecture, with what the config leaves open filled in."""
+    fields = dict(config.model)
+    fields["num_kv_heads"] = fields["num_kv_heads"] or fields["num_heads"]
+    fields["d_ff"] = fields["d_ff"] or -(-fields["d_model"] * 8 // 3 // 128) * 128
+    return ModelConfig(**fields)
+
+
+def optimizer_config(config: ConfigDict) -> OptimizerConfig:
+    """The optimizer; automatic warm-up follows from the number of steps."""
+    fields = dict(config.optimizer)
+    if fields["warmup_steps"] < 0:
+        fields["warmup_steps"] = min(config.train.steps // 10, 2000)
+    return OptimizerConfig(steps=config.train.steps, **fields)
+
+
+def step_options(config: ConfigDict, shards: int) -> StepOptions:
+    """How steps are computed on a mesh that cuts batches into `shards` parts.
+
+    Chunks default to what makes an alignment as large as a microbatch, which fits.
+    """
+    mixer = config.mixer
+    microbatch = config.train.batch_size // config.train.microbatches
+    target = -(-mixer.target_rows // shards) * shards
+    pieces = [n for n in range(shards, target + 1, shards) if target % n == 0]
+    return StepOptions(
+        microbatches=config.train.microbatches,
+        z_loss=config.train.z_loss,
+        loss_chunk=config.train.loss_chunk,
+        estimator=mixer.estimator,
+        chunk=mixer.chunk or max(microbatch // mixer.probe_rows, 1),
+        target_chunk=max(n for n in pieces if n <= max(microbatch, shards)),
+        normalise=mixer.normalise,
+        precondition=mixer.precondition,
+    )
+
+
+def mixer_options(config: ConfigDict) -> MixerOptions:
+    """η, β and floor; linear schedules over the run where an end is given."""
+
+    def schedule(start, end):
+        if end < 0:
+            return start
+        return optax.linear_schedule(start, end, config.train.steps)
+
+    mixer = config.mixer
+    return MixerOptions(
+        eta=schedule(mixer.eta, mixer.eta_end),
+        beta=schedule(mixer.beta, mixer.beta_end),
+        floor=mixer.floor,
+    )
+
+
+def update_due(config: ConfigDict, step: int) -> bool:
+    """Whether the weights move after train step `step` (the first step is 1)."""
+    first = max(config.mixer.interval, config.mixer.start)
+    return step >= first and (step - first) % config.mixer.interval == 0
+
+
+def next_update(config: ConfigDict, step: int) -> int:
+    """The first step after `step` that an update follows."""
+    first = max(config.mixer.interval, config.mixer.start)
+    if step < first:
+        return first
+    return step + config.mixer.interval - (step - first) % config.mixer.interval

@@ -1,0 +1,216 @@
+"""A store: rows of tokens, grouped by domain, that are read in any order.
+
+A directory holds
+
+    manifest.json                       format, tokenizer, counts, and of each file below
+                                        its size and SHA-256
+    tokenizer.json                      unless the tokens are bytes
+    token_bytes.npy                     int32 [vocab_size]
+    offsets-level0.npz                  the domains of level 0; coarsest level first
+    SPLIT-00000-of-00001.array_record   rows of train, heldout, target, target_eval
+
+A row is L + 1 tokens of one domain's documents, each document followed by an end of text;
+the last token of a row is the first of the next, so that every token but the first
+of a domain is predicted once. On disk a row is little-endian uint16, or uint32 where the
+vocabulary needs it, and the largest value is padding. `store_writer` makes stores.
+"""
+
+import collections
+import dataclasses
+import functools
+import json
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from array_record.python import array_record_data_source
+
+from dga_jax.data.tokenizer import (
+    BYTES,
+    BytesTokenizer,
+    HuggingFaceTokenizer,
+    Tokenizer,
+)
+from dga_jax.errors import UserError
+
+FORMAT_VERSION = 1
+PAD = -1  # padding in rows as they are read
+SPLITS = ("train", "heldout", "target", "target_eval")
+MANIFEST = "manifest.json"
+TOKENIZER = "tokenizer.json"
+TOKEN_BYTES = "token_bytes.npy"
+OFFSETS = "offsets-level{level}.npz"
+
+# The four fields that `array_record` asks for; with them it opens shards lazily.
+_Shard = collections.namedtuple("_Shard", "filename skip take examples_in_shard")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Domains:
+    """The k domains of one level.
+
+    Attributes:
+      names: k names.
+      offsets: int64 [k+1]; rows offsets[i]:offsets[i+1] of "train" are domain i.
+      heldout_offsets: int64 [k+1], the same for "heldout".
+      tokens: int64 [k], tokens that the training rows predict, padding left out.
+    """
+
+    names: Sequence[str]
+    offsets: np.ndarray
+    heldout_offsets: np.ndarray
+    tokens: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def num_rows(self) -> np.ndarray:
+        """int64 [k], training rows."""
+        return np.diff(self.offsets)
+
+    @property
+    def num_heldout(self) -> np.ndarray:
+        """int64 [k], held-out rows."""
+        return np.diff(self.heldout_offsets)
+
+
+class Store:
+    """An opened store; `Store.open` makes one. Safe to read from several threads.
+
+    Attributes:
+      path: where it lies.
+      manifest: what manifest.json holds.
+      seq_len: L; rows have L + 1 tokens.
+      vocab_size: one more than the largest token id.
+      content_hash: hex; equal for equal rows, domains and tokenizer.
+      num_levels: how many granularities of domains there are.
+    """
+
+    def __init__(self, path: pathlib.Path, manifest: dict):
+        self.path = path
+        self.manifest = manifest
+        self.seq_len: int = manifest["seq_len"]
+        self.vocab_size: int = manifest["vocab_size"]
+        self.content_hash: str = manifest["content_hash"]
+        self.num_levels: int = len(manifest["levels"])
+        self._dtype = np.dtype(manifest["dtype"])
+        self._sources = {split: self._source(split) for split in SPLITS}
+
+    @classmethod
+    def open(cls, path: str | pathlib.Path) -> "Store":
+        """Opens a store without reading its rows.
+
+        Raises:
+          UserError: no store there, of another format version, or files missing or cut.
+        """
+        path = pathlib.Path(path)
+        manifest = _read_manifest(path)
+        for name, entry in manifest["files"].items():
+            try:
+                size = (path / name).stat().st_size
+            except OSError as error:
+                raise UserError(
+                    f"store {path}: cannot read {name} ({error.strerror}); prepare the"
+                    " store again"
+                ) from error
+            if size != entry["bytes"]:
+                raise UserError(
+                    f"store {path} is truncated: {name} has {size:,} bytes, its"
+                    f" manifest says {entry['bytes']:,}; prepare the store again"
+                )
+        return cls(path, manifest)
+
+    def domains(self, level: int = 0) -> Domains:
+        """The domains of a level; 0 is the coarsest.
+
+        Raises:
+          UserError: the store has no such level.
+        """
+        if not 0 <= level < self.num_levels:
+            raise UserError(
+                f"data.level {level}: store {self.path} has levels 0 to"
+                f" {self.num_levels - 1}"
+            )
+        with np.load(self.path / OFFSETS.format(level=level)) as table:
+            return Domains(
+                names=tuple(table["names"].tolist()),
+                offsets=table["offsets"],
+                heldout_offsets=table["heldout_offsets"],
+                tokens=table["tokens"],
+            )
+
+    def num_rows(self, split: str) -> int:
+        """Rows of "train", "heldout", "target" or "target_eval"."""
+        return self.manifest["splits"][split]["rows"]
+
+    def read(self, split: str, ids: np.ndarray) -> np.ndarray:
+        """Reads rows in the order asked for.
+
+        Args:
+          split: "train", "heldout", "target" or "target_eval".
+          ids: int64 [n], each in [0, num_rows(split)); may repeat.
+
+        Returns:
+          int32 [n, L+1], with PAD where a row holds no token.
+
+        Raises:
+          IndexError: an id out of range.
+          UserError: a file is damaged.
+        """
+        ids = np.asarray(ids, np.int64)
+        if ids.size and not 0 <= ids.min() <= ids.max() < self.num_rows(split):
+            raise IndexError(f"{split} has {self.num_rows(split)} rows, not {ids}")
+        try:
+            records = self._sources[split].__getitems__(ids.tolist())
+            rows = np.frombuffer(b"".join(records), self._dtype)
+            rows = rows.reshape(len(ids), self.seq_len + 1)
+        except (ValueError, RuntimeError) as error:
+            raise UserError(
+                f"store {self.path}: rows of {split} cannot be read ({error}); prepare"
+                " the store again"
+            ) from error
+        # The padding, the largest value, wraps to 0 and so ends at PAD.
+        return (rows + rows.dtype.type(1)).astype(np.int32) - 1
+
+    @functools.cached_property
+    def token_bytes(self) -> np.ndarray:
+        """int32 [vocab_size], UTF-8 bytes by token; 0 for end of text."""
+        return np.load(self.path / TOKEN_BYTES)
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that made the rows."""
+        if self.manifest["tokenizer"]["kind"] == BYTES:
+            return BytesTokenizer()
+        path = self.path / TOKENIZER
+        return HuggingFaceTokenizer(path.read_bytes(), path)
+
+    def _source(self, split: str):
+        shards = [
+            _Shard(str(self.path / shard["name"]), 0, shard["rows"], shard["rows"])
+            for shard in self.manifest["splits"][split]["shards"]
+        ]
+        return array_record_data_source.ArrayRecordDataSource(shards)
+
+
+def _read_manifest(path: pathlib.Path) -> dict:
+    """The manifest of a store whose format is ours."""
+    if not path.is_dir():
+        raise UserError(
+            f"no store at {path}; make one with python -m dga_jax.prepare --output"
+        )
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        version = manifest["format_version"]
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is not a store: it has no {MANIFEST}") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"store {path}: {MANIFEST} is damaged ({error}); prepare the store again"
+        ) from error
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"store {path} has format version {version}, this program reads"
+            f" {FORMAT_VERSION}; prepare the store again"
+        )
+    return manifest

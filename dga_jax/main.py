@@ -1,0 +1,64 @@
+"""Trains a model: python -m dga_jax.main --config=configs/NAME.py --workdir=DIR."""
+
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from absl import flags, logging
+from ml_collections import config_flags
+
+from dga_jax import cli, distributed, workdir
+from dga_jax.report import write_report
+from dga_jax.run import open_run
+from dga_jax.train import train
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Config file: configs/NAME.py[:debug][,field=value]."
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Directory of the run; a run that is there goes on."
+)
+flags.mark_flags_as_required(["config", "workdir"])
+
+_DETERMINISTIC_GPU = "--xla_gpu_deterministic_ops=true"
+
+
+def main(argv: Sequence[str]) -> None:
+    """Flags to config to training to report."""
+    cli.no_arguments(argv)
+    config = _CONFIG.value
+    logging.set_verbosity(logging.ERROR)  # orbax and grain log every save and read
+    if config.deterministic:
+        flags_so_far = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags_so_far} {_DETERMINISTIC_GPU}".strip()
+    distributed.initialize()
+    directory = Path(_WORKDIR.value)
+    first = jax.process_index() == 0
+    with workdir.locked(directory) if first else contextlib.nullcontext():
+        explicit = {*config.explicit, *config_flags.get_override_values(_flag())}
+        run = open_run(config, explicit, directory)
+        if run.step >= config.train.steps:
+            _say(f"{directory}: this run is finished, {run.step} steps are done")
+            return
+        if run.step:
+            _say(f"{directory}: going on after step {run.step}")
+        complete = train(run)
+        if not complete:
+            _say("stopped by SIGTERM, all is saved; run the same command to go on")
+        elif first:
+            write_report(directory)
+
+
+def _flag():
+    return flags.FLAGS["config"]
+
+
+def _say(text):
+    if jax.process_index() == 0:
+        print(text, flush=True)
+
+
+if __name__ == "__main__":
+    cli.run(main)

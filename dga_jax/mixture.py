@@ -1,0 +1,229 @@
+"""The mixture of a run: its domains, the mixer that moves their weights, the sampler.
+
+Joins `mixing` (which knows no data) and `data` (which knows no mixing) for the loop.
+"""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from dga_jax import config as configs
+from dga_jax.data.sampler import Cumulative, Sampler
+from dga_jax.data.store import Domains, Store
+from dga_jax.errors import UserError
+from dga_jax.mixing import mixers
+from dga_jax.mixing.basis import Basis, load_basis
+from dga_jax.mixing.mixers import Mixer, MixerState
+
+# More probes than this in one update are a mistake, not a plan.
+_MOST_PROBES = 4096
+_SUM_TOLERANCE = 1e-3  # of weights a person typed
+
+
+class Probes(NamedTuple):
+    """What an update measures.
+
+    Attributes:
+      indices: int64 [m], into the weights: domains, or basis distributions.
+      rows: int64 [m, b], ids of training rows.
+    """
+
+    indices: np.ndarray
+    rows: np.ndarray
+
+
+class Mixture:
+    """Domains of one level of a store, and how their weights move.
+
+    Args:
+      config: of the run; read are `mixer`, `data` and `seed`.
+      store: the rows.
+
+    Attributes:
+      domains: of the store, at `data.level`.
+      basis: the basis, or None where the domains' own weights move.
+      names: names of what the weights are over: domains or basis distributions.
+      mixer: the recipe.
+      sampler: draws the rows.
+
+    Raises:
+      UserError: an empty domain, or mixer options that do not fit the domains.
+    """
+
+    def __init__(self, config: ConfigDict, store: Store):
+        self.domains = store.domains(config.data.level)
+        _check_not_empty(self.domains, store)
+        self._config = config
+        self.mixer: Mixer = mixers.MIXERS[config.mixer.name](
+            configs.mixer_options(config)
+        )
+        tokens = config.data.tokens_per_domain
+        self.sampler = Sampler(
+            config.seed,
+            self.domains.offsets,
+            rows_limit=max(tokens // store.seq_len, 1) if tokens else 0,
+            max_epochs=config.data.max_epochs,
+        )
+        self.basis = _basis_of(config, self.domains)
+        self.names = self.basis.names if self.basis else self.domains.names
+        self._check_counts()
+
+    @property
+    def moves(self) -> bool:
+        """Whether any update ever comes."""
+        return self.mixer.signal is not None
+
+    def init(self) -> MixerState:
+        """The initial weights, as `mixer.weights` says."""
+        return mixers.init(self.mixer, self._initial_weights())
+
+    def weights(self, state: MixerState) -> np.ndarray:
+        """What moves, α or w: float64 [n], sums to 1."""
+        weights = np.exp(np.asarray(state.log_weights, np.float64))
+        return weights / weights.sum()
+
+    def domain_weights(self, state: MixerState) -> np.ndarray:
+        """α: float64 [k], the probability of drawing each domain."""
+        weights = self.weights(state)
+        return self.basis.mix(weights) if self.basis else weights
+
+    def cumulative(self, state: MixerState) -> Cumulative:
+        """α, ready for the sampler."""
+        return Cumulative.of(self.domain_weights(state))
+
+    def probes(self, step: int) -> Probes:
+        """What the update after train step `step` measures."""
+        rows = self._config.mixer.probe_rows
+        if self.basis:
+            indices = np.arange(len(self.basis.names))
+            return Probes(
+                indices, self.sampler.basis_probes(step, self.basis.matrix, rows)
+            )
+        update = step // self._config.mixer.interval
+        indices = self.sampler.probed_domains(update, self._config.mixer.probe_domains)
+        return Probes(indices, self.sampler.probes(step, indices, rows))
+
+    def update(
+        self, state: MixerState, step: int, indices: np.ndarray, signal: np.ndarray
+    ) -> MixerState:
+        """Moves the weights by signals [m] measured at `indices` [m]."""
+        spread = np.zeros(len(self.names), np.float32)
+        spread[indices] = signal
+        probed = np.zeros(len(self.names), bool)
+        probed[indices] = True
+        return mixers.update(self.mixer, state, spread, step=step, probed=probed)
+
+    def skipped_updates(self, state: MixerState) -> int:
+        """How many updates were skipped because a signal was not finite."""
+        return int(state.inner.skipped) if self.moves else 0
+
+    def _initial_weights(self):
+        text = self._config.mixer.weights.strip()
+        if self.basis:
+            available = np.ones(len(self.names), bool)
+        else:
+            available = self.sampler.sizes > 0
+        if text in ("", "uniform"):
+            return available / available.sum()
+        if text == "natural":
+            if self.basis:
+                raise UserError(
+                    "config.mixer.weights=natural: a basis has no natural weights; "
+                    "leave it empty or name its distributions"
+                )
+            return self.domains.tokens / self.domains.tokens.sum()
+        return _named_weights(text, self.names, available)
+
+    def _check_counts(self):
+        mixer = self._config.mixer
+        count = len(self.names) if self.basis else int((self.sampler.sizes > 0).sum())
+        if mixer.floor * count > 1:
+            raise UserError(
+                f"config.mixer.floor={mixer.floor}: {count} weights of at least that "
+                f"cannot sum to 1; use at most {1 / count:.3g}"
+            )
+        probes = min(mixer.probe_domains or count, count)
+        if self.moves and probes > _MOST_PROBES:
+            raise UserError(
+                f"config.mixer.probe_domains={mixer.probe_domains}: every update would "
+                f"probe {probes} domains; set it to at most {_MOST_PROBES}, or use a "
+                "basis (mixer.basis)"
+            )
+
+
+def _check_not_empty(domains: Domains, store: Store):
+    """Named domains must have rows; clusters, in several levels, need not."""
+    empty = np.flatnonzero(domains.num_rows == 0)
+    if empty.size and store.num_levels == 1:
+        raise UserError(
+            f"store {store.path}: domain {domains.names[empty[0]]!r} has no training "
+            "rows; give it text or leave it out, and prepare the store again"
+        )
+
+
+def _basis_of(config, domains):
+    """The basis, restricted to domains that have rows: the others' weight is 0."""
+    if not config.mixer.basis:
+        return None
+    basis = load_basis(config.mixer.basis, domains.names)
+    matrix = basis.matrix * (domains.num_rows > 0)
+    mass = matrix.sum(axis=1, keepdims=True)
+    if not mass.all():
+        name = basis.names[int(np.argmin(mass))]
+        raise UserError(
+            f"basis {config.mixer.basis}: distribution {name!r} lies on domains "
+            "without training rows only"
+        )
+    return Basis(basis.names, matrix / mass)
+
+
+def _named_weights(text, names, available):
+    """Weights [n] from `NAME=W,NAME=W` or a JSON file with {NAME: W}; others are 0."""
+    given = _read_json(text) if text.endswith(".json") else _parse_pairs(text)
+    where = f"config.mixer.weights={text}"
+    index = {name: i for i, name in enumerate(names)}
+    weights = np.zeros(len(names))
+    for name, value in given.items():
+        if name not in index:
+            known = ", ".join(list(names)[:20])
+            raise UserError(f"{where}: no domain {name!r}; there are {known}")
+        if not isinstance(value, int | float) or not 0 <= value < np.inf:
+            raise UserError(f"{where}: weight {value!r} of {name!r} is not ≥ 0")
+        if value and not available[index[name]]:
+            raise UserError(f"{where}: domain {name!r} has no training rows")
+        weights[index[name]] = value
+    if abs(weights.sum() - 1) > _SUM_TOLERANCE:
+        raise UserError(f"{where}: the weights sum to {weights.sum():.6g}, not to 1")
+    return weights / weights.sum()
+
+
+def _parse_pairs(text):
+    given = {}
+    for pair in text.split(","):
+        name, equals, value = pair.rpartition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            equals = ""
+        if not equals or name.strip() in given:
+            raise UserError(
+                f"config.mixer.weights={text}: {pair.strip()!r} is not NAME=WEIGHT, or "
+                "comes twice; give natural, NAME=W,NAME=W or a .json file"
+            )
+        given[name.strip()] = number
+    return given
+
+
+def _read_json(path):
+    try:
+        given = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"config.mixer.weights={path}: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"config.mixer.weights={path}: not JSON: {error}") from None
+    if not isinstance(given, dict):
+        raise UserError(f"config.mixer.weights={path}: expected an object NAME: WEIGHT")
+    return given

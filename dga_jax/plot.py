@@ -1,0 +1,150 @@
+"""The plot of a run: domain weights on the left, losses on the right."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dga_jax.console import shorten
+from dga_jax.metrics import history
+from dga_jax.series import Series, leading
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# After Okabe and Ito: told apart with any colour vision. Their yellow is too faint.
+_COLOURS = [
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#882255",
+    "#999933",
+    "#332288",
+    "#000000",
+]
+_REST = "#BBBBBB"
+_REST_TEXT = "#777777"
+_LOSSES = {
+    "target": {"color": "#0072B2", "marker": "o", "label": "target"},
+    "generic_uniform": {"color": "#D55E00", "marker": "s", "label": "generic, uniform"},
+}
+_CONNECTOR = {"arrowstyle": "-", "lw": 0.6, "relpos": (0, 0.5), "shrinkB": 0}
+_MAX_GREY = 64  # lines of further domains; with more of them, their sum
+_LONGEST_NAME = 20
+
+Lines = Sequence[Mapping[str, float | None]]
+
+
+def draw(path: Path, title: str, lines: Lines, weights: Series | None) -> Path:
+    """Draws a run; the file appears whole.
+
+    Args:
+        path: of the PNG.
+        title: above the panels.
+        lines: of the log; see `metrics.read_metrics`.
+        weights: of the domains over time; None leaves the panel empty.
+
+    Returns:
+        The path.
+    """
+    # Slow to import, and no window is wanted.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    figure.suptitle(title, fontsize=12, parse_math=False)
+    end = 1.02 * max(lines[-1]["step"], 1)  # room to see an update after the last step
+    if weights is not None:
+        _draw_weights(left, weights, end)
+    _draw_losses(right, lines)
+    for axes in (left, right):
+        axes.set_xlim(0, end)
+        axes.set_xlabel("step")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#EEEEEE")
+        axes.set_axisbelow(True)
+    aside = path.with_suffix(".tmp")
+    figure.savefig(aside, format="png", dpi=150)
+    os.replace(aside, path)
+    return path
+
+
+def _draw_weights(axes: "Axes", weights: Series, end: float) -> None:
+    axes.set_title("domain weights", fontsize=10, loc="left")
+    names, values = weights.domains, weights.values
+    coloured = leading(np.asarray(values[-1]), len(_COLOURS))
+    others = np.setdiff1d(np.arange(len(names)), coloured)
+    labels = []
+    if len(others) > _MAX_GREY:
+        total = 1 - np.asarray(values[:, coloured]).sum(1)
+        _hold(axes, weights.steps, total, end, color=_REST, linestyle="--")
+        labels.append((total[-1], f"{len(others):,} others, sum", _REST_TEXT))
+    elif len(others):
+        for i in others:
+            _hold(axes, weights.steps, values[:, i], end, color=_REST, linewidth=0.8)
+        middle = np.median(values[-1][others])
+        labels.append((middle, f"{len(others)} others", _REST_TEXT))
+    for i, colour in reversed(list(zip(coloured, _COLOURS, strict=False))):
+        _hold(axes, weights.steps, values[:, i], end, color=colour, linewidth=1.6)
+        labels.append((values[-1, i], shorten(names[i], _LONGEST_NAME), colour))
+    axes.set_ylim(bottom=0)
+    _label_right_edge(axes, labels)
+
+
+def _hold(axes: "Axes", steps: np.ndarray, values: np.ndarray, end: float, **style):
+    """A weight holds from the update that gave it to the next, or to the end."""
+    steps, values = np.append(steps, end), np.append(values, values[-1])
+    axes.plot(steps, values, drawstyle="steps-post", **style)
+
+
+def _label_right_edge(axes: "Axes", labels: Sequence[tuple[float, str, str]]) -> None:
+    """Writes (y, text, colour) beside the axes at y, or as near as there is room."""
+    labels = sorted(labels, key=lambda label: label[0])
+    to_axes = axes.transData + axes.transAxes.inverted()
+    wanted = np.array([to_axes.transform((0, float(y)))[1] for y, _, _ in labels])
+    for y, place, (_, text, colour) in zip(
+        wanted, _spread(wanted), labels, strict=True
+    ):
+        axes.annotate(
+            text,
+            xy=(1, y),
+            xytext=(1.05, place),
+            xycoords="axes fraction",
+            va="center",
+            fontsize=8,
+            color=colour,
+            parse_math=False,  # a domain's name may hold a dollar sign
+            arrowprops=_CONNECTOR | {"color": colour},
+            annotation_clip=False,
+        )
+
+
+def _spread(wanted: np.ndarray, gap: float = 0.044) -> np.ndarray:
+    """Ascending heights in [0, 1] moved apart by `gap`, each near to where it was."""
+    offsets = gap * np.arange(len(wanted))
+    # Heights less their offsets must ascend: pushed up they are the running maximum,
+    # pushed down the running minimum from above; half way between is as near to both.
+    free = wanted - offsets
+    up = np.maximum.accumulate(free)
+    down = np.minimum.accumulate(free[::-1])[::-1]
+    return np.clip((up + down) / 2, 0, 1 - offsets[-1]) + offsets
+
+
+def _draw_losses(axes: "Axes", lines: Lines) -> None:
+    axes.set_title("losses, nats per token", fontsize=10, loc="left")
+    steps, losses = history(lines, "train/loss")
+    if len(steps):
+        axes.plot(steps, losses, color=_REST, linewidth=0.8, label="train")
+    for key, style in _LOSSES.items():
+        steps, losses = history(lines, f"eval/{key}/loss")
+        if len(steps):
+            axes.plot(steps, losses, markersize=4, clip_on=False, **style)
+    if axes.lines:
+        axes.legend(frameon=False, fontsize=8, loc="upper right")

@@ -1,0 +1,183 @@
+"""Everything that a run is made of, checked and put together before the first step."""
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from dga_jax import config as configs
+from dga_jax import sharding, train_state, workdir
+from dga_jax.checkpoint import Checkpoints, Snapshot, size_on_disk
+from dga_jax.data.sample import sample_store
+from dga_jax.data.store import Store
+from dga_jax.errors import UserError
+from dga_jax.mixture import Mixture
+from dga_jax.optimizer import learning_rate, make_optimizer
+from dga_jax.steps import Steps, make_steps
+
+SAMPLE = "sample"  # as `data.store`: the text that comes with the code
+
+
+@dataclasses.dataclass
+class Run:
+    """A run, ready to go on.
+
+    Attributes:
+      config: complete, with what the store decides filled in.
+      directory: the workdir.
+      store: rows to train on and to evaluate with.
+      mesh: of devices.
+      mixture: domains, mixer and sampler.
+      steps: the jitted functions.
+      learning_rate: schedule of the number of updates made.
+      checkpoints: of the workdir.
+      snapshot: where the run stands.
+      extra: what the checkpoint held besides; empty in a fresh run.
+    """
+
+    config: ConfigDict
+    directory: Path
+    store: Store
+    mesh: Mesh
+    mixture: Mixture
+    steps: Steps
+    learning_rate: optax.Schedule
+    checkpoints: Checkpoints
+    snapshot: Snapshot
+    extra: dict
+
+    @property
+    def step(self) -> int:
+        """Train steps done."""
+        return int(self.snapshot.train.step)
+
+
+def open_run(config: ConfigDict, explicit: Iterable[str], directory: Path) -> Run:
+    """Puts a run together: fresh, or from the newest checkpoint of its workdir.
+
+    Args:
+      config: as the flags left it; completed in place.
+      explicit: names of the fields that were set on the command line.
+      directory: the workdir, which this process has locked.
+
+    Raises:
+      UserError: whatever is wrong with config, store, mesh or workdir.
+    """
+    configs.validate(config)
+    store = open_store(config, explicit)
+    mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    shards = sharding.batch_shards(mesh)
+    configs.check_batch(config, shards)
+    mixture = Mixture(config, store)
+    checkpoints = Checkpoints(directory, config.checkpoint.keep)
+    _check_same_run(config, store, directory, checkpoints)
+
+    model = configs.model_config(config)
+    adam = configs.optimizer_config(config)
+    optimizer = make_optimizer(adam)
+    abstract = _abstract(
+        train_state.abstract_state(model, optimizer, mesh), mixture, mesh
+    )
+    if checkpoints.newest_step() is None:
+        room = (config.checkpoint.keep + 1) * size_on_disk(abstract)
+        workdir.check_room(directory, room)
+    restored = checkpoints.restore(abstract)
+    if restored is None:
+        state = train_state.create(model, optimizer, mesh, config.seed)
+        snapshot = Snapshot(state, _place(mixture.init(), mesh), _no_cursors(mixture))
+    else:
+        snapshot = restored.snapshot
+    options = configs.step_options(config, shards)
+    return Run(
+        config=config,
+        directory=directory,
+        store=store,
+        mesh=mesh,
+        mixture=mixture,
+        steps=make_steps(model, adam, options, mesh),
+        learning_rate=learning_rate(adam),
+        checkpoints=checkpoints,
+        snapshot=snapshot,
+        extra=restored.extra if restored else {},
+    )
+
+
+def open_store(config: ConfigDict, explicit: Iterable[str]) -> Store:
+    """Opens `data.store` and takes vocabulary and row length from it."""
+    path = config.data.store
+    if not path:
+        raise UserError(
+            "config.data.store is not set: make a store with python -m dga_jax.prepare "
+            f"and name it, or try the text that comes with the code, {SAMPLE!r}"
+        )
+    if path == SAMPLE:
+        path = sample_store(seq_len=config.train.seq_len)
+    store = Store.open(path)
+    for split in ("train", "target", "target_eval"):
+        if not store.num_rows(split):
+            raise UserError(
+                f"store {path}: no {split} rows; prepare it again with some"
+            )
+    configs.take_from_store(config, explicit, path, store.vocab_size, store.seq_len)
+    return store
+
+
+def _abstract(state, mixture, mesh):
+    where = sharding.replicated(mesh)
+    weights = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+        jax.eval_shape(mixture.init),
+    )
+    return Snapshot(state, weights, _no_cursors(mixture))
+
+
+def _no_cursors(mixture):
+    return np.zeros(len(mixture.domains), np.int64)
+
+
+def _place(state, mesh):
+    return jax.device_put(state, sharding.replicated(mesh))
+
+
+def _check_same_run(config, store, directory, checkpoints):
+    fields = config.to_dict()
+    fields.pop("explicit")
+    record = {
+        "config": fields,
+        "data": {
+            "content_hash": store.content_hash,
+            "domains": len(store.domains(config.data.level)),
+        },
+    }
+    done = checkpoints.newest_step() or 0
+
+    def steps_may_change(before):
+        return config.train.steps > before["train"]["steps"] and _same_until(
+            done, config, ConfigDict(before)
+        )
+
+    workdir.check_same_run(
+        directory, record, steps_may_change, write_new=jax.process_index() == 0
+    )
+
+
+def _same_until(done, config, before):
+    """Whether both configs' schedules have the same values in the first steps."""
+
+    def values(schedule):
+        if not callable(schedule):
+            return schedule
+        return jax.vmap(schedule)(np.arange(done))
+
+    def schedules(config):
+        mixer = configs.mixer_options(config)
+        rate = learning_rate(configs.optimizer_config(config))
+        return [values(schedule) for schedule in (rate, mixer.eta, mixer.beta)]
+
+    pairs = zip(schedules(config), schedules(before), strict=True)
+    return all(np.array_equal(new, old) for new, old in pairs)

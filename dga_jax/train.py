@@ -1,0 +1,341 @@
+"""The training loop.
+
+Every step does the same things in the same order: batch, train step, alignment and new
+weights when due, evaluation when due, the step's one line of metrics, checkpoint when
+due. A line is on disk before the checkpoint of its step is begun, and what a killed run
+wrote after its last checkpoint is cut when it resumes.
+"""
+
+import signal
+import threading
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from dga_jax import config as configs
+from dga_jax import perf, sharding
+from dga_jax.checkpoint import Snapshot
+from dga_jax.console import Progress
+from dga_jax.data.pipeline import batches
+from dga_jax.errors import UserError
+from dga_jax.evaluate import Evaluator
+from dga_jax.metrics import MetricsWriter
+from dga_jax.model.loss import weighted_rows
+from dga_jax.model.transformer import matrix_parameter_count
+from dga_jax.run import Run
+
+_SHOWN_DOMAINS = 5
+
+
+class Stop:
+    """Whether SIGTERM came; several processes agree on the step to stop at."""
+
+    def __init__(self):
+        self._seen = threading.Event()
+        if jax.process_count() == 1:
+            signal.signal(signal.SIGTERM, lambda *_: self._seen.set())
+
+    def requested(self, step: int) -> bool:
+        """Asked once a step, by all processes."""
+        if jax.process_count() == 1:
+            return self._seen.is_set()
+        return multihost_utils.reached_preemption_sync_point(step)
+
+
+class Trainer:
+    """One run from where its workdir stands.
+
+    Args:
+      run: what was set up.
+      writer: of metrics.
+      clock: of the run.
+      evaluator: of held-out text.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        writer: MetricsWriter,
+        clock: perf.Clock,
+        evaluator: Evaluator,
+    ):
+        self._run, self._config = run, run.config
+        self._writer, self._clock, self._evaluator = writer, clock, evaluator
+        self._progress = Progress()
+        self._state, self._mixture, self._cursors = run.snapshot
+        self._step = run.step
+        self._pending = None  # metrics of the newest step, still on the device
+        self._target_loss = run.extra.get("target_loss")
+        self._programs = {}
+        self._store = run.store
+        shards = sharding.batch_shards(run.mesh)
+        self._target_rows = -(-self._config.mixer.target_rows // shards) * shards
+        self._batch_sharding = sharding.batch_sharding(run.mesh)
+        self._held = sharding.local_rows(
+            self._batch_sharding, self._config.train.batch_size
+        )
+        model = configs.model_config(self._config)
+        self._flops_per_token = perf.model_flops_per_token(
+            matrix_parameter_count(model),
+            model.num_layers,
+            model.d_model,
+            self._config.train.seq_len,
+        )
+        self._peak_flops = perf.peak_flops(jax.devices()[0])
+        self._profiler = perf.ProfilerWindow(
+            run.directory,
+            self._config.log.profile_step,
+            self._config.log.profile_steps if self._config.log.profile_step else 0,
+        )
+
+    def train(self) -> bool:
+        """Trains to the end. False if a SIGTERM ended it before; all is saved then."""
+        stop = Stop()
+        if self._step == 0:
+            self._finish_step(self._mixture_metrics() | self._evaluate())
+        while self._step < self._config.train.steps:
+            for batch in self._span():
+                self._train_step(batch)
+                if stop.requested(self._step):
+                    self._save()
+                    return False
+        self._save()
+        self._profiler.close()
+        return True
+
+    def _span(self):
+        """Batches up to the next update of the weights, or to the end."""
+        last = self._config.train.steps
+        if self._run.mixture.moves:
+            last = min(last, configs.next_update(self._config, self._step))
+        return batches(
+            self._store,
+            self._run.mixture.sampler,
+            self._run.mixture.cumulative(self._mixture),
+            self._cursors,
+            range(self._step + 1, last + 1),
+            self._config.train.batch_size,
+            held=self._held,
+            threads=self._config.data.threads,
+        )
+
+    def _train_step(self, batch):
+        self._profiler.before_step(batch.step, self._state)
+        rows = sharding.place(batch.rows, self._batch_sharding)
+        train_step = self._compiled("train", self._state, rows)
+        self._state, device_metrics = train_step(self._state, rows)
+        self._run.mixture.sampler.advance(self._cursors, batch.domains)
+        # The step before has ended by now or soon: waiting for its numbers here keeps
+        # the device busy with this one.
+        self._flush_pending()
+        self._step, self._pending = batch.step, device_metrics
+        extra = {}
+        if self._run.mixture.moves and configs.update_due(self._config, self._step):
+            extra |= self._move_weights()
+        if self._due(self._config.eval.every):
+            extra |= self._evaluate()
+        if extra or self._due(self._config.checkpoint.every):
+            self._finish_step(extra)
+        if self._due(self._config.checkpoint.every):
+            self._save()
+
+    def _due(self, every):
+        """Every so many steps, and after the last one."""
+        if self._step == self._config.train.steps:
+            return True
+        return bool(every) and self._step % every == 0
+
+    def _move_weights(self):
+        """Alignments and new weights; returns what to log."""
+        step, mixture = self._step, self._run.mixture
+        jax.block_until_ready(self._state)  # or its time would be booked to alignment
+        with self._clock.measure("alignment"):
+            probes = mixture.probes(step)
+            result, norm = self._align(probes.rows)
+            count = len(probes.indices)
+            result = [np.asarray(x)[:count] for x in result]
+            alignments, errors, _ = result
+            self._mixture = mixture.update(
+                self._mixture, step, probes.indices, alignments
+            )
+        names = [mixture.names[i] for i in probes.indices]
+        metrics = self._mixture_metrics()
+        rank_by = mixture.weights(self._mixture)[probes.indices]
+        for name, values in (("alignment", alignments), ("alignment_error", errors)):
+            metrics |= self._writer.write_series(
+                step, f"mixture/{name}", values, names, rank_by=rank_by
+            )
+        metrics["mixture/target_gradient_norm"] = float(norm)
+        metrics["mixture/skipped_updates"] = mixture.skipped_updates(self._mixture)
+        return metrics
+
+    def _align(self, ids):
+        """Runs the alignment step on probe rows `ids` [m, b]."""
+        store, mesh = self._store, self._run.mesh
+        available = store.num_rows("target")
+        targets = self._run.mixture.sampler.target_rows(
+            self._step, available, self._target_rows
+        )
+        target = weighted_rows(store.read("target", targets))
+        # The mesh cuts the domain axis into equal parts; repeats fill the last one up.
+        fill = -len(ids) % mesh.shape["data"]
+        ids = np.concatenate([ids, np.repeat(ids[:1], fill, axis=0)])
+        rows = store.read("train", ids.ravel()).reshape(*ids.shape, -1)
+        probe_sharding = sharding.probe_sharding(mesh, ids.shape[1])
+
+        def place(batch, where):
+            return {key: sharding.place(value, where) for key, value in batch.items()}
+
+        arguments = (
+            self._state,
+            place(target, self._batch_sharding),
+            place(weighted_rows(rows), probe_sharding),
+        )
+        return self._compiled("align", *arguments)(*arguments)
+
+    def _compiled(self, name, *arguments):
+        """A step, compiled when first used and apart from it, for the clock's sake."""
+        if name not in self._programs:
+            with self._clock.measure("compile"):
+                step = getattr(self._run.steps, name)
+                self._programs[name] = step.lower(*arguments).compile()
+        return self._programs[name]
+
+    def _mixture_metrics(self):
+        mixture = self._run.mixture
+        weights = mixture.domain_weights(self._mixture)
+        positive = weights[weights > 0]
+        entropy = float(-np.sum(positive * np.log(positive)))
+        metrics = {
+            "mixture/entropy": entropy,
+            "mixture/effective_domains": float(np.exp(entropy)),
+        }
+        metrics |= self._writer.write_series(
+            self._step, "mixture/weight", weights, mixture.domains.names
+        )
+        if mixture.basis:
+            metrics |= self._writer.write_series(
+                self._step,
+                "mixture/basis_weight",
+                mixture.weights(self._mixture),
+                mixture.names,
+            )
+        return metrics
+
+    def _evaluate(self):
+        jax.block_until_ready(self._state)
+        with self._clock.measure("eval"):
+            metrics = self._evaluator(self._run.steps.evaluate, self._state.params)
+        self._target_loss = metrics["eval/target/loss"]
+        mixture = self._run.mixture
+        metrics |= self._writer.write_series(
+            self._step,
+            "data/epochs",
+            mixture.sampler.epochs(self._cursors),
+            mixture.domains.names,
+        )
+        return metrics
+
+    def _flush_pending(self):
+        if self._pending is not None:
+            self._finish_step({})
+
+    def _finish_step(self, extra: dict[str, Any]):
+        """Writes the one line of the step, if there is anything to say."""
+        pending, self._pending = self._pending, None
+        step, log = self._step, self._config.log
+        values = dict(extra)
+        if pending is not None:
+            loss, norm, tokens = (x.item() for x in jax.device_get(pending))
+            self._check_finite(step, loss, norm)
+            self._clock.tick(int(tokens))
+            if self._due(log.every):
+                values |= {"train/loss": loss, "train/gradient_norm": norm}
+                values["train/learning_rate"] = float(self._run.learning_rate(step - 1))
+        if not values:
+            return
+        values |= self._speed()
+        self._writer.write(step, values)
+        if pending is not None and (self._due(log.console)):
+            self._print(step, loss, values.get("perf/tokens_per_second"))
+
+    def _speed(self):
+        metrics = self._clock.metrics()
+        rate = metrics.get("perf/tokens_per_second")
+        share = rate and perf.mfu(
+            rate, self._flops_per_token, jax.device_count(), self._peak_flops
+        )
+        return metrics if share is None else metrics | {"perf/mfu": share}
+
+    def _check_finite(self, step, loss, norm):
+        if np.isfinite(loss) and np.isfinite(norm):
+            return
+        self._writer.flush()
+        last = self._run.checkpoints.last_step
+        self._run.checkpoints.wait()
+        saved = "there is no checkpoint" if last is None else f"checkpoint {last}"
+        raise UserError(
+            f"step {step}: the loss is {loss} and the gradient norm {norm}; the last "
+            f"good state is {saved} in {self._run.directory}; lower "
+            "optimizer.learning_rate or look at the data of this step"
+        )
+
+    def _print(self, step, loss, speed):
+        if jax.process_index() != 0:
+            return
+        mixture = self._run.mixture
+        weights = mixture.weights(self._mixture)
+        order = np.argsort(-weights, kind="stable")[:_SHOWN_DOMAINS]
+        self._progress.line(
+            step,
+            self._config.train.steps,
+            loss,
+            self._target_loss,
+            speed,
+            self._clock.eta_seconds(self._config.train.steps - step),
+            [(mixture.names[i], float(weights[i])) for i in order],
+        )
+
+    def _save(self):
+        self._flush_pending()
+        self._writer.flush()
+        with self._clock.measure("checkpoint"):
+            self._run.checkpoints.save(
+                self._step,
+                Snapshot(self._state, self._mixture, np.array(self._cursors)),
+                {"clock": self._clock.state(), "target_loss": self._target_loss},
+            )
+
+
+def train(run: Run) -> bool:
+    """Trains a run to its end.
+
+    Returns:
+      Whether it is complete; False if SIGTERM ended it early, with all saved.
+
+    Raises:
+      UserError: a loss that is not finite, a full disk, no rows left to draw.
+    """
+    config = run.config
+    clock = perf.Clock(jax.device_count())
+    if "clock" in run.extra:
+        clock.restore(run.extra["clock"])
+    evaluator = Evaluator(
+        run.store,
+        run.mesh,
+        rows=config.eval.rows,
+        target_rows=config.eval.target_rows,
+        batch_size=config.train.batch_size // config.train.microbatches,
+    )
+    writer = MetricsWriter(
+        run.directory,
+        first_step=run.step + 1 if run.extra else 0,
+        active=jax.process_index() == 0,
+    )
+    try:
+        return Trainer(run, writer, clock, evaluator).train()
+    finally:
+        writer.close()
+        run.checkpoints.close()

@@ -1,0 +1,138 @@
+"""A run's directory: one run at a time, the same run as before, room to write."""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from dga_jax.errors import UserError
+
+CONFIG_NAME = "config.json"
+_LOCK_NAME = ".lock"
+# Groups and fields that a resumed run may change: none of them touches what is computed
+# from what data, beyond rounding.
+_MAY_CHANGE = ("mesh.", "checkpoint.", "eval.", "log.", "data.store", "data.threads")
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Holds the workdir for this process; made if it does not exist.
+
+    Raises:
+      UserError: it cannot be made or written to, or another process holds it.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = open(workdir / _LOCK_NAME, "w")  # noqa: SIM115 (held until the end)
+    except OSError as error:
+        raise UserError(
+            f"--workdir={workdir}: {error.strerror}; choose a directory you can write"
+        ) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"--workdir={workdir}: another process is running there; wait for it, "
+                "or choose another directory"
+            ) from None
+        yield
+
+
+def check_same_run(
+    workdir: Path,
+    record: dict[str, Any],
+    steps_may_change: Callable[[dict[str, Any]], bool],
+    *,
+    write_new: bool = True,
+) -> None:
+    """Compares the run with the one that the workdir belongs to; records the first.
+
+    Args:
+      workdir: of the run.
+      record: {"config": ..., "data": ...}, ready for JSON; "data" identifies store and
+        domains.
+      steps_may_change: whether, given the recorded config, `train.steps` may be what it
+        is now.
+      write_new: whether this process is the one that records a fresh run.
+
+    Raises:
+      UserError: naming the field, its value before and its value now.
+    """
+    path = workdir / CONFIG_NAME
+    before = _read(path)
+    if before is None:
+        if (workdir / "checkpoints").exists():
+            raise UserError(
+                f"--workdir={workdir}: it holds checkpoints but no {CONFIG_NAME}; "
+                "choose another directory"
+            )
+        if write_new:
+            _write(workdir, record)
+        return
+    now = json.loads(json.dumps(record))
+    _compare(workdir, "store", before["data"], now["data"])
+    old, new = _flat(before["config"]), _flat(now["config"])
+    if old.get("train.steps") != new["train.steps"] and steps_may_change(
+        before["config"]
+    ):
+        old["train.steps"] = new["train.steps"]
+    _compare(workdir, "config", old, new)
+    if write_new and now != before:
+        _write(workdir, record)
+
+
+def _write(workdir: Path, record: dict[str, Any]) -> None:
+    aside = workdir / f".{CONFIG_NAME}.partial"
+    aside.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+    os.replace(aside, workdir / CONFIG_NAME)
+
+
+def check_room(workdir: Path, needed: int) -> None:
+    """Raises UserError unless `needed` bytes are free where the workdir is."""
+    free = shutil.disk_usage(workdir).free
+    if free < needed:
+        raise UserError(
+            f"--workdir={workdir}: checkpoints take up to {needed / 1e9:.2f} GB, but "
+            f"{free / 1e9:.2f} GB are free; free some space, choose another disk, or "
+            "lower checkpoint.keep"
+        )
+
+
+def _read(path):
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: cannot be read ({error}); choose another --workdir"
+        ) from None
+
+
+def _compare(workdir, what, old, new):
+    for name in sorted(old.keys() | new.keys()):
+        if what == "config" and name.startswith(_MAY_CHANGE):
+            continue
+        before, now = old.get(name), new.get(name)
+        if before != now:
+            raise UserError(
+                f"--workdir={workdir} belongs to another run: {what}.{name} was "
+                f"{before!r} and is now {now!r}; set it back, or choose another "
+                "directory"
+            )
+
+
+def _flat(config, prefix=""):
+    """Nested dicts as one, with dotted names."""
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from dga_jax.metrics import MetricsWriter, read_metrics
+from dga_jax.series import leading, read_series
+
+
+def write(workdir, steps, num_domains, name="mixture/weight", first_step=0):
+    """Value of domain i at step s: i + s / 1000."""
+    names = [f"c{i:05}" for i in range(num_domains)]
+    writer = MetricsWriter(workdir, first_step=first_step)
+    for step in steps:
+        values = np.arange(num_domains, dtype=np.float32) + np.float32(step / 1000)
+        writer.write(step, writer.write_series(step, name, values, names))
+    writer.close()
+    return names
+
+
+@pytest.mark.parametrize("num_domains", [1, 64, 65, 5000])
+@pytest.mark.parametrize("name", ["mixture/weight", "eval/domain/{}/loss"])
+def test_all_values_come_back_however_many_domains(tmp_path, num_domains, name):
+    names = write(tmp_path, range(0, 30, 10), num_domains, name)
+    found = read_series(tmp_path, name, read_metrics(tmp_path))
+    assert list(found.domains) == names
+    np.testing.assert_array_equal(found.steps, [0, 10, 20])
+    expected = np.arange(num_domains, dtype=np.float32) + np.float32(0.02)
+    np.testing.assert_array_equal(found.values[2], expected)
+    assert (tmp_path / "series").exists() == (num_domains > 64)
+
+
+def test_above_64_domains_the_log_keeps_the_16_leading_ones(tmp_path):
+    write(tmp_path, [0], 65, "eval/domain/{}/loss")
+    (line,) = read_metrics(tmp_path)
+    expected = {f"eval/domain/c{i:05}/loss" for i in range(49, 65)}
+    assert set(line) == {"step"} | expected
+
+
+def test_another_series_may_rank_the_domains(tmp_path):
+    names = [str(i) for i in range(100)]
+    writer = MetricsWriter(tmp_path, first_step=0)
+    values = writer.write_series(0, "a", np.zeros(100), names, rank_by=-np.arange(100))
+    writer.close()
+    assert list(values) == [f"a/{i}" for i in range(16)]
+
+
+def test_a_resumed_series_has_the_bytes_of_an_undisturbed_one(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    write(whole, range(0, 100, 10), 100)
+    write(killed, range(0, 80, 10), 100)
+    path = killed / "series" / "mixture_weight.bin"
+    with open(path, "ab") as file:
+        file.write(b"torn")
+    write(killed, range(60, 100, 10), 100, first_step=51)
+    expected = (whole / "series" / "mixture_weight.bin").read_bytes()
+    assert path.read_bytes() == expected
+
+
+def test_a_fresh_run_in_the_folder_of_another_may_have_other_domains(tmp_path):
+    write(tmp_path, range(3), 100)
+    write(tmp_path, range(2), 200)
+    found = read_series(tmp_path, "mixture/weight", read_metrics(tmp_path))
+    assert found.values.shape == (2, 200)
+
+
+def test_the_last_value_is_the_last_that_is_one(tmp_path):
+    writer = MetricsWriter(tmp_path, first_step=0)
+    for step, row in enumerate([[1, 2, np.nan], [3, np.nan, np.nan]]):
+        writer.write(step, writer.write_series(step, "a", row, ["x", "y", "z"]))
+    writer.close()
+    last = read_series(tmp_path, "a", read_metrics(tmp_path)).last()
+    assert (last["x"], last["y"]) == (3, 2)
+    assert np.isnan(last["z"])
+
+
+def test_a_series_never_written_is_none(tmp_path):
+    write(tmp_path, [0], 3)
+    assert read_series(tmp_path, "mixture/alignment", read_metrics(tmp_path)) is None
+
+
+def test_leading_breaks_ties_in_order_and_puts_nan_last():
+    values = np.array([1, np.nan, 2, 2, -np.inf])
+    np.testing.assert_array_equal(leading(values, 3), [2, 3, 0])
