@@ -28,13 +28,14 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS(list(argv))
     except flags.Error as error:
-        fail(f"{error}. Run with --help for the flags.")
-    except FileNotFoundError as error:
-        fail(f"config file not found: {error.filename or error}; see configs/")
+        fail(f"{str(error).rstrip('.')}. Run with --help for the flags.")
     except UserError as error:
         fail(error)
     except (AttributeError, KeyError) as error:
-        fail(f"no such config field: {error}")
+        # ml_collections wraps one error in another, quotes and all.
+        reason = str(error).replace("\\n", ". ").replace("\n", ". ")
+        reason = reason.replace("\\'", "").replace("'", "")
+        fail(f"no such config field: {reason}")
     except (TypeError, ValueError, SyntaxError, ImportError) as error:
         fail(f"the config cannot be read: {type(error).__name__}: {error}")
 

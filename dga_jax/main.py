@@ -7,11 +7,12 @@ from pathlib import Path
 
 import jax
 from absl import flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from dga_jax import cli, distributed, workdir
+from dga_jax.errors import UserError
 from dga_jax.report import write_report
-from dga_jax.run import open_run
+from dga_jax.run import check, open_run
 from dga_jax.train import train
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -28,17 +29,18 @@ _DETERMINISTIC_GPU = "--xla_gpu_deterministic_ops=true"
 def main(argv: Sequence[str]) -> None:
     """Flags to config to training to report."""
     cli.no_arguments(argv)
-    config = _CONFIG.value
+    config = _load_config()
     logging.set_verbosity(logging.ERROR)  # orbax and grain log every save and read
     if config.deterministic:
         flags_so_far = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{flags_so_far} {_DETERMINISTIC_GPU}".strip()
     distributed.initialize()
+    explicit = {*config.explicit, *config_flags.get_override_values(_flag())}
+    parts = check(config, explicit)
     directory = Path(_WORKDIR.value)
     first = jax.process_index() == 0
     with workdir.locked(directory) if first else contextlib.nullcontext():
-        explicit = {*config.explicit, *config_flags.get_override_values(_flag())}
-        run = open_run(config, explicit, directory)
+        run = open_run(parts, directory)
         if run.step >= config.train.steps:
             _say(f"{directory}: this run is finished, {run.step} steps are done")
             return
@@ -49,6 +51,15 @@ def main(argv: Sequence[str]) -> None:
             _say("stopped by SIGTERM, all is saved; run the same command to go on")
         elif first:
             write_report(directory)
+
+
+def _load_config():
+    config = _CONFIG.value
+    if isinstance(config, ConfigDict):
+        return config
+    # A file that cannot be loaded leaves a stand-in, which fails when it is read.
+    name = config_flags.get_config_filename(_flag())
+    raise UserError(f"--config={name}: no such file; see configs/")
 
 
 def _flag():

@@ -190,9 +190,9 @@ class _TensorBoard:
 
     def __init__(self, folder: Path, first_step: int):
         folder.mkdir(parents=True, exist_ok=True)
-        # Its files are named by the second: without the process id, a run that is
-        # restarted within one would overwrite the file before.
-        self._file = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+        # Files are named by the second: without a finer suffix, a run restarted within
+        # one would overwrite the file before.
+        self._file = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
         # A start of session makes TensorBoard drop that step and all after it from the
         # files before.
         start = SessionLog(status=SessionLog.START)

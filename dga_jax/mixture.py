@@ -70,6 +70,7 @@ class Mixture:
         self.basis = _basis_of(config, self.domains)
         self.names = self.basis.names if self.basis else self.domains.names
         self._check_counts()
+        self._initial = self._initial_weights()
 
     @property
     def moves(self) -> bool:
@@ -78,7 +79,7 @@ class Mixture:
 
     def init(self) -> MixerState:
         """The initial weights, as `mixer.weights` says."""
-        return mixers.init(self.mixer, self._initial_weights())
+        return mixers.init(self.mixer, self._initial)
 
     def weights(self, state: MixerState) -> np.ndarray:
         """What moves, α or w: float64 [n], sums to 1."""

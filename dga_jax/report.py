@@ -1,4 +1,4 @@
-r"""What a run did, as a table and a plot.
+"""What a run did, as a table and a plot.
 
     python -m dga_jax.report --workdir=runs/quickstart
 
@@ -191,8 +191,6 @@ def _align(rows: Sequence[Sequence[str]]) -> list[str]:
         ).rstrip()
         for row in rows
     ]
-
-
 
 
 def main(argv: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -23,16 +24,29 @@ from dga_jax.steps import Steps, make_steps
 SAMPLE = "sample"  # as `data.store`: the text that comes with the code
 
 
-@dataclasses.dataclass
+class Parts(NamedTuple):
+    """What config, store and machine decide, before the workdir is looked at.
+
+    Attributes:
+      config: complete, with what the store decides filled in.
+      store: rows to train on and to evaluate with.
+      mesh: of devices.
+      mixture: domains, mixer and sampler.
+    """
+
+    config: ConfigDict
+    store: Store
+    mesh: Mesh
+    mixture: Mixture
+
+
+@dataclasses.dataclass(frozen=True)
 class Run:
     """A run, ready to go on.
 
     Attributes:
-      config: complete, with what the store decides filled in.
+      config, store, mesh, mixture: as in `Parts`.
       directory: the workdir.
-      store: rows to train on and to evaluate with.
-      mesh: of devices.
-      mixture: domains, mixer and sampler.
       steps: the jitted functions.
       learning_rate: schedule of the number of updates made.
       checkpoints: of the workdir.
@@ -41,10 +55,10 @@ class Run:
     """
 
     config: ConfigDict
-    directory: Path
     store: Store
     mesh: Mesh
     mixture: Mixture
+    directory: Path
     steps: Steps
     learning_rate: optax.Schedule
     checkpoints: Checkpoints
@@ -57,26 +71,37 @@ class Run:
         return int(self.snapshot.train.step)
 
 
-def open_run(config: ConfigDict, explicit: Iterable[str], directory: Path) -> Run:
-    """Puts a run together: fresh, or from the newest checkpoint of its workdir.
+def check(config: ConfigDict, explicit: Iterable[str]) -> Parts:
+    """Checks a config against the store it names and the devices that there are.
 
     Args:
       config: as the flags left it; completed in place.
       explicit: names of the fields that were set on the command line.
+
+    Raises:
+      UserError: whatever is wrong; nothing was written by then.
+    """
+    configs.validate(config)
+    mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    configs.check_batch(config, sharding.batch_shards(mesh))
+    store = open_store(config, explicit)
+    return Parts(config, store, mesh, Mixture(config, store))
+
+
+def open_run(parts: Parts, directory: Path) -> Run:
+    """Puts a run together: fresh, or from the newest checkpoint of its workdir.
+
+    Args:
+      parts: from `check`.
       directory: the workdir, which this process has locked.
 
     Raises:
-      UserError: whatever is wrong with config, store, mesh or workdir.
+      UserError: the workdir belongs to another run, or is short of space.
     """
-    configs.validate(config)
-    store = open_store(config, explicit)
-    mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
-    shards = sharding.batch_shards(mesh)
-    configs.check_batch(config, shards)
-    mixture = Mixture(config, store)
+    config, store, mesh, mixture = parts
     checkpoints = Checkpoints(directory, config.checkpoint.keep)
-    _check_same_run(config, store, directory, checkpoints)
-
+    record = _record(config, store)
+    _check_same_run(config, record, directory, checkpoints)
     model = configs.model_config(config)
     adam = configs.optimizer_config(config)
     optimizer = make_optimizer(adam)
@@ -86,19 +111,18 @@ def open_run(config: ConfigDict, explicit: Iterable[str], directory: Path) -> Ru
     if checkpoints.newest_step() is None:
         room = (config.checkpoint.keep + 1) * size_on_disk(abstract)
         workdir.check_room(directory, room)
+    if jax.process_index() == 0:
+        workdir.write_record(directory, record)
     restored = checkpoints.restore(abstract)
     if restored is None:
         state = train_state.create(model, optimizer, mesh, config.seed)
         snapshot = Snapshot(state, _place(mixture.init(), mesh), _no_cursors(mixture))
     else:
         snapshot = restored.snapshot
-    options = configs.step_options(config, shards)
+    options = configs.step_options(config, sharding.batch_shards(mesh))
     return Run(
-        config=config,
+        *parts,
         directory=directory,
-        store=store,
-        mesh=mesh,
-        mixture=mixture,
         steps=make_steps(model, adam, options, mesh),
         learning_rate=learning_rate(adam),
         checkpoints=checkpoints,
@@ -144,16 +168,17 @@ def _place(state, mesh):
     return jax.device_put(state, sharding.replicated(mesh))
 
 
-def _check_same_run(config, store, directory, checkpoints):
+def _record(config, store):
     fields = config.to_dict()
     fields.pop("explicit")
-    record = {
-        "config": fields,
-        "data": {
-            "content_hash": store.content_hash,
-            "domains": len(store.domains(config.data.level)),
-        },
+    data = {
+        "content_hash": store.content_hash,
+        "domains": len(store.domains(config.data.level)),
     }
+    return {"config": fields, "data": data}
+
+
+def _check_same_run(config, record, directory, checkpoints):
     done = checkpoints.newest_step() or 0
 
     def steps_may_change(before):
@@ -161,9 +186,7 @@ def _check_same_run(config, store, directory, checkpoints):
             done, config, ConfigDict(before)
         )
 
-    workdir.check_same_run(
-        directory, record, steps_may_change, write_new=jax.process_index() == 0
-    )
+    workdir.check_same_run(directory, record, steps_may_change)
 
 
 def _same_until(done, config, before):

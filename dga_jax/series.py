@@ -130,11 +130,8 @@ def read_series(
     if header.exists():
         domains = json.loads(header.read_text())["domains"]
         records = _records(header, _record(len(domains)))
-        return (
-            Series(domains, records["step"], records["values"])
-            if len(records)
-            else None
-        )
+        if len(records):
+            return Series(domains, records["step"], records["values"])
     return _from_lines(name, lines)
 
 

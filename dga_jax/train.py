@@ -235,6 +235,7 @@ class Trainer:
             "data/epochs",
             mixture.sampler.epochs(self._cursors),
             mixture.domains.names,
+            rank_by=mixture.domain_weights(self._mixture),
         )
         return metrics
 
@@ -275,11 +276,11 @@ class Trainer:
         self._writer.flush()
         last = self._run.checkpoints.last_step
         self._run.checkpoints.wait()
-        saved = "there is no checkpoint" if last is None else f"checkpoint {last}"
+        saved = "no checkpoint yet" if last is None else f"last good checkpoint: {last}"
         raise UserError(
-            f"step {step}: the loss is {loss} and the gradient norm {norm}; the last "
-            f"good state is {saved} in {self._run.directory}; lower "
-            "optimizer.learning_rate or look at the data of this step"
+            f"step {step}: the loss is {loss} and the gradient norm {norm}; {saved} "
+            f"({self._run.directory}); lower optimizer.learning_rate, or look at the "
+            "data of this step"
         )
 
     def _print(self, step, loss, speed):

@@ -17,6 +17,8 @@ _LOCK_NAME = ".lock"
 # from what data, beyond rounding.
 _MAY_CHANGE = ("mesh.", "checkpoint.", "eval.", "log.", "data.store", "data.threads")
 
+_REASONS = {"train.steps": " (the schedules of the steps already made depend on it)"}
+
 
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
@@ -47,10 +49,8 @@ def check_same_run(
     workdir: Path,
     record: dict[str, Any],
     steps_may_change: Callable[[dict[str, Any]], bool],
-    *,
-    write_new: bool = True,
 ) -> None:
-    """Compares the run with the one that the workdir belongs to; records the first.
+    """Compares the run with the one that the workdir belongs to, if there is one.
 
     Args:
       workdir: of the run.
@@ -58,7 +58,6 @@ def check_same_run(
         domains.
       steps_may_change: whether, given the recorded config, `train.steps` may be what it
         is now.
-      write_new: whether this process is the one that records a fresh run.
 
     Raises:
       UserError: naming the field, its value before and its value now.
@@ -71,8 +70,6 @@ def check_same_run(
                 f"--workdir={workdir}: it holds checkpoints but no {CONFIG_NAME}; "
                 "choose another directory"
             )
-        if write_new:
-            _write(workdir, record)
         return
     now = json.loads(json.dumps(record))
     _compare(workdir, "store", before["data"], now["data"])
@@ -82,11 +79,10 @@ def check_same_run(
     ):
         old["train.steps"] = new["train.steps"]
     _compare(workdir, "config", old, new)
-    if write_new and now != before:
-        _write(workdir, record)
 
 
-def _write(workdir: Path, record: dict[str, Any]) -> None:
+def write_record(workdir: Path, record: dict[str, Any]) -> None:
+    """Records what run the workdir belongs to, whole or not at all."""
     aside = workdir / f".{CONFIG_NAME}.partial"
     aside.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
     os.replace(aside, workdir / CONFIG_NAME)
@@ -122,8 +118,8 @@ def _compare(workdir, what, old, new):
         if before != now:
             raise UserError(
                 f"--workdir={workdir} belongs to another run: {what}.{name} was "
-                f"{before!r} and is now {now!r}; set it back, or choose another "
-                "directory"
+                f"{before!r} and is now {now!r}{_REASONS.get(name, '')}; set it back, "
+                "or choose another directory"
             )
 
 

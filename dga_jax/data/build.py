@@ -149,7 +149,7 @@ def _check_space(directory: pathlib.Path, needed: int, what: str) -> None:
     if free < needed:
         raise UserError(
             f"not enough disk in {directory.parent}: {what} takes {needed / 1e6:,.0f}"
-            f" MB, {free / 1e6:,.0f} MB are free"
+            f" MB, {free / 1e6:,.0f} MB are free; free some or choose another disk"
         )
 
 
@@ -197,7 +197,7 @@ class _Build:
                 empty = empty and not document.num_bytes
                 yield document
             if empty:
-                raise UserError(f"{path} holds no text; leave it out")
+                raise UserError(f"{path} holds no text; add some or leave it out")
 
     def _encode(self, batch: list[Document]) -> list[np.ndarray]:
         texts = [document.text if document.num_bytes else "" for document in batch]
@@ -206,24 +206,24 @@ class _Build:
     def write(self, writer: StoreWriter) -> list[Part]:
         """Cuts what was tokenized into rows and writes the store."""
         names = sorted(name for split, name in self._tallies if split == "train")
-        train, heldout = zip(
-            *[self._share("train", "heldout", name, HELDOUT_EVERY) for name in names],
-            strict=True,
-        )
+        shares = [self._share("train", "heldout", n, HELDOUT_EVERY) for n in names]
+        train, heldout = zip(*shares, strict=True)
         target = self._share("target", "target_eval", _TARGET, TARGET_EVAL_EVERY)
-        spans = dict(
-            train=train, heldout=heldout, target=target[:1], target_eval=target[1:]
-        )
+        spans = {
+            "train": train,
+            "heldout": heldout,
+            "target": target[:1],
+            "target_eval": target[1:],
+        }
         rows = {split: [self._rows(s) for s in spans[split]] for split in spans}
+        self._log.flush()
         record_bytes = (self._seq_len + 1) * writer.dtype.itemsize
         total = sum(itertools.chain(*rows.values()))
         _check_space(self._log.path.parent, total * record_bytes, "the store")
-        for split, parts in spans.items():
-            pieces = (self._log.read(s.stream, s.start, s.stop) for s in parts)
-            blocks = (cut_rows(p, self._seq_len, writer.pad) for p in pieces)
-            writer.write_split(
-                split, sum(rows[split]), itertools.chain.from_iterable(blocks)
-            )
+        for split in spans:
+            blocks = map(self._cut, spans[split], itertools.repeat(writer.pad))
+            blocks = itertools.chain.from_iterable(blocks)
+            writer.write_split(split, sum(rows[split]), blocks)
         writer.write_level(
             Domains(
                 names=names,
@@ -233,10 +233,12 @@ class _Build:
             )
         )
         writer.finish()
-        return [
-            *map(self._part, itertools.repeat("train"), names, train, heldout),
-            self._part("target", _TARGET, *target),
-        ]
+        parts = map(self._part, itertools.repeat("train"), names, train, heldout)
+        return [*parts, self._part("target", _TARGET, *target)]
+
+    def _cut(self, span: _Span, pad: int) -> Iterator[np.ndarray]:
+        pieces = self._log.read(span.stream, span.start, span.stop)
+        return cut_rows(pieces, self._seq_len, pad)
 
     def _rows(self, span: _Span) -> int:
         return count_rows(span.num_tokens, self._seq_len)
@@ -255,9 +257,10 @@ class _Build:
         else:
             border = predicted - max(1, predicted // every)
         if aside or border < 1:
+            what = "the target" if split == _TARGET else f"domain {name!r}"
             raise UserError(
-                f"the domain {name!r} has too little text: {max(kept, 0)} tokens, of"
-                " which a part must be held out; add text or leave the domain out"
+                f"{what} has too little text: {kept} tokens, of which a part must be"
+                " held out for evaluation; add text or leave it out"
             )
         return _Span((split, name), 0, border + 1), _Span((split, name), border, kept)
 

@@ -4,10 +4,11 @@ import contextlib
 import hashlib
 import os
 import pathlib
+from collections.abc import Iterable
 
 from dga_jax.data.build import prepare_store
 from dga_jax.data.sources import expand
-from dga_jax.data.store import FORMAT_VERSION
+from dga_jax.data.store import FORMAT_VERSION, Store
 from dga_jax.data.tokenizer import load_tokenizer
 from dga_jax.errors import UserError
 
@@ -15,7 +16,9 @@ SAMPLE = pathlib.Path(__file__).resolve().parents[2] / "sample"
 CACHE_VARIABLE = "DGA_JAX_CACHE"
 
 
-def sample_store(seq_len: int, cache_dir: str | os.PathLike | None = None):
+def sample_store(
+    seq_len: int, cache_dir: str | os.PathLike | None = None
+) -> pathlib.Path:
     """The path of the sample as a store, prepared on the first call.
 
     Args:
@@ -26,32 +29,60 @@ def sample_store(seq_len: int, cache_dir: str | os.PathLike | None = None):
     Raises:
       UserError: the sample is missing, or the cache cannot be written to.
     """
-    files = [
-        *expand([str(SAMPLE / "generic" / "*.jsonl.xz")]),
-        *expand([str(SAMPLE / "target" / "*.jsonl.xz")]),
-        SAMPLE / "tokenizer.json",
-    ]
-    digest = hashlib.sha256(f"{FORMAT_VERSION} {seq_len}".encode())
-    for path in files:
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    cache = pathlib.Path(cache_dir or _default_cache())
-    path = cache / f"sample-{seq_len}-{digest.hexdigest()[:16]}"
-    if not path.is_dir():
-        # A run beside this one that is quicker has made the same.
+    generic = expand([str(SAMPLE / "generic" / "*.jsonl.xz")])
+    target = [SAMPLE / "target" / "python_docs.steer.jsonl.xz"]
+    target_eval = [SAMPLE / "target" / "python_docs.eval.jsonl.xz"]
+    tokenizer = SAMPLE / "tokenizer.json"
+    key = _digest(seq_len, [*generic, *target, *target_eval, tokenizer])
+    path = _writable(cache_dir or _default_cache()) / f"sample-{seq_len}-{key}"
+    if not path.exists():
+        # Where a run beside this one is quicker, it has made the same.
         with contextlib.suppress(FileExistsError):
             prepare_store(
-                generic=expand([str(SAMPLE / "generic" / "*.jsonl.xz")]),
-                target=[SAMPLE / "target" / "python_docs.steer.jsonl.xz"],
-                target_eval=[SAMPLE / "target" / "python_docs.eval.jsonl.xz"],
-                tokenizer=load_tokenizer(SAMPLE / "tokenizer.json"),
+                generic=generic,
+                target=target,
+                target_eval=target_eval,
+                tokenizer=load_tokenizer(tokenizer),
                 seq_len=seq_len,
                 output=path,
             )
+    try:
+        Store.open(path)
+    except UserError as error:
+        raise UserError(f"{error}: remove {path} and run again") from error
     return path
 
 
+def _digest(seq_len: int, files: Iterable[pathlib.Path]) -> str:
+    """What a prepared sample depends on, in 16 hex digits."""
+    digest = hashlib.sha256(f"{FORMAT_VERSION} {seq_len}".encode())
+    for path in files:
+        try:
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        except OSError as error:
+            raise UserError(
+                f"the sample lacks {path} ({error.strerror}); restore it, or run from a"
+                " clone of the repository"
+            ) from error
+    return digest.hexdigest()[:16]
+
+
+def _writable(cache_dir: str | os.PathLike) -> pathlib.Path:
+    cache = pathlib.Path(cache_dir).expanduser().absolute()
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        usable = os.access(cache, os.W_OK)
+    except OSError:
+        usable = False
+    if not usable:
+        raise UserError(
+            f"cannot write to the cache {cache}; set {CACHE_VARIABLE} to a directory"
+            " that can be written to"
+        )
+    return cache
+
+
 def _default_cache() -> pathlib.Path:
-    if CACHE_VARIABLE in os.environ:
-        return pathlib.Path(os.environ[CACHE_VARIABLE])
-    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(base) / "dga_jax"
+    if cache := os.environ.get(CACHE_VARIABLE):
+        return pathlib.Path(cache)
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "dga_jax"

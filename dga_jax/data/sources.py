@@ -57,6 +57,9 @@ def _expand_one(pattern: str) -> list[pathlib.Path]:
     names = [name for name in names if not os.path.isdir(name)]
     if not names:
         raise UserError(f"no file matches {pattern!r}; check the path, quote the glob")
+    for name in names:
+        if not os.path.exists(name):
+            raise UserError(f"cannot read {name}: the link leads nowhere; remove it")
     return [pathlib.Path(name) for name in names]
 
 

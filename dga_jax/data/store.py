@@ -2,28 +2,28 @@
 
 A directory holds
 
-    manifest.json                       format, tokenizer, counts, and of each file below
-                                        its size and SHA-256
+    manifest.json                       format, tokenizer, counts; size and SHA-256 of
+                                        every file below
     tokenizer.json                      unless the tokens are bytes
     token_bytes.npy                     int32 [vocab_size]
     offsets-level0.npz                  the domains of level 0; coarsest level first
     SPLIT-00000-of-00001.array_record   rows of train, heldout, target, target_eval
 
-A row is L + 1 tokens of one domain's documents, each document followed by an end of text;
-the last token of a row is the first of the next, so that every token but the first
-of a domain is predicted once. On disk a row is little-endian uint16, or uint32 where the
+A row is L + 1 tokens of one domain's documents, each followed by an end of text; the
+last token of a row is the first of the next, so that every token but the first of a
+domain is predicted once. On disk a row is little-endian uint16, or uint32 where the
 vocabulary needs it, and the largest value is padding. `store_writer` makes stores.
 """
 
-import collections
 import dataclasses
 import functools
 import json
 import pathlib
+import threading
 from collections.abc import Sequence
 
 import numpy as np
-from array_record.python import array_record_data_source
+from array_record.python.array_record_module import ArrayRecordReader
 
 from dga_jax.data.tokenizer import (
     BYTES,
@@ -40,9 +40,6 @@ MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
 TOKEN_BYTES = "token_bytes.npy"
 OFFSETS = "offsets-level{level}.npz"
-
-# The four fields that `array_record` asks for; with them it opens shards lazily.
-_Shard = collections.namedtuple("_Shard", "filename skip take examples_in_shard")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -95,7 +92,12 @@ class Store:
         self.content_hash: str = manifest["content_hash"]
         self.num_levels: int = len(manifest["levels"])
         self._dtype = np.dtype(manifest["dtype"])
-        self._sources = {split: self._source(split) for split in SPLITS}
+        self._shard_ends = {
+            split: np.cumsum([shard["rows"] for shard in entry["shards"]], dtype=int)
+            for split, entry in manifest["splits"].items()
+        }
+        self._readers: dict[str, ArrayRecordReader] = {}
+        self._opening = threading.Lock()
 
     @classmethod
     def open(cls, path: str | pathlib.Path) -> "Store":
@@ -161,15 +163,13 @@ class Store:
         ids = np.asarray(ids, np.int64)
         if ids.size and not 0 <= ids.min() <= ids.max() < self.num_rows(split):
             raise IndexError(f"{split} has {self.num_rows(split)} rows, not {ids}")
-        try:
-            records = self._sources[split].__getitems__(ids.tolist())
-            rows = np.frombuffer(b"".join(records), self._dtype)
-            rows = rows.reshape(len(ids), self.seq_len + 1)
-        except (ValueError, RuntimeError) as error:
-            raise UserError(
-                f"store {self.path}: rows of {split} cannot be read ({error}); prepare"
-                " the store again"
-            ) from error
+        rows = np.empty((len(ids), self.seq_len + 1), self._dtype)
+        shards, ends = self.manifest["splits"][split]["shards"], self._shard_ends[split]
+        owners = np.searchsorted(ends, ids, side="right")
+        for i in np.unique(owners):
+            here = np.flatnonzero(owners == i)
+            start = ends[i] - shards[i]["rows"]
+            rows[here] = self._read_shard(shards[i]["name"], ids[here] - start)
         # The padding, the largest value, wraps to 0 and so ends at PAD.
         return (rows + rows.dtype.type(1)).astype(np.int32) - 1
 
@@ -185,12 +185,20 @@ class Store:
         path = self.path / TOKENIZER
         return HuggingFaceTokenizer(path.read_bytes(), path)
 
-    def _source(self, split: str):
-        shards = [
-            _Shard(str(self.path / shard["name"]), 0, shard["rows"], shard["rows"])
-            for shard in self.manifest["splits"][split]["shards"]
-        ]
-        return array_record_data_source.ArrayRecordDataSource(shards)
+    def _read_shard(self, name: str, positions: np.ndarray) -> np.ndarray:
+        try:
+            with self._opening:
+                if name not in self._readers:
+                    self._readers[name] = ArrayRecordReader(str(self.path / name))
+            # One call for many records: array_record reads them in parallel.
+            records = self._readers[name].read(positions.tolist())
+            rows = np.frombuffer(b"".join(records), self._dtype)
+            return rows.reshape(len(positions), self.seq_len + 1)
+        except (IndexError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"store {self.path}: {name} is damaged ({error}); prepare the store"
+                " again"
+            ) from error
 
 
 def _read_manifest(path: pathlib.Path) -> dict:

@@ -35,7 +35,7 @@ class TokenLog:
         self._lengths[stream] += len(tokens)
         self._num_pending += len(tokens)
         if self._num_pending >= self._limit:
-            self._flush()
+            self.flush()
 
     def length(self, stream: Hashable) -> int:
         """Tokens in a stream so far; 0 for one that is not known."""
@@ -45,7 +45,7 @@ class TokenLog:
         self, stream: Hashable, start: int = 0, stop: int | None = None
     ) -> Iterator[np.ndarray]:
         """Yields tokens start:stop of a stream in pieces."""
-        self._flush()
+        self.flush()
         stop = self._lengths[stream] if stop is None else stop
         begin = 0
         for first, count in self._segments[stream]:
@@ -60,7 +60,8 @@ class TokenLog:
                 )
             begin += count
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Writes what is still in memory."""
         with open(self.path, "ab") as file:
             for stream, pieces in self._pending.items():
                 tokens = np.concatenate(pieces)

@@ -1,0 +1,198 @@
+import itertools
+import json
+import os
+import pathlib
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dga_jax.data import build
+from dga_jax.data.build import prepare_store
+from dga_jax.data.store import PAD, Store
+from dga_jax.data.tokenizer import BytesTokenizer
+from dga_jax.errors import UserError
+
+WORDS = ["It", "was", "the", "best", "of", "times,", "it", "was", "the", "worst"]
+
+
+def write(path: pathlib.Path, texts, **fields) -> pathlib.Path:
+    items = ({"text": text} | fields for text in texts)
+    path.write_text("".join(json.dumps(item) + "\n" for item in items))
+    return path
+
+
+def prepare(directory, generic, target=("dog " * 50,) * 20, target_eval=(), seq_len=16):
+    """Prepares domains {name: texts} as bytes; the store and what was reported."""
+    files = [write(directory / f"{name}.jsonl", generic[name]) for name in generic]
+    evals = [write(directory / "eval.json", target_eval)] if target_eval else []
+    parts = prepare_store(
+        generic=files,
+        target=[write(directory / "target.json", target)],
+        target_eval=evals,
+        tokenizer=BytesTokenizer(),
+        seq_len=seq_len,
+        output=directory / "store",
+    )
+    return Store.open(directory / "store"), parts
+
+
+def stream(rows: np.ndarray) -> list[int]:
+    """The tokens that consecutive rows were cut from."""
+    targets = rows[:, 1:].ravel()
+    return [int(rows[0, 0]), *targets[targets != PAD].tolist()]
+
+
+def split_streams(store, split, offsets):
+    rows = store.read(split, np.arange(store.num_rows(split)))
+    return [stream(rows[a:b]) for a, b in itertools.pairwise(offsets)]
+
+
+def tokens_of(texts) -> list[int]:
+    return [token for text in texts for token in [*text.encode(), 256]]
+
+
+documents = st.lists(st.sampled_from(WORDS), min_size=3, max_size=70)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    corpus=st.dictionaries(st.sampled_from("abc"), documents, min_size=1),
+    seq_len=st.integers(1, 40),
+)
+def test_every_domain_is_all_there(tmp_path_factory, corpus, seq_len):
+    directory = tmp_path_factory.mktemp("build")
+    store, parts = prepare(directory, corpus, seq_len=seq_len)
+    domains = store.domains()
+    assert list(domains.names) == sorted(corpus) == [part.name for part in parts[:-1]]
+    train = split_streams(store, "train", domains.offsets)
+    heldout = split_streams(store, "heldout", domains.heldout_offsets)
+    for i, name in enumerate(domains.names):
+        texts = corpus[name]
+        assert domains.num_rows[i] == -(-domains.tokens[i] // seq_len)
+        assert domains.tokens[i] == len(train[i]) - 1
+        if len(texts) >= 20:
+            assert train[i] == tokens_of(t for j, t in enumerate(texts) if j % 20 != 19)
+            assert heldout[i] == tokens_of(texts[19::20])
+        else:
+            # The end of the stream is held out; one token lies at the border.
+            assert train[i][-1] == heldout[i][0]
+            assert train[i] + heldout[i][1:] == tokens_of(texts)
+            assert domains.num_rows[i] == 1 or (len(train[i]) - 1) % seq_len == 0
+
+
+def test_reports_what_it_did(tmp_path):
+    texts = ["abc", " ", "defg" * 30, "", "ü"] * 8
+    store, parts = prepare(tmp_path, {"d": texts, "e": ["x" * 100] * 40})
+    part = parts[0]
+    assert (part.documents, part.blank) == (24, 16)
+    assert part.text_bytes == part.text_tokens == 8 * (3 + 120 + 2)
+    assert part.rows == store.domains().num_rows[0]
+    assert part.tokens == store.domains().tokens[0]
+    rows = store.read("train", np.arange(part.rows))
+    assert part.padding == pytest.approx((rows[:, 1:] == PAD).mean())
+
+
+@pytest.mark.parametrize("evals", [(), ("cat", "bird")])
+def test_target(tmp_path, evals):
+    texts = [f"dog {i}" for i in range(12)]
+    store, _ = prepare(tmp_path, {"d": WORDS}, texts, evals)
+    aside = [] if evals else texts[4::5]
+    kept = [text for text in texts if text not in aside]
+    for split, expected in [("target", kept), ("target_eval", evals or aside)]:
+        rows = store.read(split, np.arange(store.num_rows(split)))
+        assert stream(rows) == tokens_of(expected)
+        tokens = store.manifest["splits"][split]["tokens"]
+        assert tokens == len(tokens_of(expected)) - 1
+
+
+def test_a_target_of_one_document_is_divided(tmp_path):
+    store, _ = prepare(tmp_path, {"d": WORDS}, ["dog " * 40])
+    assert store.num_rows("target") == 8
+    assert store.num_rows("target_eval") == 2
+
+
+def test_same_text_same_bytes(tmp_path, monkeypatch):
+    corpus = dict.fromkeys("cab", WORDS * 20)
+    first = tmp_path / "1"
+    second = tmp_path / "2"
+    first.mkdir()
+    second.mkdir()
+    store, _ = prepare(first, corpus)
+    # Neither the order of domains nor the size of batches and buffers may show.
+    monkeypatch.setattr(build, "_BATCH_BYTES", 10)
+    again, _ = prepare(second, dict(reversed(corpus.items())))
+    assert store.content_hash == again.content_hash
+    names = sorted(os.listdir(store.path))
+    assert names == sorted(os.listdir(again.path))
+    for name in names:
+        assert (store.path / name).read_bytes() == (again.path / name).read_bytes()
+
+
+def test_other_text_other_hash(tmp_path):
+    hashes = set()
+    for name, text in [("d", "abc"), ("e", "abc"), ("e", "abd")]:
+        directory = tmp_path / f"{name}{text}"
+        directory.mkdir()
+        hashes.add(prepare(directory, {name: [text] * 40})[0].content_hash)
+    assert len(hashes) == 3
+
+
+@pytest.mark.parametrize(
+    ("corpus", "target", "message"),
+    [
+        ({"good": WORDS, "hollow": []}, ["dog"], r"hollow\.jsonl holds no text"),
+        ({"good": WORDS, "hollow": ["", " "]}, ["dog"], r"hollow\.jsonl holds no text"),
+        ({"good": WORDS, "tiny": ["a"]}, ["dog"], "domain 'tiny' has too little text"),
+        ({"good": WORDS}, [], r"target\.json holds no text"),
+        ({"good": WORDS}, ["a"], "the target has too little text: 2 tokens"),
+    ],
+)
+def test_too_little_text(tmp_path, corpus, target, message):
+    with pytest.raises(UserError, match=message):
+        prepare(tmp_path, corpus, target)
+    assert not (tmp_path / "store").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_named_domain_without_text(tmp_path):
+    path = write(tmp_path / "a.jsonl", [""], domain="hollow")
+    with open(path, "a") as file:
+        file.writelines(json.dumps({"text": word}) + "\n" for word in WORDS)
+    with pytest.raises(UserError, match="domain 'hollow' has too little text: 0"):
+        prepare_store(
+            generic=[path],
+            target=[write(tmp_path / "t.jsonl", WORDS)],
+            tokenizer=BytesTokenizer(),
+            seq_len=8,
+            output=tmp_path / "store",
+        )
+
+
+@pytest.mark.parametrize("free", [10, 3000])
+def test_too_little_space_before_reading_or_writing(tmp_path, monkeypatch, free):
+    usage = type("Usage", (), {"free": free})
+    monkeypatch.setattr(build.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(UserError, match="not enough disk"):
+        prepare(tmp_path, {"d": ["a"] * 60}, ["dog"] * 10, seq_len=2000)
+    assert not list(tmp_path.glob("*store*"))
+
+
+def test_a_file_has_one_purpose(tmp_path):
+    path = write(tmp_path / "a.jsonl", WORDS)
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(path)
+    for files in [
+        {"generic": [path], "target": [link]},
+        {"generic": [write(tmp_path / "b", WORDS)], "target": [path, path]}
+        | {"target_eval": [link]},
+    ]:
+        with pytest.raises(UserError, match=re.escape(f"{link} is in both")):
+            prepare_store(
+                **files,
+                tokenizer=BytesTokenizer(),
+                seq_len=8,
+                output=tmp_path / "store",
+            )

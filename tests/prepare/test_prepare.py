@@ -1,0 +1,145 @@
+import gzip
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from dga_jax.data.build import Part
+from dga_jax.data.sample import SAMPLE
+from dga_jax.data.store import Store
+from dga_jax.prepare import summary
+
+ROOT = SAMPLE.parent
+TARGET = str(SAMPLE / "target" / "python_docs.eval.jsonl.xz")
+
+
+def command(*flags: str) -> list[str]:
+    return [sys.executable, "-m", "dga_jax.prepare", *flags]
+
+
+def run(*flags: str, cwd: pathlib.Path = ROOT) -> subprocess.CompletedProcess:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        command(*flags), cwd=cwd, env=environment, capture_output=True, text=True
+    )
+
+
+def fails(*flags: str) -> str:
+    """The one line that a failing run says."""
+    result = run(*flags)
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    lines = [line for line in result.stderr.splitlines() if "error" in line]
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def test_makes_a_store_and_says_how_to_go_on(tmp_path):
+    output = tmp_path / "store"
+    result = run(
+        f"--generic={SAMPLE}/generic/a*.jsonl.xz,{SAMPLE}/generic/dm_*",
+        f"--generic={SAMPLE}/generic/wordnet.jsonl.xz",
+        f"--target={TARGET}",
+        f"--tokenizer={SAMPLE}/tokenizer.json",
+        "--seq_len=100",
+        f"--output={output}",
+    )
+    assert result.returncode == 0, result.stderr
+    store = Store.open(output)
+    assert store.domains().names == ("austen", "dm_math", "wordnet")
+    assert store.seq_len == 100
+    assert os.listdir(tmp_path) == ["store"]
+    lines = [line for line in result.stdout.splitlines() if line.startswith("dm_math")]
+    assert f"{store.domains().tokens[1]:,}" in lines[0]
+    assert f"--config.data.store={output}" in result.stdout
+    assert "100%" in result.stderr
+
+
+def test_errors_are_one_line(tmp_path):
+    given = {
+        "generic": f"{SAMPLE}/generic/austen.jsonl.xz",
+        "target": TARGET,
+        "tokenizer": "bytes",
+        "seq_len": "100",
+        "output": str(tmp_path / "store"),
+    }
+    broken = tmp_path / "broken.jsonl.gz"
+    line = json.dumps({"text": "All happy families are alike"}) + "\n"
+    broken.write_bytes(gzip.compress((line * 1233 + "{'text'}\n").encode()))
+    for change, message in [
+        ({"generic": None}, "--generic is missing"),
+        ({"target": None}, "--target is missing"),
+        ({"output": None}, "--output"),
+        ({"seq_len": "0"}, "seq_len"),
+        ({"seq_len": "-5"}, "seq_len"),
+        ({"seq_len": "long"}, "seq_len"),
+        ({"sequence": "5"}, "sequence"),
+        ({"generic": f"{tmp_path}/*.zst"}, "no file matches"),
+        ({"generic": str(broken)}, f"{broken}, line 1234: broken JSON"),
+        ({"tokenizer": "words"}, "tokenizer words: No such file"),
+        ({"output": str(tmp_path)}, f"{tmp_path} exists; remove it"),
+        ({"output": str(broken / "store")}, "cannot write to"),
+    ]:
+        flags = {k: v for k, v in (given | change).items() if v is not None}
+        assert message in fails(*[f"--{k}={v}" for k, v in flags.items()])
+    assert os.listdir(tmp_path) == [broken.name]
+    assert "unexpected b.gz" in fails(*[f"--{k}={v}" for k, v in given.items()], "b.gz")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_leaves_nothing(tmp_path, number):
+    (tmp_path / "out").mkdir()
+    pipe = tmp_path / "slow.jsonl"
+    os.mkfifo(pipe)
+    process = subprocess.Popen(
+        command(
+            f"--generic={pipe}",
+            f"--target={TARGET}",
+            "--tokenizer=bytes",
+            "--seq_len=10",
+            f"--output={tmp_path}/out/store",
+        ),
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with open(pipe, "w") as file:  # opens once the other end reads
+        file.write('{"text": "once upon a time"}\n')
+        file.flush()
+        assert os.listdir(tmp_path / "out")[0].startswith(".store.partial-")
+        time.sleep(0.1)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert stderr.splitlines()[-1] == "error: interrupted"
+    assert os.listdir(tmp_path / "out") == []
+
+
+def part(name: str, rows: int) -> Part:
+    return Part(name, 10, 0, 3000, 1000, rows * 8 - 4, rows, 1, 4 / (rows * 8))
+
+
+def test_table_of_few_domains():
+    text = summary.table([part("a", 1), part("b", 3), part("target", 2)])
+    header, a, b, total, target = [line.split("  ") for line in text.splitlines()]
+    assert header[0] == "domain"
+    assert a[-1] == "50.0%"
+    assert b[-1].strip() == "16.7%"
+    assert total[-1].strip() == "25.0%"
+    assert total[0] == "all 2 domains"
+    assert target[0].strip() == "target"
+
+
+def test_table_of_many_domains_shows_the_largest():
+    domains = [part(f"d{i}", i + 1) for i in range(1000)]
+    text = summary.table([*domains, part("target", 2)])
+    assert len(text.splitlines()) < 80
+    assert "d999 " in text
+    assert "d3 " not in text
+    assert "936 smaller domains" in text

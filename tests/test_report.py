@@ -1,0 +1,144 @@
+"""The table says what the log says; the plot appears whole."""
+
+import io
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dga_jax.errors import UserError
+from dga_jax.metrics import MetricsWriter
+from dga_jax.plot import _spread
+from dga_jax.report import write_report
+
+NAMES = ["wordnet", "python_code", "a$b_$c", "factbook"]
+
+
+def log_run(workdir, names=NAMES, *, steps=100, evals=(0, 100), aligned=True):
+    """A run whose second domain wins; target loss 7 - step/50, 2 nats of it a byte."""
+    writer = MetricsWriter(workdir, first_step=0)
+    signal = np.zeros(len(names))
+    signal[1] = 0.05
+    for step in range(0, steps + 1, 10):
+        weights = np.exp(signal * (step if aligned else 0))
+        weights = (weights / weights.sum()).astype(np.float32)
+        values = {}
+        if step == 0 or aligned:
+            values |= writer.write_series(step, "mixture/weight", weights, names)
+            values["mixture/effective_domains"] = 1 / float((weights**2).sum())
+        if step:
+            values |= {"train/loss": 7 - step / 40, "perf/tokens_per_second": 12345.6}
+            values |= {"perf/alignment_share": 0.0421, "perf/seconds": step / 2}
+            epochs = weights * step / 10
+            values |= writer.write_series(
+                step, "data/epochs", epochs, names, rank_by=weights
+            )
+        if step and aligned:
+            for key, series in {"": signal, "_error": signal / 10}.items():
+                values |= writer.write_series(
+                    step, f"mixture/alignment{key}", series, names, rank_by=weights
+                )
+        if step in evals:
+            for name, loss in {"target": 7, "generic_uniform": 8}.items():
+                values[f"eval/{name}/loss"] = loss - step / 50
+                values[f"eval/{name}/bits_per_byte"] = (loss - step / 50) / 2
+        writer.write(step, values)
+    writer.close()
+    return workdir
+
+
+def report(workdir):
+    """The words of every line of the table, by the first of them."""
+    out = io.StringIO()
+    write_report(workdir, out=out)
+    lines = [line.split() for line in out.getvalue().splitlines()]
+    return {line[0]: line[1:] for line in lines if line}
+
+
+def test_first_and_last_losses_in_both_units(tmp_path):
+    rows = report(log_run(tmp_path / "run"))
+    assert rows["run:"] == ["100", "steps,", "4", "domains,", "50s"]
+    assert rows["target"] == ["7.000", "5.000", "-2.000", "3.500", "2.500"]
+    assert rows["generic,"] == ["natural", "-", "-", "-", "-", "-"]
+
+
+def test_domains_by_final_weight_with_epochs_and_alignment(tmp_path):
+    rows = report(log_run(tmp_path))
+    share = math.exp(5) / (math.exp(5) + 3)
+    assert rows["python_code"] == [
+        ".250",
+        f"{share:.3f}"[1:],
+        f"x{share * 4:.2f}",
+        f"{share * 10:.2f}",
+        "+0.0500",
+        "0.0050",
+    ]
+    assert list(rows).index("python_code") < list(rows).index("wordnet")
+    assert rows["tokens"] == ["per", "second:", "12.3k", "(median)"]
+    assert rows["time"] == ["on", "alignment:", "4.2%", "of", "training"]
+    assert rows["effective"][:2] == ["domains:", "4"]
+
+
+def test_above_64_domains_16_and_the_sum_of_the_rest(tmp_path):
+    names = [f"cluster_{i}" for i in range(100)]
+    rows = report(log_run(tmp_path, names))
+    assert sum(name.startswith("cluster_") for name in rows) == 16
+    others = 84 / (99 + math.exp(5))
+    assert rows["84"] == [
+        "others",
+        ".840",
+        f"{others:.3f}"[1:],
+        f"x{others / 0.84:.2f}",
+    ]
+
+
+def test_a_run_without_alignments_has_no_such_columns(tmp_path):
+    rows = report(log_run(tmp_path, aligned=False))
+    assert rows["wordnet"] == [".250", ".250", "x1.00", "2.50"]
+
+
+@pytest.mark.parametrize("evals", [(), (0,), (100,)])
+def test_a_run_with_one_evaluation_or_none(tmp_path, evals):
+    rows = report(log_run(tmp_path, evals=evals))
+    if evals:
+        loss = 7 - evals[0] / 50
+        assert rows["target"] == [f"{loss:.3f}", f"{loss / 2:.3f}"]
+    else:
+        assert rows["no"] == ["evaluation", "yet"]
+
+
+def test_a_run_stopped_at_its_first_line(tmp_path):
+    rows = report(log_run(tmp_path, steps=0))
+    assert rows["wordnet"] == [".250", ".250", "x1.00"]
+
+
+@pytest.mark.parametrize("count", [4, 17, 100])
+def test_the_plot_is_a_picture_and_whole(tmp_path, count):
+    log_run(tmp_path, [f"{NAMES[i % 4]}{i}" for i in range(count)])
+    path = write_report(tmp_path, out=io.StringIO())
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    assert pixels.shape[0] > 400
+    colours = {tuple(x) for x in pixels[::2, ::2].reshape(-1, 3).tolist()}
+    assert (0, 114, 178) in colours  # the leading domain
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_labels_do_not_overlap_and_stay_in_the_picture():
+    rng = np.random.default_rng(0)
+    for count in range(1, 12):
+        wanted = np.sort(rng.dirichlet(np.full(count, 0.1)))
+        placed = _spread(wanted, 0.05)
+        assert np.diff(placed).min(initial=1) > 0.05 - 1e-9
+        assert placed[0] >= 0
+        assert placed[-1] <= 1
+    np.testing.assert_allclose(
+        _spread(np.array([0.2, 0.5, 0.9]), 0.05), [0.2, 0.5, 0.9]
+    )
+
+
+def test_a_log_without_a_line_is_the_users_error(tmp_path):
+    MetricsWriter(tmp_path, first_step=0).close()
+    with pytest.raises(UserError, match="no line yet"):
+        write_report(tmp_path)
