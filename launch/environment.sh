@@ -1,0 +1,41 @@
+# Sourced by the scripts beside it: makes .venv and installs what its arguments name
+# (`-r FILE`s, packages). $PYTHON chooses the interpreter, 3.11 or newer.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+python="${PYTHON:-}"
+if [[ -z "$python" ]]; then
+  for python in python3.12 python3.11 python3; do
+    command -v "$python" >/dev/null && break
+  done
+fi
+if ! command -v "$python" >/dev/null; then
+  echo "error: $python: no such interpreter; set PYTHON to Python 3.11 or newer" >&2
+  exit 2
+fi
+if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+  echo "error: $python is $("$python" -V 2>&1); set PYTHON to Python 3.11 or newer" >&2
+  exit 2
+fi
+
+# An environment of another interpreter is made anew.
+wanted="$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+if [[ ! -x .venv/bin/python ]] ||
+  [[ "$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')" != "$wanted" ]]; then
+  rm -rf .venv
+  "$python" -m venv .venv
+fi
+
+# The accelerator's JAX, where there is an accelerator.
+accelerator=()
+if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then
+  accelerator=("jax[cuda13]")
+elif compgen -G "/dev/accel*" >/dev/null || compgen -G "/dev/vfio/[0-9]*" >/dev/null; then
+  accelerator=("jax[tpu]")
+fi
+
+install() {
+  echo "installing into .venv ..."
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+    ${accelerator[@]+"${accelerator[@]}"} "$@"
+}
