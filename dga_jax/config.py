@@ -5,12 +5,14 @@ from collections.abc import Iterable
 
 import ml_collections
 import optax
+from jax.sharding import Mesh
 
 from dga_jax.errors import UserError
 from dga_jax.mixing.alignment import ESTIMATORS
 from dga_jax.mixing.mixers import MIXERS, MixerOptions
 from dga_jax.model.transformer import ModelConfig
 from dga_jax.optimizer import SCHEDULES, OptimizerConfig
+from dga_jax.sharding import batch_shards
 from dga_jax.steps import StepOptions
 
 ConfigDict = ml_collections.ConfigDict
@@ -333,25 +335,34 @@ def optimizer_config(config: ConfigDict) -> OptimizerConfig:
     return OptimizerConfig(steps=config.train.steps, **fields)
 
 
-def step_options(config: ConfigDict, shards: int) -> StepOptions:
-    """How steps are computed on a mesh that cuts batches into `shards` parts.
+def step_options(config: ConfigDict, mesh: Mesh, num_probes: int) -> StepOptions:
+    """How steps are computed on a mesh, with `num_probes` probe batches an update.
 
     Chunks default to what makes an alignment as large as a microbatch, which fits.
     """
     mixer = config.mixer
+    shards = batch_shards(mesh)
     microbatch = config.train.batch_size // config.train.microbatches
     target = -(-mixer.target_rows // shards) * shards
     pieces = [n for n in range(shards, target + 1, shards) if target % n == 0]
+    fits = mixer.chunk or max(microbatch // mixer.probe_rows, 1)
     return StepOptions(
         microbatches=config.train.microbatches,
         z_loss=config.train.z_loss,
         loss_chunk=config.train.loss_chunk,
         estimator=mixer.estimator,
-        chunk=mixer.chunk or max(microbatch // mixer.probe_rows, 1),
+        chunk=_even_chunk(num_probes, fits, mesh.shape["data"]),
         target_chunk=max(n for n in pieces if n <= max(microbatch, shards)),
         normalise=mixer.normalise,
         precondition=mixer.precondition,
     )
+
+
+def _even_chunk(num_probes, fits, data):
+    """Domains a round: about `fits`, a multiple of the mesh's `data`, rounds alike."""
+    each = -(-num_probes // data)  # domains of one part of the mesh
+    rounds = -(-each * data // fits)
+    return -(-each // min(rounds, each)) * data
 
 
 def mixer_options(config: ConfigDict) -> MixerOptions:

@@ -48,6 +48,7 @@ class Mixture:
       names: names of what the weights are over: domains or basis distributions.
       mixer: the recipe.
       sampler: draws the rows.
+      num_probes: domains, or basis distributions, measured in one update.
 
     Raises:
       UserError: an empty domain, or mixer options that do not fit the domains.
@@ -141,17 +142,17 @@ class Mixture:
     def _check_counts(self):
         mixer = self._config.mixer
         count = len(self.names) if self.basis else int((self.sampler.sizes > 0).sum())
+        self.num_probes = min(mixer.probe_domains or count, count)
         if mixer.floor * count > 1:
             raise UserError(
                 f"config.mixer.floor={mixer.floor}: {count} weights of at least that "
                 f"cannot sum to 1; use at most {1 / count:.3g}"
             )
-        probes = min(mixer.probe_domains or count, count)
-        if self.moves and probes > _MOST_PROBES:
+        if self.moves and self.num_probes > _MOST_PROBES:
             raise UserError(
                 f"config.mixer.probe_domains={mixer.probe_domains}: every update would "
-                f"probe {probes} domains; set it to at most {_MOST_PROBES}, or use a "
-                "basis (mixer.basis)"
+                f"probe {self.num_probes} domains; set it to at most {_MOST_PROBES}, "
+                "or use a basis (mixer.basis)"
             )
 
 

@@ -119,7 +119,7 @@ def open_run(parts: Parts, directory: Path) -> Run:
         snapshot = Snapshot(state, _place(mixture.init(), mesh), _no_cursors(mixture))
     else:
         snapshot = restored.snapshot
-    options = configs.step_options(config, sharding.batch_shards(mesh))
+    options = configs.step_options(config, mesh, mixture.num_probes)
     return Run(
         *parts,
         directory=directory,

@@ -191,17 +191,17 @@ class Sampler:
     def probed_domains(self, update: int, count: int) -> np.ndarray:
         """`count` domains with rows, sorted: those that update number `update` probes.
 
-        Updates go through permutations of the domains, so that all are probed equally
-        often. `count` 0, or above what there is: all of them.
+        Updates go through a permutation of the domains, then through another; what the
+        last update of one lacks comes from its beginning. `count` 0, or above what
+        there is: all of them.
         """
         alive = np.flatnonzero(self.sizes)
         if not count or count >= len(alive):
             return alive
-        places = np.arange(update * count, (update + 1) * count)
-        epoch, place = np.divmod(places, len(alive))
+        epoch, part = divmod(update, -(-len(alive) // count))
+        places = (part * count + np.arange(count)) % len(alive)
         key = _key(self.seed, _DOMAINS, epoch)
-        # A domain that ends one permutation and begins the next is probed once.
-        return np.unique(alive[permute(place, len(alive), key)])
+        return np.sort(alive[permute(places, len(alive), key)])
 
     def target_rows(self, step: int, available: int, rows: int) -> np.ndarray:
         """Row ids [rows] of the target for the update after step `step`."""

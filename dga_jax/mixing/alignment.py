@@ -150,17 +150,18 @@ def _map_chunks(function, batches, chunk):
 
     Entry i is computed in round i % rounds. Rounds are thus strided: the k axis, cut as
     [chunk, rounds], keeps its major part first, and a domain axis that is sharded over
-    the mesh stays where it is. What fills the last round up is computed twice.
+    the mesh stays where it is. What fills the last round up is computed twice, so that
+    `chunk` may be chosen to suit the mesh.
     """
     k = jax.tree.leaves(batches)[0].shape[0]
     if chunk is None or chunk >= k:
         return function(batches)
     rounds = -(-k // chunk)
-    size = -(-k // rounds)
+    fill = chunk * rounds - k
 
     def strided(x):
-        filled = jnp.concatenate([x, x[: size * rounds - k]]) if k % rounds else x
-        return jnp.moveaxis(filled.reshape(size, rounds, *x.shape[1:]), 1, 0)
+        filled = jnp.concatenate([x, x[:fill]]) if fill else x
+        return jnp.moveaxis(filled.reshape(chunk, rounds, *x.shape[1:]), 1, 0)
 
     results = jax.lax.map(function, jax.tree.map(strided, batches))
     return jax.tree.map(
