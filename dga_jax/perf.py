@@ -146,12 +146,16 @@ class Clock:
         """Tokens trained on."""
         return self._tokens
 
+    def trained(self) -> tuple[float, int]:
+        """Seconds of training, alignment included, and tokens trained on, up to now."""
+        seconds = self.seconds
+        return seconds["train"] + seconds["alignment"], self._tokens
+
     @property
     def alignment_share(self) -> float:
         """Share of training time, which "alignment" is a part of, spent on it."""
-        seconds = self.seconds
-        training = _training(seconds)
-        return seconds["alignment"] / training if training else 0.0
+        training, _ = self.trained()
+        return self._seconds["alignment"] / training if training else 0.0
 
     def eta_seconds(self, steps_left: int) -> float:
         """Seconds to the end of the run at this process's pace; NaN before step 2."""
@@ -175,7 +179,7 @@ class Clock:
             "perf/seconds": total,
             "perf/device_hours": total * self._num_devices / 3600,
         }
-        now = (_training(seconds), self._tokens)
+        now = self.trained()
         spent, tokens = (b - a for a, b in zip(self._interval, now, strict=True))
         if tokens and spent > 0:
             values["perf/tokens_per_second"] = tokens / spent
@@ -191,7 +195,7 @@ class Clock:
         self._seconds = dict(state["seconds"])
         self._tokens = int(state["tokens"])
         self._since = self._timer()
-        self._interval = (_training(self._seconds), self._tokens)
+        self._interval = self.trained()
 
     def _switch(self, activity: str) -> str:
         """Books the time so far; returns the activity that it was booked to."""
@@ -203,10 +207,6 @@ class Clock:
     def _paced_seconds(self) -> float:
         seconds = self.seconds
         return sum(seconds.values()) - seconds.get("compile", 0.0)
-
-
-def _training(seconds: Mapping[str, float]) -> float:
-    return seconds["train"] + seconds["alignment"]
 
 
 class ProfilerWindow:

@@ -54,7 +54,10 @@ def write_report(
     weights = read_series(workdir, "mixture/weight", lines)
     text = [_heading(title, lines, weights), *_loss_table(lines)]
     if weights is not None:
-        text += _domain_table(workdir, lines, weights)
+        text += _weight_table("domain", workdir, lines, weights)
+    basis_weights = read_series(workdir, "mixture/basis_weight", lines)
+    if basis_weights is not None:
+        text += _weight_table("basis", workdir, lines, basis_weights)
     text += _summary(lines)
     path = plot.draw(workdir / "mixture.png", title, lines, weights)
     print("\n".join([*text, f"plot: {path}"]), file=out or sys.stdout, flush=True)
@@ -92,13 +95,15 @@ def _loss_table(lines: Lines) -> list[str]:
     return ["", *_align(rows)]
 
 
-def _domain_table(workdir: Path, lines: Lines, weights: Series) -> list[str]:
+def _weight_table(
+    label: str, workdir: Path, lines: Lines, weights: Series
+) -> list[str]:
     """Weights from first to last, epochs, the last alignments and their errors."""
     first, last = np.asarray(weights.values[0]), np.asarray(weights.values[-1])
     shown = leading(last, len(last) if len(last) <= MAX_LOGGED else NUM_LEADING)
     names = [weights.domains[i] for i in shown]
     columns = [
-        ["domain", *(shorten(name, _LONGEST_NAME) for name in names)],
+        [label, *(shorten(name, _LONGEST_NAME) for name in names)],
         ["first weight", *map(_weight, first[shown])],
         ["last weight", *map(_weight, last[shown])],
         ["change", *map(_ratio, first[shown], last[shown])],
@@ -115,8 +120,8 @@ def _domain_table(workdir: Path, lines: Lines, weights: Series) -> list[str]:
     rows = [list(row) for row in zip(*columns, strict=True)]
     if len(shown) < len(last):
         rest = [float(x.sum() - x[shown].sum()) for x in (first, last)]
-        label = f"{len(last) - len(shown):,} others"
-        rows.append([label, *map(_weight, rest), _ratio(*rest)])
+        others = f"{len(last) - len(shown):,} others"
+        rows.append([others, *map(_weight, rest), _ratio(*rest)])
     return ["", *_align(rows)]
 
 
@@ -195,8 +200,7 @@ def _align(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def main(argv: Sequence[str]) -> None:
     """The command line: see the top of this file."""
-    if len(argv) > 1:
-        raise UserError(f"unexpected argument {argv[1]!r}; give --workdir=DIR alone")
+    cli.no_arguments(argv)
     write_report(Path(flags.FLAGS.workdir))
 
 

@@ -69,6 +69,7 @@ class Trainer:
         self._pending = None  # metrics of the newest step, still on the device
         self._target_loss = run.extra.get("target_loss")
         self._programs = {}
+        self._shown = clock.trained()  # at the last console line
         self._store = run.store
         shards = sharding.batch_shards(run.mesh)
         self._target_rows = -(-self._config.mixer.target_rows // shards) * shards
@@ -259,8 +260,8 @@ class Trainer:
             return
         values |= self._speed()
         self._writer.write(step, values)
-        if pending is not None and (self._due(log.console)):
-            self._print(step, loss, values.get("perf/tokens_per_second"))
+        if pending is not None and self._due(log.console):
+            self._print(step, loss)
 
     def _speed(self):
         metrics = self._clock.metrics()
@@ -283,9 +284,11 @@ class Trainer:
             "data of this step"
         )
 
-    def _print(self, step, loss, speed):
+    def _print(self, step, loss):
         if jax.process_index() != 0:
             return
+        before, self._shown = self._shown, self._clock.trained()
+        seconds, tokens = (b - a for a, b in zip(before, self._shown, strict=True))
         mixture = self._run.mixture
         weights = mixture.weights(self._mixture)
         order = np.argsort(-weights, kind="stable")[:_SHOWN_DOMAINS]
@@ -294,7 +297,7 @@ class Trainer:
             self._config.train.steps,
             loss,
             self._target_loss,
-            speed,
+            tokens / seconds if seconds else None,
             self._clock.eta_seconds(self._config.train.steps - step),
             [(mixture.names[i], float(weights[i])) for i in order],
         )
