@@ -157,13 +157,19 @@ def _map_chunks(function, batches, chunk):
     if chunk is None or chunk >= k:
         return function(batches)
     rounds = -(-k // chunk)
-    fill = chunk * rounds - k
+    size = -(-k // rounds)
 
     def strided(x):
-        filled = jnp.concatenate([x, x[:fill]]) if fill else x
-        return jnp.moveaxis(filled.reshape(chunk, rounds, *x.shape[1:]), 1, 0)
+        filled = jnp.concatenate([x, x[: size * rounds - k]]) if k % rounds else x
+        return filled.reshape(size, rounds, *x.shape[1:])
 
-    results = jax.lax.map(function, jax.tree.map(strided, batches))
+    parts = jax.tree.map(strided, batches)
+
+    def one_round(i):
+        # Indexed here, not scanned over: a transposed copy of all rows would be held.
+        return function(jax.tree.map(lambda x: x[:, i], parts))
+
+    results = jax.lax.map(one_round, jnp.arange(rounds))
     return jax.tree.map(
         lambda x: jnp.moveaxis(x, 0, 1).reshape(-1, *x.shape[2:])[:k], results
     )
