@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -48,7 +47,6 @@ class Run:
       config, store, mesh, mixture: as in `Parts`.
       directory: the workdir.
       steps: the jitted functions.
-      learning_rate: schedule of the number of updates made.
       checkpoints: of the workdir.
       snapshot: where the run stands.
       extra: what the checkpoint held besides; empty in a fresh run.
@@ -60,7 +58,6 @@ class Run:
     mixture: Mixture
     directory: Path
     steps: Steps
-    learning_rate: optax.Schedule
     checkpoints: Checkpoints
     snapshot: Snapshot
     extra: dict
@@ -124,7 +121,6 @@ def open_run(parts: Parts, directory: Path) -> Run:
         *parts,
         directory=directory,
         steps=make_steps(model, adam, options, mesh),
-        learning_rate=learning_rate(adam),
         checkpoints=checkpoints,
         snapshot=snapshot,
         extra=restored.extra if restored else {},

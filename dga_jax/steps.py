@@ -19,10 +19,18 @@ from dga_jax.train_state import TrainState
 
 
 class StepMetrics(NamedTuple):
-    """Of one train step, float32 []: loss in nats per token, gradient norm, tokens."""
+    """Of one train step, float32 [].
+
+    Attributes:
+      loss: nats per token.
+      gradient_norm: before clipping.
+      learning_rate: that the step was made with.
+      tokens: that it predicted.
+    """
 
     loss: jax.Array
     gradient_norm: jax.Array
+    learning_rate: jax.Array
     tokens: jax.Array
 
 
@@ -79,15 +87,16 @@ def make_steps(
     # cuDNN's attention has no forward-mode derivative: alignment takes XLA's.
     plain = train_state.graph(dataclasses.replace(config, attention="xla"))
     optimizer = optim.make_optimizer(optimizer_config)
+    learning_rate = optim.learning_rate(optimizer_config)
     state = train_state.abstract_state(config, optimizer, mesh)
     return Steps(
-        _make_train_step(losses, optimizer, options, state, mesh),
+        _make_train_step(losses, optimizer, learning_rate, options, state, mesh),
         jax.jit(losses, out_shardings=sharding.replicated(mesh)),
         _make_align(plain, optimizer_config, options, mesh),
     )
 
 
-def _make_train_step(losses, optimizer, options, abstract, mesh):
+def _make_train_step(losses, optimizer, learning_rate, options, abstract, mesh):
     def part_loss(params, rows, tokens):
         sums = losses(params, rows)
         nll = jnp.sum(sums.nll) / tokens
@@ -114,7 +123,9 @@ def _make_train_step(losses, optimizer, options, abstract, mesh):
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         new = TrainState(params, opt_state, state.step + 1)
-        return new, StepMetrics(loss, norm, tokens)
+        return new, StepMetrics(
+            loss, norm, jnp.asarray(learning_rate(state.step), jnp.float32), tokens
+        )
 
     return train_step
 

@@ -22,8 +22,8 @@ from dga_jax.data.pipeline import batches
 from dga_jax.errors import UserError
 from dga_jax.evaluate import Evaluator
 from dga_jax.metrics import MetricsWriter
-from dga_jax.model.loss import weighted_rows
 from dga_jax.model.transformer import matrix_parameter_count
+from dga_jax.probe import measure
 from dga_jax.run import Run
 
 _SHOWN_DOMAINS = 5
@@ -71,8 +71,6 @@ class Trainer:
         self._programs = {}
         self._shown = clock.trained()  # at the last console line
         self._store = run.store
-        shards = sharding.batch_shards(run.mesh)
-        self._target_rows = -(-self._config.mixer.target_rows // shards) * shards
         self._batch_sharding = sharding.batch_sharding(run.mesh)
         self._held = sharding.local_rows(
             self._batch_sharding, self._config.train.batch_size
@@ -153,47 +151,25 @@ class Trainer:
         step, mixture = self._step, self._run.mixture
         jax.block_until_ready(self._state)  # or its time would be booked to alignment
         with self._clock.measure("alignment"):
-            probes = mixture.probes(step)
-            result, norm = self._align(probes.rows)
-            count = len(probes.indices)
-            result = [np.asarray(x)[:count] for x in result]
-            alignments, errors, _ = result
+            measured = measure(self._run, self._state, step, self._align)
             self._mixture = mixture.update(
-                self._mixture, step, probes.indices, alignments
+                self._mixture, step, measured.indices, measured.alignments
             )
-        names = [mixture.names[i] for i in probes.indices]
+        names = [mixture.names[i] for i in measured.indices]
+        rank_by = mixture.weights(self._mixture)[measured.indices]
         metrics = self._mixture_metrics()
-        rank_by = mixture.weights(self._mixture)[probes.indices]
-        for name, values in (("alignment", alignments), ("alignment_error", errors)):
+        for name, values in (
+            ("mixture/alignment", measured.alignments),
+            ("mixture/alignment_error", measured.errors),
+        ):
             metrics |= self._writer.write_series(
-                step, f"mixture/{name}", values, names, rank_by=rank_by
+                step, name, values, names, rank_by=rank_by
             )
-        metrics["mixture/target_gradient_norm"] = float(norm)
+        metrics["mixture/target_gradient_norm"] = measured.target_norm
         metrics["mixture/skipped_updates"] = mixture.skipped_updates(self._mixture)
         return metrics
 
-    def _align(self, ids):
-        """Runs the alignment step on probe rows `ids` [m, b]."""
-        store, mesh = self._store, self._run.mesh
-        available = store.num_rows("target")
-        targets = self._run.mixture.sampler.target_rows(
-            self._step, available, self._target_rows
-        )
-        target = weighted_rows(store.read("target", targets))
-        # The mesh cuts the domain axis into equal parts; repeats fill the last one up.
-        fill = -len(ids) % mesh.shape["data"]
-        ids = np.concatenate([ids, np.repeat(ids[:1], fill, axis=0)])
-        rows = store.read("train", ids.ravel()).reshape(*ids.shape, -1)
-        probe_sharding = sharding.probe_sharding(mesh, ids.shape[1])
-
-        def place(batch, where):
-            return {key: sharding.place(value, where) for key, value in batch.items()}
-
-        arguments = (
-            self._state,
-            place(target, self._batch_sharding),
-            place(weighted_rows(rows), probe_sharding),
-        )
+    def _align(self, *arguments):
         return self._compiled("align", *arguments)(*arguments)
 
     def _compiled(self, name, *arguments):
@@ -250,12 +226,12 @@ class Trainer:
         step, log = self._step, self._config.log
         values = dict(extra)
         if pending is not None:
-            loss, norm, tokens = (x.item() for x in jax.device_get(pending))
+            loss, norm, rate, tokens = (x.item() for x in jax.device_get(pending))
             self._check_finite(step, loss, norm)
             self._clock.tick(int(tokens))
             if self._due(log.every):
                 values |= {"train/loss": loss, "train/gradient_norm": norm}
-                values["train/learning_rate"] = float(self._run.learning_rate(step - 1))
+                values["train/learning_rate"] = rate
         if not values:
             return
         values |= self._speed()

@@ -1,0 +1,141 @@
+"""Times taken side by side, and the tables that they are printed in."""
+
+import dataclasses
+import importlib.metadata
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from dga_jax.console import quantity
+
+_VERSIONS = ("jax", "jaxlib", "flax", "numpy", "grain")
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """A goal, and what was measured.
+
+    Attributes:
+      goal: in words, with the bound.
+      value: measured.
+      limit: the bound.
+      at_least: whether the bound is from below.
+    """
+
+    goal: str
+    value: float
+    limit: float
+    at_least: bool = False
+
+    @property
+    def met(self) -> bool:
+        """Whether the value keeps to the bound."""
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+    def __str__(self) -> str:
+        return f"{'met' if self.met else 'MISSED'}: {self.goal}: {number(self.value)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """What one part measured.
+
+    Attributes:
+      title: what was measured, with its sizes.
+      columns: headings of the values, units included.
+      rows: values by the row's name, one for each column; None where there is none.
+      checks: goals that the values are held against.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: Mapping[str, tuple[float | None, ...]]
+    checks: tuple[Check, ...] = ()
+
+    def __str__(self) -> str:
+        cells = [("", *self.columns)]
+        for name, values in self.rows.items():
+            cells.append((name, *map(number, values)))
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = [self.title]
+        for name, *values in cells:
+            right = [x.rjust(w) for x, w in zip(values, widths[1:], strict=True)]
+            lines.append("  ".join([f"  {name.ljust(widths[0])}", *right]))
+        return "\n".join([*lines, *(f"  {check}" for check in self.checks)])
+
+
+def number(value: float | None) -> str:
+    """Three significant digits; "-" for None."""
+    if value is None:
+        return "-"
+    if abs(value) >= 1000:
+        return quantity(value)
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+class Timings:
+    """Seconds that variants of the same work took, by name.
+
+    Args:
+      seconds: of each round, in the order of the rounds.
+    """
+
+    def __init__(self, seconds: Mapping[str, list[float]]):
+        self._seconds = seconds
+
+    def __getitem__(self, name: str) -> float:
+        """Median seconds of a variant."""
+        return statistics.median(self._seconds[name])
+
+    def ratio(self, name: str, base: str) -> float:
+        """Median over the rounds of a variant's time over another's in that round."""
+        pairs = zip(self._seconds[name], self._seconds[base], strict=True)
+        return statistics.median(a / b for a, b in pairs)
+
+
+def interleaved(variants: Mapping[str, Callable[[], Any]], rounds: int) -> Timings:
+    """Times variants in turn, round by round: a busy machine slows all of them down.
+
+    Args:
+      variants: each does its work once and returns arrays, which are waited for. One
+        that compiles must have been called before.
+      rounds: how often; from 3 on the median leaves a cold first one out.
+    """
+    seconds = {name: [] for name in variants}
+    for _ in range(rounds):
+        for name, work in variants.items():
+            start = time.perf_counter()
+            jax.block_until_ready(work())
+            seconds[name].append(time.perf_counter() - start)
+    return Timings(seconds)
+
+
+def environment() -> str:
+    """One line that says on what the numbers were taken."""
+    device = jax.devices()[0]
+    devices = f"{jax.device_count()} x {device.device_kind} ({device.platform})"
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in _VERSIONS]
+    return ", ".join(
+        [
+            devices,
+            f"{os.cpu_count()} cores of {_processor()}",
+            f"Python {platform.python_version()}",
+            *versions,
+        ]
+    )
+
+
+def _processor() -> str:
+    """The processor's name; what `platform` knows where there is no /proc."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2] for line in lines if line.startswith("model name")]
+    return names[0].strip() if names else platform.processor() or platform.machine()
