@@ -44,8 +44,7 @@ def main(argv: Sequence[str]) -> None:
         if run.step >= config.train.steps:
             _say(f"{directory}: this run is finished, {run.step} steps are done")
             return
-        if run.step:
-            _say(f"{directory}: going on after step {run.step}")
+        _say(run.describe())
         complete = train(run)
         if not complete:
             _say("stopped by SIGTERM, all is saved; run the same command to go on")

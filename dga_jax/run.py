@@ -17,6 +17,7 @@ from dga_jax.data.sample import sample_store
 from dga_jax.data.store import Store
 from dga_jax.errors import UserError
 from dga_jax.mixture import Mixture
+from dga_jax.model.transformer import parameter_count
 from dga_jax.optimizer import learning_rate, make_optimizer
 from dga_jax.steps import Steps, make_steps
 
@@ -66,6 +67,19 @@ class Run:
     def step(self) -> int:
         """Train steps done."""
         return int(self.snapshot.train.step)
+
+    def describe(self) -> str:
+        """What is about to be trained, on one line."""
+        config = self.config
+        parameters = parameter_count(configs.model_config(config))
+        devices = self.mesh.devices.flat
+        start = f", going on after step {self.step}" if self.step else ""
+        return (
+            f"{self.directory}: {parameters:,} parameters, {config.mixer.name} over "
+            f"{len(self.mixture.domains):,} domains, {config.train.steps:,} steps of "
+            f"{config.train.batch_size} x {config.train.seq_len} tokens, "
+            f"{len(devices)} x {devices[0].device_kind}{start}"
+        )
 
 
 def check(config: ConfigDict, explicit: Iterable[str]) -> Parts:

@@ -236,7 +236,7 @@ class Trainer:
             return
         values |= self._speed()
         self._writer.write(step, values)
-        if pending is not None and self._due(log.console):
+        if pending is not None and (step == 1 or self._due(log.console)):
             self._print(step, loss)
 
     def _speed(self):

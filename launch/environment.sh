@@ -3,18 +3,17 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+recent() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
 python="${PYTHON:-}"
 if [[ -z "$python" ]]; then
-  for python in python3.12 python3.11 python3; do
-    command -v "$python" >/dev/null && break
+  for python in python3.12 python3.11 python3 python3.13; do
+    recent "$python" && break
   done
 fi
-if ! command -v "$python" >/dev/null; then
-  echo "error: $python: no such interpreter; set PYTHON to Python 3.11 or newer" >&2
-  exit 2
-fi
-if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
-  echo "error: $python is $("$python" -V 2>&1); set PYTHON to Python 3.11 or newer" >&2
+if ! recent "$python"; then
+  found="$("$python" -V 2>&1)" || found="not an interpreter"
+  echo "error: $python is ${found##*: }; set PYTHON to Python 3.11 or newer" >&2
   exit 2
 fi
 

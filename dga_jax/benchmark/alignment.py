@@ -4,124 +4,125 @@ import dataclasses
 import functools
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
-from flax import nnx
 
 from dga_jax import train_state
-from dga_jax.benchmark.tables import Check, Table, Timings, interleaved
-from dga_jax.mixing.alignment import (
-    Alignment,
-    alignment_step,
-    target_direction,
-    tree_dot,
+from dga_jax.benchmark.tables import Check, Table, interleaved
+from dga_jax.benchmark.traffic import traffic_table
+from dga_jax.benchmark.variants import (
+    Size,
+    alignments,
+    gradient,
+    one_device,
+    plain_loss,
+    random_probes,
+    row_loss,
+    shapes,
+    vmapped_gradients,
 )
-from dga_jax.model.loss import make_row_losses, weighted_rows
-from dga_jax.model.transformer import ModelConfig
+from dga_jax.model.loss import weighted_rows
 
 FORWARD = "forward mode"
-CHUNKED = "forward mode, in chunks"
+CHUNKED = "forward mode in chunks"
 PLAIN = "plain gradient"
-TRAIN = "gradient as in the train step"
-VMAP_GRAD = "vmap(grad), dot product"
-REVERSE = "reverse mode, row by row"
-
-
-@dataclasses.dataclass(frozen=True)
-class Size:
-    """What is measured.
-
-    Attributes:
-      model: with `remat` as in training.
-      domains: k.
-      rows: b, of each domain.
-      seq_len: L.
-      chunk: domains at a time, in chunked form.
-      rounds: in which the variants take turns.
-      many: values of k whose temporaries are compared.
-    """
-
-    model: ModelConfig
-    domains: int = 16
-    rows: int = 2
-    seq_len: int = 256
-    chunk: int = 4
-    rounds: int = 3
-    many: tuple[int, ...] = (8, 64, 512, 4096)
-
-
-SMALL = Size(
-    ModelConfig(
-        vocab_size=2048, num_layers=4, d_model=256, num_heads=4, num_kv_heads=4, d_ff=768
-    )
-)
-LARGE = dataclasses.replace(  # for an accelerator
-    SMALL,
-    model=ModelConfig(
-        vocab_size=32_768,
-        num_layers=12,
-        d_model=768,
-        num_heads=12,
-        num_kv_heads=12,
-        d_ff=2048,
-        dtype="bfloat16",
-    ),
-    seq_len=1024,
-    rounds=10,
-)
-QUICK = Size(
-    ModelConfig(
-        vocab_size=512, num_layers=2, d_model=64, num_heads=2, num_kv_heads=2, d_ff=128
-    ),
-    domains=8,
-    seq_len=64,
-    many=(8, 64),
-)
+TRAIN = "train step's gradient"
+VMAP_GRAD = "vmap(grad)"
+REVERSE = "reverse mode by row"
 
 
 def run(size: Size) -> list[Table]:
-    """Times where all fits, temporaries where it would not."""
-    return [_times(size), _temporaries(size)]
+    """Times where all fits, temporaries where it would not, traffic on a mesh."""
+    return [time_table(size), memory_table(size), traffic_table(size)]
 
 
-def row_loss(config: ModelConfig, constrain=lambda x: x):
-    """The loss that training and alignment share: chunked logits, remat as configured.
-
-    Returns:
-      (params, batch of `weighted_rows`) -> losses [b].
-    """
-    losses = make_row_losses(train_state.graph(config), chunk=128, constrain=constrain)
-    return lambda params, batch: losses(params, batch["rows"]).nll * batch["scale"]
-
-
-def plain_loss(config: ModelConfig):
-    """The same loss with nothing computed twice: all activations and logits are held."""
-    graph = train_state.graph(dataclasses.replace(config, remat=False))
-
-    def loss(params, batch):
-        inputs, targets = batch["rows"][:, :-1], batch["rows"][:, 1:]
-        logits_BxLxV = nnx.merge(graph, params)(inputs)
-        nll_BxL = optax.softmax_cross_entropy_with_integer_labels(logits_BxLxV, targets)
-        return jnp.sum(nll_BxL, axis=1) * batch["scale"]
-
-    return loss
-
-
-def vmapped_gradients(loss, params, direction, probes) -> jax.Array:
-    """⟨∇ℓ_i, direction⟩ [k], the straightforward way: all k gradients are built."""
-
-    def one(batch):
-        gradient = jax.grad(lambda p: jnp.mean(loss(p, batch)))(params)
-        return tree_dot(gradient, direction)
-
-    return jax.vmap(one)(probes)
+def time_table(size: Size) -> Table:
+    """Alignments of k domains against one gradient over the same rows."""
+    programs = _programs(size)
+    timings = interleaved({name: call for name, (call, _) in programs.items()}, size.rounds)
+    bases = (PLAIN, TRAIN, VMAP_GRAD)
+    rows = {
+        name: (
+            timings[name] * 1e3,
+            *(timings.ratio(name, base) for base in bases),
+            temporaries / 1e6,
+        )
+        for name, (_, temporaries) in programs.items()
+    }
+    model = size.model
+    return Table(
+        f"alignment: {size.domains} domains x {size.rows} rows x {size.seq_len} tokens,"
+        f" {model.num_layers} layers x {model.d_model}, {model.dtype}",
+        ("ms", *(f"/ {base}" for base in bases), "temporaries MB"),
+        rows,
+        _time_checks(timings),
+    )
 
 
-def abstract_arguments(size: Size, domains: int):
-    """Shapes of (params, direction, probe batches) for k `domains`."""
-    mesh = jax.sharding.Mesh(jax.devices()[:1], ("data",))
-    del mesh
-    params = jax.eval_shape(lambda: _init(size.model))
-    probes = jax.eval_shape(lambda: _batches(size, domains))
-    return params, params, probes
+def _time_checks(timings):
+    bounds = {TRAIN: 0.9}
+    if jax.default_backend() == "cpu":
+        bounds = {PLAIN: 0.6, VMAP_GRAD: 0.5}
+    return tuple(
+        Check(f"{FORWARD} in at most {bound} of {base}", ratio, bound)
+        for base, bound in bounds.items()
+        for ratio in [timings.ratio(FORWARD, base)]
+    )
+
+
+def _programs(size):
+    """(call, bytes of temporaries) by variant, compiled."""
+    loss, plain = row_loss(size.model), plain_loss(size.model)
+    params = train_state.create(size.model, optax.identity(), one_device(), 0).params
+    probes = random_probes(size)
+    same_rows = weighted_rows(probes["rows"].reshape(-1, size.seq_len + 1))
+    probes, same_rows = jax.device_put((probes, same_rows))
+    first = jax.tree.map(lambda x: x[0], probes)
+    along = (jax.jit(gradient(plain))(params, first), probes)
+
+    def compiled(function, *arguments):
+        program = jax.jit(function).lower(params, *arguments).compile()
+        temporaries = program.memory_analysis().temp_size_in_bytes
+        return functools.partial(program, params, *arguments), temporaries
+
+    return {
+        FORWARD: compiled(alignments(loss), *along),
+        CHUNKED: compiled(alignments(loss, chunk=size.chunk), *along),
+        PLAIN: compiled(gradient(plain), same_rows),
+        TRAIN: compiled(gradient(loss), same_rows),
+        VMAP_GRAD: compiled(vmapped_gradients(loss), *along),
+        REVERSE: compiled(alignments(loss, estimator="reverse", chunk=1), *along),
+    }
+
+
+def memory_table(size: Size) -> Table:
+    """Temporaries as k grows, from programs that are compiled and not run."""
+    loss, chunk = row_loss(size.model), min(size.many)
+    chunked = f"{FORWARD}, {chunk} domains at a time"
+    variants = {
+        chunked: alignments(loss, chunk=chunk),
+        FORWARD: alignments(loss),
+        VMAP_GRAD: vmapped_gradients(loss),
+    }
+    rows = {
+        name: tuple(_temporaries(function, size, k) for k in size.many)
+        for name, function in variants.items()
+    }
+    base, top = size.many[1], size.many[-1]
+    goal = f"{chunked}: k = {top:,} in at most 1.1 of k = {base:,}"
+    return Table(
+        f"alignment: MB of temporaries for k domains x {size.rows} rows x"
+        f" {size.seq_len} tokens",
+        tuple(f"k = {k:,}" for k in size.many),
+        rows,
+        (Check(goal, rows[chunked][-1] / rows[chunked][1], 1.1),),
+    )
+
+
+def _temporaries(function, size, domains):
+    """MB; None where an accelerator's compiler gives up for want of room."""
+    arguments = shapes(dataclasses.replace(size, domains=domains), one_device())
+    try:
+        program = jax.jit(function).lower(*arguments).compile()
+    except jax.errors.JaxRuntimeError:
+        return None
+    return program.memory_analysis().temp_size_in_bytes / 1e6
