@@ -1,13 +1,26 @@
-"""Eight CPU devices before JAX wakes up, and the sample as a store."""
+"""Eight CPU devices before JAX wakes up, and stores of real text."""
 
+import atexit
+import json
+import lzma
 import os
+import shutil
+import signal
+import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = " ".join(
     [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8"]
 ).strip()
+# Runs differ in few programs: each is compiled once, also by the processes of a test.
+_COMPILED = tempfile.mkdtemp(prefix="dga_jax_tests_")
+atexit.register(shutil.rmtree, _COMPILED, ignore_errors=True)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 import pytest
+
+_DOMAIN_BYTES = 30_000
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +29,42 @@ def sample_store():
     from dga_jax.data.store import Store
 
     return Store.open(path_of_sample(seq_len=128))
+
+
+@pytest.fixture(scope="session")
+def byte_store(tmp_path_factory):
+    """The beginning of each text of the sample, as bytes: 8 domains, rows of 32."""
+    from dga_jax.data.build import prepare_store
+    from dga_jax.data.sample import SAMPLE
+    from dga_jax.data.store import Store
+    from dga_jax.data.tokenizer import BytesTokenizer
+
+    folder = tmp_path_factory.mktemp("bytes")
+    files = {}
+    for part in ("generic", "target"):
+        files[part] = []
+        for path in sorted((SAMPLE / part).glob("*.jsonl.xz")):
+            with lzma.open(path, "rt", encoding="utf-8") as packed:
+                text = "".join(json.loads(line)["text"] for line in packed)
+            pieces = [text[i : i + 1000] for i in range(0, _DOMAIN_BYTES, 1000)]
+            cut = folder / path.name.removesuffix(".xz")
+            cut.write_text("".join(json.dumps({"text": t}) + "\n" for t in pieces))
+            files[part].append(cut)
+    target_eval, target = files["target"]
+    prepare_store(
+        generic=files["generic"],
+        target=[target],
+        target_eval=[target_eval],
+        tokenizer=BytesTokenizer(),
+        seq_len=32,
+        output=folder / "store",
+    )
+    return Store.open(folder / "store")
+
+
+@pytest.fixture(autouse=True)
+def _sigterm_as_before():
+    """A run in this process takes SIGTERM over; the next test gets it back."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)

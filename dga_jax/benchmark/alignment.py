@@ -38,7 +38,9 @@ def run(size: Size) -> list[Table]:
 def time_table(size: Size) -> Table:
     """Alignments of k domains against one gradient over the same rows."""
     programs = _programs(size)
-    timings = interleaved({name: call for name, (call, _) in programs.items()}, size.rounds)
+    timings = interleaved(
+        {name: call for name, (call, _) in programs.items()}, size.rounds
+    )
     bases = (PLAIN, TRAIN, VMAP_GRAD)
     rows = {
         name: (

@@ -16,6 +16,7 @@ from dga_jax.mixing import alignment
 from dga_jax.model.loss import make_row_losses, weighted_rows
 from dga_jax.model.transformer import ModelConfig
 
+
 @dataclasses.dataclass(frozen=True)
 class Size:
     """What is measured.
@@ -41,7 +42,12 @@ class Size:
 
 SMALL = Size(
     ModelConfig(
-        vocab_size=2048, num_layers=4, d_model=256, num_heads=4, num_kv_heads=4, d_ff=768
+        vocab_size=2048,
+        num_layers=4,
+        d_model=256,
+        num_heads=4,
+        num_kv_heads=4,
+        d_ff=768,
     )
 )
 LARGE = dataclasses.replace(  # for an accelerator

@@ -22,9 +22,12 @@ _EPOCH, _SUBSET, _PROBE, _TARGET, _DOMAINS, _DRAW, _BASIS = range(7)
 
 def _mix(x: np.ndarray) -> np.ndarray:
     """The finaliser of SplitMix64 (Steele, Lea and Flood 2014), on uint64."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    x = x ^ (x >> np.uint64(30))
+    x *= np.uint64(0xBF58476D1CE4E5B9)
+    x ^= x >> np.uint64(27)
+    x *= np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(31)
+    return x
 
 
 def _key(*parts: object) -> np.ndarray:
@@ -64,7 +67,7 @@ def permute(index: np.ndarray, size: np.ndarray, key: np.ndarray) -> np.ndarray:
 
 
 def _feistel(x, a, b, key):
-    left, right = x // b, x % b
+    left, right = np.divmod(x, b)
     for _ in range(_ROUNDS):
         key = key + np.uint64(0x9E3779B97F4A7C15)
         left = (left + _mix(right ^ key)) % a
@@ -108,7 +111,11 @@ class Cumulative(NamedTuple):
     def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """`count` domains, int64, each with its weight's share of probability."""
         points = rng.random(count) * self.sums[-1]
-        return np.searchsorted(self.sums, points, side="right")
+        # Looked up in order: the sums do not fit in the cache.
+        order = np.argsort(points)
+        domains = np.empty(count, np.int64)
+        domains[order] = np.searchsorted(self.sums, points[order], side="right")
+        return domains
 
 
 class Draw(NamedTuple):

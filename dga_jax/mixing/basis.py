@@ -68,22 +68,31 @@ def load_basis(path: str | Path, domain_names: tuple[str, ...]) -> Basis:
 
 
 def _read(path):
+    """(P, names or None, domains or None) as the file has them."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if "P" not in archive:
-                raise UserError(f"basis {path}: no array named P in it")
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded, None, None
+        with loaded as archive:
             fields = {
-                key: archive[key] for key in ("names", "domains") if key in archive
+                key: archive[key] for key in ("P", "names", "domains") if key in archive
             }
-            matrix = archive["P"]
     except FileNotFoundError:
         raise UserError(f"basis {path}: no such file") from None
-    except (AttributeError, TypeError):  # an .npy file loads as a bare array
-        matrix, fields = np.load(path, allow_pickle=False), {}
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"basis {path}: not a NumPy file: {error}") from None
-    lists = {key: [str(name) for name in value] for key, value in fields.items()}
-    return matrix, lists.get("names"), lists.get("domains")
+    except OSError as error:
+        raise UserError(f"basis {path}: {error.strerror or error}") from None
+    except Exception:  # NumPy lets errors of zipfile, zlib and tokenize through
+        raise UserError(
+            f"basis {path}: not a whole file of numbers; write it with numpy.save(P) "
+            "or numpy.savez(P=P, names=names, domains=domains)"
+        ) from None
+    if "P" not in fields:
+        raise UserError(f"basis {path}: no array named P in it")
+    return fields["P"], _strings(fields.get("names")), _strings(fields.get("domains"))
+
+
+def _strings(array):
+    return None if array is None else [str(name) for name in np.ravel(array)]
 
 
 def _in_store_order(path, matrix, domains, domain_names):
@@ -92,6 +101,8 @@ def _in_store_order(path, matrix, domains, domain_names):
             f"basis {path}: {len(domains)} domains named, {matrix.shape[1]} columns"
         )
     column = {name: j for j, name in enumerate(domains)}
+    if len(column) != len(domains):
+        raise UserError(f"basis {path}: a domain is named twice")
     missing = [name for name in domain_names if name not in column]
     unknown = sorted(set(domains) - set(domain_names))
     if missing or unknown:
@@ -105,8 +116,8 @@ def _in_store_order(path, matrix, domains, domain_names):
 
 def _distributions(path, matrix, names):
     try:
-        matrix = matrix.astype(np.float64)
-    except (TypeError, ValueError):
+        matrix = matrix.astype(np.float64, casting="same_kind")
+    except TypeError:  # text, complex numbers, records
         raise UserError(f"basis {path}: P does not hold numbers") from None
     sums = matrix.sum(axis=1)
     bad = ~(np.isfinite(matrix).all(axis=1) & (matrix >= 0).all(axis=1))

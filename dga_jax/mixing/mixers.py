@@ -109,5 +109,7 @@ def update(
     delta, inner = mixer.transform.update(
         signal, state.inner, state.log_weights, step=step, probed=probed
     )
-    log_weights = optax.apply_updates(state.log_weights, delta)
-    return MixerState(simplex.normalise(log_weights), inner)
+    moved = simplex.normalise(optax.apply_updates(state.log_weights, delta))
+    # Normalising is not idempotent: a skipped update would move the last bits.
+    still = jnp.all(delta == 0)
+    return MixerState(jnp.where(still, state.log_weights, moved), inner)

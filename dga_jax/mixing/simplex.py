@@ -64,7 +64,9 @@ def exponentiated_gradient(
         alive = probed & (log_weights > -jnp.inf)
         # The common factor exp(-η max a) cancels; without it exp would overflow.
         top = jnp.max(signal, where=alive, initial=-jnp.inf)
-        gain = jnp.where(alive, _at(eta, step) * (signal - top), 0.0)
+        # A difference of huge signals is -inf, and 0 * -inf no number: bounded first.
+        below = jnp.maximum(signal - top, jnp.finfo(signal.dtype).min)
+        gain = jnp.where(alive, _at(eta, step) * below, 0.0)
         gain = jnp.maximum(gain, -_MAX_LOG_RATIO)
         mass = jax.nn.logsumexp(log_weights, where=alive)
         normaliser = jax.nn.logsumexp(log_weights + gain, where=alive) - mass
@@ -126,16 +128,25 @@ def floor(minimum: float) -> optax.GradientTransformationExtraArgs:
 
 
 def _project_above(weights, minimum, alive):
-    """max(f, c α) over `alive`, where c is found by sorting: f clamps the smallest."""
-    count = jnp.sum(alive)
-    ascending = jnp.sort(jnp.where(alive, weights, jnp.inf))
-    ascending = jnp.where(jnp.isfinite(ascending), ascending, 0.0)
-    clamped = jnp.arange(weights.size)  # how many of the smallest are clamped
-    rest = jnp.cumsum(ascending[::-1])[::-1]  # mass of the others
-    scale = (1.0 - clamped * minimum) / jnp.maximum(rest, jnp.finfo(rest.dtype).tiny)
-    fits = (scale * ascending >= minimum) & (clamped < count)
-    # If not even the largest stays above f, then f * count = 1: all are at f.
-    c = jnp.where(jnp.any(fits), scale[jnp.argmax(fits)], 0.0)
+    """max(f, c α) over `alive`. Clamping lowers c, which may clamp more, until none is.
+
+    The clamped set only grows from the one at c = 1, hence never past the projection's;
+    a few passes over the weights, where sorting 262,144 of them takes 0.1 s.
+    """
+
+    def scale(c):
+        clamped = alive & (c * weights <= minimum)
+        rest = jnp.sum(weights, where=alive & ~clamped)
+        left = jnp.maximum(1.0 - minimum * jnp.sum(clamped), 0.0)
+        # Where all are clamped, f * count = 1, and c does not matter any more.
+        return jnp.where(rest > 0, left / rest, c)
+
+    one = jnp.ones((), weights.dtype)
+    _, c = jax.lax.while_loop(
+        lambda pair: pair[1] < pair[0],
+        lambda pair: (pair[1], scale(pair[1])),
+        (one, scale(one)),
+    )
     raised = jnp.where(alive, jnp.maximum(minimum, c * weights), 0.0)
     return raised / jnp.sum(raised)
 

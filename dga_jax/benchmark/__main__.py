@@ -1,0 +1,59 @@
+"""Speed and memory, in tables: `python -m dga_jax.benchmark [PART ...]`."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+from absl import flags, logging
+
+from dga_jax import cli
+from dga_jax.benchmark import alignment, pipeline, sampler, step, variants
+from dga_jax.benchmark.tables import environment
+from dga_jax.errors import UserError
+
+PARTS = ("alignment", "sampler", "pipeline", "step")
+
+_PART = flags.DEFINE_multi_enum(
+    "part", [], PARTS, "What to measure, as positional arguments do; default all."
+)
+_QUICK = flags.DEFINE_bool("quick", False, "Small sizes, in seconds: a trial run.")
+_CONFIG = flags.DEFINE_multi_string(
+    "config",
+    ["configs/quickstart.py"],
+    "Config whose train step is measured: configs/NAME.py[:debug][,field=value]. May"
+    " be repeated.",
+)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prints the tables of the parts asked for, each as it is done."""
+    parts = list(dict.fromkeys([*argv[1:], *_PART.value])) or PARTS
+    for part in parts:
+        if part not in PARTS:
+            raise UserError(f"no part {part!r}; choose from {', '.join(PARTS)}")
+    logging.set_verbosity(logging.ERROR)  # orbax and grain log every save and read
+    print(environment(), flush=True)
+    for part in parts:
+        for table in _runner(part)():
+            print(f"\n{table}", flush=True)
+
+
+def _runner(part):
+    quick = _QUICK.value
+    if part == "alignment":
+        large = variants.SMALL if jax.default_backend() == "cpu" else variants.LARGE
+        return functools.partial(alignment.run, variants.QUICK if quick else large)
+    if part == "sampler":
+        return functools.partial(
+            sampler.run, sampler.QUICK if quick else sampler.Size()
+        )
+    if part == "pipeline":
+        size = pipeline.QUICK if quick else pipeline.Size()
+        return functools.partial(pipeline.run, size)
+    return functools.partial(
+        step.run, step.QUICK if quick else step.Size(), _CONFIG.value
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,242 @@
+"""The train step of a config, alignments in its units, and the loop around both."""
+
+import dataclasses
+import pathlib
+import runpy
+import tempfile
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from dga_jax import config as configs
+from dga_jax import perf, sharding, train_state
+from dga_jax.benchmark.loop import loop_table
+from dga_jax.benchmark.synthetic import write_store
+from dga_jax.benchmark.tables import Check, Table, interleaved
+from dga_jax.errors import UserError
+from dga_jax.mixing.alignment import alignment_step, target_direction
+from dga_jax.model.loss import weighted_rows
+from dga_jax.model.transformer import matrix_parameter_count
+from dga_jax.probe import measure
+from dga_jax.run import Run, check, open_run
+from dga_jax.steps import make_alignment_loss
+from dga_jax.train_state import TrainState
+
+TRAIN = "train step"
+GRADIENT = "its gradient"
+FORWARD = "alignments, forward mode"
+TARGET = "target gradient"
+_GOAL_SHARE = 1.5  # per cent
+# A run for which the share of alignments is worked out.
+_DOMAINS, _INTERVAL, _PROBE_ROWS, _BATCH_SIZE = 64, 100, 8, 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """What is measured.
+
+    Attributes:
+      rounds: in which the programs take turns.
+      steps: of the loop.
+    """
+
+    rounds: int = 5
+    steps: int = 40
+
+
+QUICK = Size(rounds=3, steps=20)
+
+
+def run(size: Size, config_files: list[str]) -> list[Table]:
+    """Tables of each config, named as `--config` of `dga_jax.main` names it.
+
+    A config without a store gets one of random tokens.
+
+    Raises:
+      UserError: a config that does not exist or cannot be run.
+    """
+    return [table for text in config_files for table in _tables(text, size)]
+
+
+def _tables(text, size):
+    config = load_config(text)
+    config.mixer.name = "dga"
+    config.mixer.update(interval=max(size.steps // 4, 2), start=0)
+    config.eval.every = config.checkpoint.every = 0
+    config.train.steps = max(config.train.steps, size.steps + size.rounds + 2)
+    config.log.console = config.train.steps
+    with tempfile.TemporaryDirectory() as directory:
+        folder = pathlib.Path(directory)
+        if not config.data.store:
+            config.data.store = str(folder / "store")
+            _write_store(config)
+        opened = open_run(check(config, config.explicit), folder / "run")
+        table, state = program_table(opened, text, size.rounds)
+        yield table
+        snapshot = opened.snapshot._replace(train=state)
+        moved = dataclasses.replace(opened, snapshot=snapshot)
+        yield loop_table(moved, text, size.steps)
+
+
+def load_config(text: str) -> ConfigDict:
+    """The config of `PATH[:ARGUMENT]`.
+
+    Raises:
+      UserError: no such file, or not a config.
+    """
+    path, _, argument = text.partition(":")
+    try:
+        return runpy.run_path(path)["get_config"](argument or None)
+    except FileNotFoundError:
+        raise UserError(f"--config={path}: no such file; see configs/") from None
+    except (KeyError, SyntaxError) as error:
+        raise UserError(f"--config={path} is not a config: {error!r}") from None
+
+
+def _write_store(config):
+    pathlib.Path(config.data.store).mkdir()
+    write_store(
+        pathlib.Path(config.data.store),
+        domains=_DOMAINS,
+        rows=max(_DOMAINS * _PROBE_ROWS, 2 * config.train.batch_size),
+        seq_len=config.train.seq_len,
+        vocab_size=config.model.vocab_size,
+    )
+
+
+def program_table(opened: Run, name: str, rounds: int) -> tuple[Table, TrainState]:
+    """Train step, alignment and gradients of a run, by row.
+
+    Returns:
+      The table, and where the train steps led: they use up the run's state.
+    """
+    programs = Programs(opened)
+    variants = {
+        TRAIN: programs.train,
+        GRADIENT: programs.gradient,
+        FORWARD: programs.forward,
+        TARGET: programs.target_gradient,
+    }
+    for call in variants.values():
+        jax.block_until_ready(call())  # compiles
+    timings = interleaved(variants, rounds)
+    rows = dict(zip(variants, programs.rows, strict=True))
+    model = configs.model_config(opened.config)
+    seq_len = opened.config.train.seq_len
+    flops = perf.model_flops_per_token(
+        matrix_parameter_count(model), model.num_layers, model.d_model, seq_len
+    )
+    peak = perf.peak_flops(jax.devices()[0])
+
+    def line(key):
+        rate = rows[key] * seq_len / timings[key]
+        share = perf.mfu(rate, flops, jax.device_count(), peak)
+        relative = timings.ratio(key, TRAIN) * rows[TRAIN] / rows[key]
+        return rows[key], timings[key] * 1e3, rate, share, relative
+
+    table = Table(
+        f"step: {name}, rows of {seq_len:,} tokens, vocabulary {model.vocab_size:,}",
+        ("rows", "ms", "tokens/s", "MFU", "a row / train step's"),
+        {key: line(key) for key in variants},
+        _program_checks(
+            {key: timings[key] / rows[key] for key in variants},
+            opened.config.mixer.target_rows,
+        ),
+    )
+    return table, programs.state
+
+
+def _program_checks(per_row, target_rows):
+    probes = _DOMAINS * _PROBE_ROWS * per_row[FORWARD]
+    update = probes + target_rows * per_row[TARGET]
+    share = 100 * update / (update + _INTERVAL * _BATCH_SIZE * per_row[TRAIN])
+    goal = (
+        f"by these times, with k = {_DOMAINS}, T_r = {_INTERVAL}, {_PROBE_ROWS} probe"
+        f" rows, {target_rows} target rows and {_BATCH_SIZE} rows a step, alignments"
+        f" take at most {_GOAL_SHARE}% of a run (in %)"
+    )
+    checks = [Check(goal, share, _GOAL_SHARE)]
+    if jax.default_backend() != "cpu":
+        goal = "forward mode, by row, in at most 0.9 of the train step's gradient"
+        checks.append(Check(goal, per_row[FORWARD] / per_row[GRADIENT], 0.9))
+    return tuple(checks)
+
+
+class Programs:
+    """What a run computes, on rows of its store.
+
+    Attributes:
+      state: of the run; `train` moves it on.
+      rows: that `train`, `gradient`, `forward` and `target_gradient` work on.
+    """
+
+    def __init__(self, opened: Run):
+        config, mesh = opened.config, opened.mesh
+        self.state = opened.snapshot.train
+        self._step = opened.steps.train
+        self._options = configs.step_options(config, mesh, opened.mixture.num_probes)
+        model = configs.model_config(config)
+        plain = dataclasses.replace(model, attention="xla")  # as the alignment step
+        rows, probe_rows = sharding.constrain_rows, sharding.constrain_probe_rows
+        self._train_loss = self._loss(model, rows(mesh))
+        self._target_loss = self._loss(plain, rows(mesh))
+        self._probe_loss = self._loss(plain, probe_rows(mesh))
+        self._place_batches(opened)
+        self._direction, _ = self.target_gradient()
+        self.rows = (
+            len(self._batch["rows"]),
+            len(self._batch["rows"]),
+            self._probes["scale"].size,
+            len(self._target["rows"]),
+        )
+
+    def _loss(self, model, constrain):
+        graph = train_state.graph(model)
+        return make_alignment_loss(graph, self._options, constrain)
+
+    def _place_batches(self, opened):
+        placed = sharding.batch_sharding(opened.mesh)
+        ids = np.arange(opened.config.train.batch_size)
+        ids %= opened.store.num_rows("train")
+        batch = weighted_rows(opened.store.read("train", ids))
+        self._batch = {
+            key: sharding.place(value, placed) for key, value in batch.items()
+        }
+
+        def align(state, target, probes):
+            self._target, self._probes = target, probes
+            return opened.steps.align(state, target, probes)
+
+        measure(opened, self.state, 1, align)
+
+    def train(self):
+        """One train step."""
+        self.state, metrics = self._step(self.state, self._batch["rows"])
+        return metrics
+
+    def gradient(self):
+        """The gradient of the same batch, by the same microbatches."""
+        chunk = len(self._batch["rows"]) // self._options.microbatches
+        return target_direction(
+            self._train_loss, self.state.params, self._batch, chunk=chunk
+        )
+
+    def target_gradient(self):
+        """The gradient of the target batch."""
+        return target_direction(
+            self._target_loss,
+            self.state.params,
+            self._target,
+            chunk=self._options.target_chunk,
+        )
+
+    def forward(self):
+        """Alignments of the probe batches."""
+        return alignment_step(
+            self._probe_loss,
+            self.state.params,
+            self._direction,
+            self._probes,
+            chunk=self._options.chunk,
+        )

@@ -1,0 +1,77 @@
+"""Stores of random tokens: as fast or slow to read as any text."""
+
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from dga_jax.data.store import SPLITS, Domains, Store
+from dga_jax.data.store_writer import StoreWriter
+from dga_jax.data.tokenizer import Tokenizer
+
+_BLOCK = 1024  # rows made at a time
+
+
+class RandomTokens(Tokenizer):
+    """A vocabulary without words.
+
+    Args:
+      vocab_size: one more than the largest id.
+    """
+
+    kind = "random"
+
+    def __init__(self, vocab_size: int):
+        self.vocab_size = vocab_size
+        self.end_of_text = vocab_size - 1
+
+    @property
+    def token_bytes(self) -> np.ndarray:
+        """See the base class."""
+        return np.ones(self.vocab_size, np.int32)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """No text has these tokens: each gives none."""
+        return [np.zeros(0, np.uint32) for _ in texts]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """No text."""
+        return ""
+
+
+def write_store(
+    directory: pathlib.Path,
+    *,
+    domains: int,
+    rows: int,
+    seq_len: int,
+    vocab_size: int,
+    other_rows: int = 64,
+) -> Store:
+    """Makes a store in an existing directory.
+
+    Args:
+      directory: to be filled.
+      domains: k, of equal size; at most `rows` and `other_rows`.
+      rows: for training, over all domains.
+      seq_len: L.
+      vocab_size: V.
+      other_rows: of each of the other splits.
+    """
+    rng = np.random.default_rng(0)
+    writer = StoreWriter(directory, RandomTokens(vocab_size), seq_len)
+
+    def blocks(count):
+        for start in range(0, count, _BLOCK):
+            shape = (min(_BLOCK, count - start), seq_len + 1)
+            yield rng.integers(0, vocab_size, shape, writer.dtype)
+
+    counts = dict.fromkeys(SPLITS, other_rows) | {"train": rows}
+    for split, count in counts.items():
+        writer.write_split(split, count, blocks(count))
+    offsets = np.arange(domains + 1) * rows // domains
+    heldout = np.arange(domains + 1) * other_rows // domains
+    names = tuple(f"domain{i}" for i in range(domains))
+    writer.write_level(Domains(names, offsets, heldout, np.diff(offsets) * seq_len))
+    writer.finish()
+    return Store.open(directory)

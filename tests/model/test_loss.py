@@ -1,0 +1,137 @@
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dga_jax.model.loss import PAD, make_row_losses, weighted_rows
+from dga_jax.model.transformer import ModelConfig, Transformer
+
+TINY = ModelConfig(
+    vocab_size=257,
+    num_layers=2,
+    d_model=16,
+    num_heads=2,
+    num_kv_heads=2,
+    d_ff=32,
+    remat=False,
+)
+
+
+@functools.cache
+def split(config):
+    graph, params = nnx.split(Transformer(config, rngs=nnx.Rngs(0)), nnx.Param)
+    return graph, nnx.to_pure_dict(params)
+
+
+@pytest.fixture(scope="module")
+def rows(byte_store):
+    """Real text; one row whole, one half padded, one without a predicted token."""
+    rows = byte_store.read("train", np.arange(4))
+    rows[1, 17:] = PAD
+    rows[2, 1:] = PAD
+    return rows
+
+
+def direct(config, params, rows):
+    """Summed losses, log² Z and counts of each row, from the logits of all of it."""
+    logits = nnx.merge(split(config)[0], params)(jnp.maximum(rows[:, :-1], 0))
+    targets = rows[:, 1:]
+    real = targets != PAD
+    log_z = jax.nn.logsumexp(logits, axis=-1)
+    index = jnp.maximum(targets, 0)[..., None]
+    picked = jnp.take_along_axis(logits, index, axis=-1)[..., 0]
+    return (
+        jnp.sum(jnp.where(real, log_z - picked, 0), axis=1),
+        jnp.sum(jnp.where(real, log_z**2, 0), axis=1),
+        jnp.sum(real, axis=1),
+    )
+
+
+@pytest.mark.parametrize(
+    ("chunk", "tied"),
+    [(1, True), (5, True), (31, True), (32, True), (100, True), (5, False)],
+)
+def test_any_chunk_gives_the_direct_loss(chunk, tied, rows):
+    config = dataclasses.replace(TINY, tied_embeddings=tied)
+    graph, params = split(config)
+    losses = jax.jit(make_row_losses(graph, chunk=chunk))(params, rows)
+    for found, expected in zip(losses, direct(config, params, rows), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    assert losses.count.tolist() == [32, 16, 0, 32]
+    assert losses.nll[2] == losses.z[2] == 0
+
+
+@pytest.mark.parametrize(("chunk", "remat"), [(5, False), (5, True)])
+def test_gradients_are_those_of_the_direct_loss(chunk, remat, rows):
+    config = dataclasses.replace(TINY, remat=remat)
+    graph, params = split(config)
+    losses = make_row_losses(graph, chunk=chunk)
+
+    def of_chunks(p):
+        sums = losses(p, rows)
+        return jnp.sum(sums.nll) + 0.1 * jnp.sum(sums.z)
+
+    def of_all(p):
+        nll, z, _ = direct(TINY, p, rows)
+        return jnp.sum(nll) + 0.1 * jnp.sum(z)
+
+    value, gradient = jax.jit(jax.value_and_grad(of_chunks))(params)
+    expected_value, expected = jax.jit(jax.value_and_grad(of_all))(params)
+    np.testing.assert_allclose(value, expected_value, rtol=1e-5)
+    for found, want in zip(
+        jax.tree.leaves(gradient), jax.tree.leaves(expected), strict=True
+    ):
+        np.testing.assert_allclose(found, want, atol=1e-4 * float(jnp.abs(want).max()))
+
+
+def test_what_padding_hides_does_not_matter(byte_store):
+    """A padded row has the loss of the part before, whatever stood behind."""
+    rows = byte_store.read("train", np.arange(2))
+    graph, params = split(TINY)
+    losses = jax.jit(make_row_losses(graph, chunk=8))
+    padded = np.array(rows)
+    padded[:, 11:] = PAD
+    short = losses(params, rows[:, :11])
+    for found, expected in zip(losses(params, padded), short, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_uniform_model_pays_log_v(rows):
+    graph, params = split(TINY)
+    params = jax.tree.map(jnp.zeros_like, params)
+    losses = make_row_losses(graph, chunk=8)(params, rows)
+    np.testing.assert_allclose(losses.nll, losses.count * np.log(257), rtol=1e-5)
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(st.integers(0, 6), min_size=1, max_size=8).filter(any),
+    st.integers(0, 2**32 - 1),
+)
+def test_weighted_rows_average_to_nats_per_token(counts, seed):
+    """Also with rows that predict nothing, which a mesh brings in."""
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(0, 9, (len(counts), 7))
+    nll = np.zeros(len(counts))
+    for i, count in enumerate(counts):
+        rows[i, 1 + count :] = PAD
+        nll[i] = rng.exponential(size=count).sum()
+    batch = weighted_rows(np.stack([rows, rows]))
+    assert batch["scale"].shape == (2, len(counts))
+    np.testing.assert_allclose(
+        np.mean(nll * batch["scale"], axis=1), nll.sum() / sum(counts), rtol=1e-5
+    )
+
+
+def test_weighted_rows_of_separate_batches_are_separate():
+    rows = np.zeros((2, 3, 5), np.int32)
+    rows[1, 1:, 1:] = PAD
+    scale = weighted_rows(rows)["scale"]
+    np.testing.assert_allclose(scale[0], 3 / 12)
+    np.testing.assert_allclose(scale[1], 3 / 4)

@@ -1,0 +1,181 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from configs import quickstart
+from dga_jax import config as configs
+from dga_jax.model.attention import rotate
+from dga_jax.model.transformer import (
+    ModelConfig,
+    Transformer,
+    matrix_parameter_count,
+    parameter_count,
+)
+
+TINY = ModelConfig(
+    vocab_size=257,
+    num_layers=2,
+    d_model=32,
+    num_heads=4,
+    num_kv_heads=4,
+    d_ff=64,
+    remat=False,
+)
+
+
+@pytest.fixture(scope="module")
+def tokens(byte_store):
+    return byte_store.read("train", np.arange(3))[:, :-1]
+
+
+def logits_of(config, tokens, seed=0):
+    graph, params = nnx.split(Transformer(config, rngs=nnx.Rngs(seed)), nnx.Param)
+    return jax.jit(lambda p, t: nnx.merge(graph, p)(t))(params, tokens)
+
+
+def config_of(name):
+    """What `configs/NAME.py` trains; the module's name is no identifier."""
+    module = __import__(f"configs.{name}", fromlist=["get_config"])
+    return configs.model_config(module.get_config())
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("125m", 123_587_328), ("350m", 359_842_816), ("750m", 778_169_600)],
+)
+def test_parameter_counts(name, count):
+    config = config_of(name)
+    assert (config.vocab_size, config.dtype, config.remat) == (50_304, "bfloat16", True)
+    assert parameter_count(config) == count
+    assert matrix_parameter_count(config) == count
+
+
+def test_parameter_counts_by_hand():
+    d, f, v, n, kv = 32, 64, 257, 2, 16
+    layer = d * d * 2 + d * kv * 2 + 3 * d * f + 2 * d
+    untied = dataclasses.replace(TINY, num_kv_heads=2, tied_embeddings=False)
+    assert parameter_count(untied) == n * layer + d + 2 * v * d
+    assert matrix_parameter_count(untied) == n * layer + d + v * d
+
+
+def test_quickstart_fits_the_sample(sample_store):
+    config = configs.model_config(quickstart.get_config())
+    assert config.d_model % config.num_heads == 0
+    assert quickstart.get_config().train.seq_len == sample_store.seq_len
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2, 1])
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_future_is_not_seen(kv_heads, tied, tokens):
+    config = dataclasses.replace(TINY, num_kv_heads=kv_heads, tied_embeddings=tied)
+    changed = np.array(tokens)
+    changed[:, 20] = (changed[:, 20] + 1) % 256
+    before, after = logits_of(config, tokens), logits_of(config, changed)
+    assert before.shape == (*tokens.shape, 257)
+    assert before.dtype == jnp.float32
+    np.testing.assert_array_equal(before[:, :20], after[:, :20])
+    moved = np.abs(before - after).max(axis=(0, 2))
+    assert (moved[20:] > 1e-6).all()  # and the past is
+
+
+def test_rows_do_not_see_each_other(tokens):
+    changed = np.array(tokens)
+    changed[1] = changed[2]
+    before, after = logits_of(TINY, tokens), logits_of(TINY, changed)
+    np.testing.assert_array_equal(before[0], after[0])
+    np.testing.assert_array_equal(after[1], after[2])
+
+
+def test_grouped_heads_are_repeated_heads(tokens):
+    """Two key-value heads for four queries: the same as four, in equal pairs."""
+    grouped = dataclasses.replace(TINY, num_kv_heads=2)
+    graph, params = nnx.split(Transformer(grouped, rngs=nnx.Rngs(0)), nnx.Param)
+    full_graph = nnx.split(Transformer(TINY, rngs=nnx.Rngs(0)), nnx.Param)[0]
+    pure = nnx.to_pure_dict(params)
+    expected = nnx.merge(graph, params)(tokens)
+    for name in ("key", "value"):
+        kernel = pure["blocks"]["attention"][name]["kernel"]
+        heads = kernel.reshape(*kernel.shape[:2], 2, 8).repeat(2, axis=2)
+        pure["blocks"]["attention"][name]["kernel"] = heads.reshape(2, 32, 32)
+    found = nnx.merge(full_graph, pure)(tokens)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_attention_by_hand(tokens):
+    """One layer's attention against softmax(QKᵀ/√K) V, head by head."""
+    model = Transformer(TINY, rngs=nnx.Rngs(0))
+    graph, layers = nnx.split(model.blocks)
+    attention = nnx.merge(graph, jax.tree.map(lambda x: x[0], layers)).attention
+    x = jax.random.normal(jax.random.key(0), (2, 9, 32))
+
+    def heads(kernel):
+        return (x @ kernel[...]).reshape(2, 9, 4, 8)
+
+    q = rotate(heads(attention.query.kernel), TINY.rope_theta)
+    k = rotate(heads(attention.key.kernel), TINY.rope_theta)
+    v = heads(attention.value.kernel)
+    scores = jnp.einsum("blhk,bmhk->bhlm", q, k) / np.sqrt(8)
+    scores = jnp.where(np.tri(9, dtype=bool), scores, -jnp.inf)
+    mixed = jnp.einsum("bhlm,bmhk->blhk", jax.nn.softmax(scores), v)
+    expected = mixed.reshape(2, 9, 32) @ attention.out.kernel[...]
+    np.testing.assert_allclose(attention(x), expected, atol=1e-5)
+
+
+def test_rotary_products_depend_on_distance_alone():
+    query, key = jax.random.normal(jax.random.key(1), (2, 8))
+    everywhere = jnp.broadcast_to(jnp.stack([query, key]), (1, 12, 2, 8))
+    rotated = rotate(everywhere, 100.0)[0]
+    products = rotated[:, 0] @ rotated[:, 1].T
+    for distance in range(-5, 6):
+        np.testing.assert_allclose(
+            np.diagonal(products, distance), products[5, 5 + distance], atol=1e-4
+        )
+    assert np.ptp(products[0]) > 0.1  # and on it they do depend
+    norms = jnp.linalg.norm(rotated, axis=-1)
+    np.testing.assert_allclose(norms, jnp.broadcast_to(norms[0], norms.shape), 1e-5)
+    np.testing.assert_array_equal(rotated[0], everywhere[0, 0])
+
+
+def test_rotary_angles_stay_exact_in_bfloat16():
+    x = jnp.ones((1, 2000, 1, 8), jnp.bfloat16)
+    exact = rotate(x.astype(jnp.float32), 1e4)
+    np.testing.assert_allclose(rotate(x, 1e4).astype(jnp.float32), exact, atol=0.01)
+
+
+def test_bfloat16_is_close_to_float32(tokens):
+    exact = logits_of(TINY, tokens)
+    rough = logits_of(dataclasses.replace(TINY, dtype="bfloat16"), tokens)
+    assert rough.dtype == jnp.float32
+    scale = float(jnp.std(exact))
+    error = float(jnp.abs(rough - exact).max())
+    assert 0 < error < 0.1 * scale
+
+
+def test_parameters_are_float32_whatever_the_activations():
+    model = Transformer(
+        dataclasses.replace(TINY, dtype="bfloat16"), rngs=nnx.Rngs(0)
+    )
+    for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)):
+        assert leaf.dtype == jnp.float32
+
+
+def test_initial_scales():
+    config = dataclasses.replace(TINY, d_model=256, d_ff=512, num_layers=8)
+    params = nnx.to_pure_dict(
+        nnx.state(Transformer(config, rngs=nnx.Rngs(0)), nnx.Param)
+    )
+    block = params["blocks"]
+    spread = {
+        0.02: params["embed"]["embedding"],
+        256**-0.5: block["attention"]["query"]["kernel"],
+        (256 * 16) ** -0.5: block["attention"]["out"]["kernel"],
+        (512 * 16) ** -0.5: block["mlp"]["down"]["kernel"],
+    }
+    for expected, kernel in spread.items():
+        assert float(jnp.std(kernel)) == pytest.approx(expected, rel=0.02)
+    kernels = block["mlp"]["up"]["kernel"]
+    assert not np.allclose(kernels[0], kernels[1])  # every layer has its own values

@@ -1,0 +1,82 @@
+"""Small runs in this process, for the tests of the loop."""
+
+import contextlib
+import json
+
+import jax
+
+from configs.quickstart import get_config
+from dga_jax import config as configs
+from dga_jax import train, workdir
+from dga_jax.mixture import Mixture
+from dga_jax.run import Parts, open_run, open_store
+from dga_jax.sharding import make_mesh
+
+ONE_DEVICE = (1, 1, 1)
+
+
+class Killed(BaseException):
+    """Stands for a `kill -9`: nothing of the loop catches it."""
+
+
+def mesh_of(data, fsdp, tensor):
+    """A mesh over as many of the eight devices as it needs."""
+    devices = jax.devices()[: data * fsdp * tensor]
+    return make_mesh(data, fsdp, tensor, devices=devices)
+
+
+def small_config(store, **fields):
+    """Two layers of 32, 12 steps, an update of the weights every 3, all logged.
+
+    `fields` are config fields, with "__" for the dot.
+    """
+    config = get_config("debug")
+    config.model.update(num_layers=2, d_model=32, num_heads=4, d_ff=64)
+    config.train.update(steps=12, batch_size=8)
+    config.mixer.update(interval=3, probe_rows=2, target_rows=8)
+    config.eval.update(every=4, rows=2, target_rows=4)
+    config.checkpoint.update(every=5)
+    config.log.update(every=1, console=100)
+    config.data.store = str(store.path)
+    for name, value in fields.items():
+        group, _, leaf = name.rpartition("__")
+        (config[group] if group else config)[leaf] = value
+    return config
+
+
+def parts_of(config, mesh=ONE_DEVICE, explicit=()):
+    """What `check` returns, on a mesh that may be smaller than the machine."""
+    configs.validate(config)
+    mesh = mesh_of(*mesh)
+    store = open_store(config, explicit)
+    return Parts(config, store, mesh, Mixture(config, store))
+
+
+def train_run(config, directory, mesh=ONE_DEVICE):
+    """Trains as `main` does; returns whether it came to its end."""
+    with workdir.locked(directory):
+        return train.train(open_run(parts_of(config, mesh), directory))
+
+
+@contextlib.contextmanager
+def stopped(monkeypatch, step, *, by):
+    """Inside, a run ends after `step`: by="kill" saves nothing, "sigterm" does."""
+
+    def requested(self, now):
+        if now == step and by == "kill":
+            raise Killed
+        return now == step
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Stop, "requested", requested)
+        yield
+
+
+def log_of(directory):
+    """The lines of metrics.jsonl without what depends on time."""
+    text = (directory / "metrics.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    return [
+        {key: value for key, value in line.items() if not key.startswith("perf/")}
+        for line in lines
+    ]

@@ -1,0 +1,198 @@
+"""A run that was stopped and started again is the run that was not stopped."""
+
+import json
+
+import numpy as np
+import pytest
+from runs import Killed, log_of, small_config, stopped, train_run
+
+from dga_jax.errors import UserError
+
+STEPS = 12
+# Updates follow steps 3, 6, 9, 12; evaluations 4, 8, 12; checkpoints 5, 10, 12.
+KILLS = [1, 4, 5, 6, 7, 9, 10, 11]
+STOPS = [2, 3, 4, 8, 11]
+
+
+@pytest.fixture(scope="module")
+def whole(byte_store, tmp_path_factory):
+    """Of a variant: its config, and the workdir of its undisturbed run."""
+    runs = {}
+
+    def run(variant):
+        if variant not in runs:
+            folder = tmp_path_factory.mktemp(variant)
+            fields = _fields(variant, byte_store, folder)
+            train_run(small_config(byte_store, **fields), folder / "whole")
+            runs[variant] = fields, folder / "whole"
+        return runs[variant]
+
+    return run
+
+
+def _fields(variant, store, folder):
+    if variant == "plain":
+        return {}
+    if variant == "static":
+        return {"mixer__name": "static", "mixer__weights": "natural"}
+    if variant == "basis":
+        rng = np.random.default_rng(0)
+        matrix = rng.dirichlet(np.ones(len(store.domains())), size=3)
+        np.save(folder / "P.npy", matrix)
+        return {"mixer__basis": str(folder / "P.npy"), "mixer__floor": 0.05}
+    return {
+        "train__microbatches": 2,
+        "train__z_loss": 1e-4,
+        "mixer__precondition": True,
+        "mixer__probe_domains": 3,
+        "mixer__eta": 9.0,
+        "mixer__eta_end": 1.0,
+        "mixer__beta": 0.3,
+        "mixer__beta_end": 0.9,
+        "data__tokens_per_domain": 6 * store.seq_len,
+        "data__max_epochs": 3,
+        "optimizer__schedule": "wsd",
+    }
+
+
+def _fingerprint(directory):
+    """Of parameters, optimizer, weights and cursors in the last checkpoint."""
+    record = directory / "checkpoints" / str(STEPS) / "record" / "metadata"
+    return json.loads(record.read_text())["fingerprint"]
+
+
+def _assert_same(directory, reference):
+    lines = log_of(directory)
+    assert [line["step"] for line in lines] == list(range(STEPS + 1))
+    assert lines == log_of(reference)
+    assert _fingerprint(directory) == _fingerprint(reference)
+
+
+@pytest.mark.parametrize("variant", ["all", "basis"])
+@pytest.mark.slow
+def test_killed_again_and_again(variant, whole, byte_store, tmp_path, monkeypatch):
+    fields, reference = whole(variant)
+    kills = KILLS if variant == "all" else KILLS[2::3]
+    for step in kills:
+        with stopped(monkeypatch, step, by="kill"), pytest.raises(Killed):
+            train_run(small_config(byte_store, **fields), tmp_path)
+        assert log_of(tmp_path) == log_of(reference)[: len(log_of(tmp_path))]
+    assert train_run(small_config(byte_store, **fields), tmp_path)
+    _assert_same(tmp_path, reference)
+
+
+@pytest.mark.parametrize("variant", ["all", "static"])
+@pytest.mark.slow
+def test_stopped_at_any_step(variant, whole, byte_store, tmp_path, monkeypatch):
+    fields, reference = whole(variant)
+    stops = STOPS if variant == "all" else STOPS[1::2]
+    for step in stops:
+        with stopped(monkeypatch, step, by="sigterm"):
+            assert not train_run(small_config(byte_store, **fields), tmp_path)
+        lines = log_of(tmp_path)
+        assert lines == log_of(reference)[: step + 1]
+        assert (tmp_path / "checkpoints" / str(step)).is_dir()
+    assert train_run(small_config(byte_store, **fields), tmp_path)
+    _assert_same(tmp_path, reference)
+
+
+def test_config_matters_to_the_log(whole):
+    """Or the comparisons above would compare nothing."""
+    logs = [log_of(whole(v)[1]) for v in ("plain", "all", "basis", "static")]
+    for i, log in enumerate(logs):
+        assert all(log != other for other in logs[i + 1 :])
+        weights = [
+            [line[key] for key in sorted(line) if key.startswith("mixture/weight")]
+            for line in log
+            if "mixture/weight/austen" in line
+        ]
+        assert (len(weights) > 1) == (i < 3)
+        assert all(a != b for a, b in zip(weights, weights[1:], strict=False))
+
+
+def _stop_after_5(config, directory, monkeypatch, mesh=(1, 1, 1)):
+    with stopped(monkeypatch, 5, by="sigterm"):
+        train_run(config, directory, mesh)
+
+
+def test_goes_on_on_another_mesh(whole, byte_store, tmp_path, monkeypatch):
+    fields, reference = whole("plain")
+    _stop_after_5(small_config(byte_store, **fields), tmp_path, monkeypatch, (2, 2, 2))
+    assert train_run(small_config(byte_store, mesh__fsdp=4), tmp_path, (1, 4, 1))
+    for line, expected in zip(log_of(tmp_path), log_of(reference), strict=True):
+        assert line.keys() == expected.keys()
+        for key, value in expected.items():
+            assert line[key] == pytest.approx(value, rel=1e-3, abs=1e-4), key
+
+
+def test_what_may_change_on_resume(whole, byte_store, tmp_path, monkeypatch):
+    fields, reference = whole("plain")
+    _stop_after_5(small_config(byte_store, **fields), tmp_path, monkeypatch)
+    moved = tmp_path / "store_elsewhere"
+    moved.symlink_to(byte_store.path)
+    config = small_config(
+        byte_store,
+        data__store=str(moved),
+        data__threads=1,
+        eval__every=3,
+        eval__rows=3,
+        log__every=2,
+        checkpoint__every=4,
+        checkpoint__keep=1,
+    )
+    assert train_run(config, tmp_path)
+    lines = {line["step"]: line for line in log_of(tmp_path)}
+    assert sorted(lines) == [0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 12]
+    for expected in log_of(reference):
+        line = lines.get(expected["step"], {})
+        shared = [k for k in expected if not k.startswith("eval/") and k in line]
+        assert {k: line[k] for k in shared} == {k: expected[k] for k in shared}
+    steps = {p.name for p in (tmp_path / "checkpoints").iterdir()}
+    assert steps == {"12"}
+
+
+@pytest.mark.parametrize(
+    ("field", "before", "now"),
+    [
+        ("seed", 0, 1),
+        ("mixer.eta", 5.0, 4.0),
+        ("mixer.name", "dga", "static"),
+        ("train.batch_size", 8, 16),
+        ("model.num_layers", 2, 3),
+        ("optimizer.learning_rate", 0.003, 0.1),
+        ("data.tokens_per_domain", 0, 320),
+        ("train.steps", 12, 13),
+        ("train.steps", 12, 11),
+    ],
+)
+def test_what_may_not(field, before, now, whole, byte_store):
+    _, reference = whole("plain")
+    config = small_config(byte_store, **{field.replace(".", "__"): now})
+    kept = (reference / "config.json").read_bytes()
+    with pytest.raises(UserError, match=f"{field} was {before!r} and is now {now!r}"):
+        train_run(config, reference)
+    assert (reference / "config.json").read_bytes() == kept
+
+
+@pytest.mark.slow
+def test_a_constant_schedule_lets_a_run_be_prolonged(byte_store, tmp_path):
+    constant = {"optimizer__schedule": "constant", "optimizer__warmup_steps": 2}
+    long = small_config(byte_store, train__steps=9, **constant)
+    train_run(long, tmp_path / "long")
+    for steps in (5, 9):
+        config = small_config(byte_store, train__steps=steps, **constant)
+        assert train_run(config, tmp_path / "prolonged")
+    long_lines, lines = log_of(tmp_path / "long"), log_of(tmp_path / "prolonged")
+    assert lines[6:] == long_lines[6:]
+    assert [line["train/loss"] for line in lines[1:]] == [
+        line["train/loss"] for line in long_lines[1:]
+    ]
+
+
+def test_schedules_of_the_mixer_count(byte_store, tmp_path):
+    fields = {"optimizer__schedule": "constant", "optimizer__warmup_steps": 0}
+    fields |= {"mixer__interval": 1, "mixer__eta_end": 0.0, "log__every": 100}
+    train_run(small_config(byte_store, train__steps=1, **fields), tmp_path)
+    # η of the update after step 1 was 0 and would have been η/2 of the way.
+    with pytest.raises(UserError, match=r"train\.steps was 1 and is now 2"):
+        train_run(small_config(byte_store, train__steps=2, **fields), tmp_path)
