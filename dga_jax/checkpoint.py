@@ -105,7 +105,9 @@ class Checkpoints:
         Args:
           abstract: shapes, dtypes and shardings to restore into.
         """
-        for step in sorted(self._steps(), reverse=True):
+        steps = sorted(self._steps())
+        while steps:
+            step = steps.pop()
             try:
                 restored, problem = self._read(step, abstract), None
             except Exception as error:  # whatever orbax trips over in a damaged one
@@ -113,7 +115,7 @@ class Checkpoints:
             if _on_all_hosts(problem is None):
                 self._last = step
                 return restored
-            self._move_aside(step, problem)
+            self._move_aside(step, problem, before=steps)
         return None
 
     def _steps(self):
@@ -135,7 +137,7 @@ class Checkpoints:
             raise ValueError("its arrays are not those that were saved")
         return Restored(step, snapshot, found["record"]["extra"])
 
-    def _move_aside(self, step, problem):
+    def _move_aside(self, step, problem, before):
         self.close()  # orbax caches what it saw in the folder
         aside = self._folder / f"damaged-{step}"
         if jax.process_index() == 0:
@@ -145,9 +147,9 @@ class Checkpoints:
                 aside = self._folder / f"damaged-{step}-{number}"
             os.replace(self._folder / str(step), aside)
             reason = " ".join(str(problem).split())[:200] or type(problem).__name__
+            then = "trying the one before it" if before else "going back to step 0"
             print(
-                f"checkpoint {step} is damaged ({reason}); moved to {aside}, "
-                "trying the one before it",
+                f"checkpoint {step} is damaged ({reason}); moved to {aside}, {then}",
                 flush=True,
             )
         if jax.process_count() > 1:

@@ -154,7 +154,8 @@ def _set(config, name, text):
     group = config
     for key in filter(None, path.split(".")):
         group = group.get(key) if isinstance(group, ConfigDict) else None
-    if not isinstance(group, ConfigDict) or leaf not in group:
+    found = isinstance(group, ConfigDict) and leaf in group
+    if not found or isinstance(group[leaf], ConfigDict):
         raise UserError(f"config argument {name}={text}: no such config field")
     kind = type(group[leaf])
     try:
@@ -213,12 +214,8 @@ _NOT_NEGATIVE = [
     "checkpoint.every",
     "log.profile_step",
 ]
-_FRACTION = [
-    "optimizer.decay_fraction",
-    "optimizer.final_fraction",
-    "optimizer.b1",
-    "optimizer.b2",
-]
+_FRACTION = ["optimizer.decay_fraction", "optimizer.final_fraction"]
+_BELOW_ONE = ["optimizer.b1", "optimizer.b2"]
 _CHOICES = {
     "model.dtype": ("bfloat16", "float32"),
     "model.attention": ("xla", "cudnn"),
@@ -244,6 +241,7 @@ def validate(config: ConfigDict) -> None:
         (_POSITIVE, lambda x: x > 0, "must be above 0"),
         (_NOT_NEGATIVE, lambda x: x >= 0, "must not be negative"),
         (_FRACTION, lambda x: 0 <= x <= 1, "must lie in [0, 1]"),
+        (_BELOW_ONE, lambda x: 0 <= x < 1, "must lie in [0, 1)"),
         (("mixer.beta",), lambda x: 0 < x <= 1, "must lie in (0, 1]"),
         (("mixer.beta_end",), lambda x: x == -1 or 0 < x <= 1, "must be in (0, 1]"),
         (("mixer.eta_end",), lambda x: x == -1 or x >= 0, "must not be negative"),

@@ -200,17 +200,23 @@ def _check_same_run(config, record, directory, checkpoints):
 
 
 def _same_until(done, config, before):
-    """Whether both configs' schedules have the same values in the first steps."""
+    """Whether both configs' schedules had the same values in the first `done` steps.
 
-    def values(schedule):
-        if not callable(schedule):
-            return schedule
-        return jax.vmap(schedule)(np.arange(done))
+    Step s reads the learning rate at s - 1, the updates made by then, η and β at s.
+    """
 
-    def schedules(config):
+    def values(config):
         mixer = configs.mixer_options(config)
         rate = learning_rate(configs.optimizer_config(config))
-        return [values(schedule) for schedule in (rate, mixer.eta, mixer.beta)]
+        made = np.arange(done)
+        return [
+            jax.vmap(schedule)(counts) if callable(schedule) else schedule
+            for schedule, counts in (
+                (rate, made),
+                (mixer.eta, made + 1),
+                (mixer.beta, made + 1),
+            )
+        ]
 
-    pairs = zip(schedules(config), schedules(before), strict=True)
+    pairs = zip(values(config), values(before), strict=True)
     return all(np.array_equal(new, old) for new, old in pairs)

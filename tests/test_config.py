@@ -90,7 +90,7 @@ def test_batch_against_mesh():
     config.train.update(batch_size=24, microbatches=2)
     for shards in (1, 2, 4, 12):
         configs.check_batch(config, shards)
-    with pytest.raises(UserError, match="12 rows, not a multiple of .* = 8"):
+    with pytest.raises(UserError, match=r"12 rows, not a multiple of .* = 8"):
         configs.check_batch(config, 8)
 
 
@@ -132,9 +132,9 @@ def test_the_store_decides_unless_told_otherwise():
     configs.take_from_store(config, (), "S", 300, 64)
     assert (config.model.vocab_size, config.train.seq_len) == (300, 64)
     configs.take_from_store(config, ("train.seq_len",), "S", 300, 64)
-    with pytest.raises(UserError, match="config.train.seq_len=64.* S has 128"):
+    with pytest.raises(UserError, match=r"config\.train\.seq_len=64.* S has 128"):
         configs.take_from_store(config, ("train.seq_len",), "S", 300, 128)
-    with pytest.raises(UserError, match="config.model.vocab_size=300.* S has 301"):
+    with pytest.raises(UserError, match=r"config\.model\.vocab_size=300.* S has 301"):
         configs.take_from_store(config, ("model.vocab_size",), "S", 301, 64)
 
 
@@ -168,9 +168,11 @@ def test_updates_come_when_they_are_expected(interval, start, steps):
     assert found == expected
     for step in range(steps):
         after = configs.next_update(config, step)
-        assert after == next(s for s in range(step + 1, 999) if s in expected) if any(
-            s > step for s in expected
-        ) else after > steps
+        assert (
+            after == next(s for s in range(step + 1, 999) if s in expected)
+            if any(s > step for s in expected)
+            else after > steps
+        )
 
 
 def test_mixer_schedules():

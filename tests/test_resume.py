@@ -1,5 +1,6 @@
 """A run that was stopped and started again is the run that was not stopped."""
 
+import itertools
 import json
 
 import numpy as np
@@ -107,7 +108,7 @@ def test_config_matters_to_the_log(whole):
             if "mixture/weight/austen" in line
         ]
         assert (len(weights) > 1) == (i < 3)
-        assert all(a != b for a, b in zip(weights, weights[1:], strict=False))
+        assert all(a != b for a, b in itertools.pairwise(weights))
 
 
 def _stop_after_5(config, directory, monkeypatch, mesh=(1, 1, 1)):

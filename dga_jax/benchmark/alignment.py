@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Iterator
 
 import jax
 import optax
@@ -30,9 +31,11 @@ VMAP_GRAD = "vmap(grad)"
 REVERSE = "reverse mode by row"
 
 
-def run(size: Size) -> list[Table]:
+def run(size: Size) -> Iterator[Table]:
     """Times where all fits, temporaries where it would not, traffic on a mesh."""
-    return [time_table(size), memory_table(size), traffic_table(size)]
+    yield time_table(size)
+    yield memory_table(size)
+    yield traffic_table(size)
 
 
 def time_table(size: Size) -> Table:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import signal
 import statistics
 import time
@@ -98,7 +99,7 @@ def _gaps(runs):
         (ALIGN, TRAIN): FROM_UPDATE,
     }
     gaps = {kind: [] for kind in kinds.values()}
-    for (before, _, ended), (after, began, _) in zip(runs, runs[1:], strict=False):
+    for (before, _, ended), (after, began, _) in itertools.pairwise(runs):
         gaps[kinds[before, after]].append((began - ended) * 1e3)
     # The first time, the alignment step is compiled on the way.
     gaps[TO_UPDATE] = gaps[TO_UPDATE][1:]

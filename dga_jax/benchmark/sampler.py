@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 from grain.experimental import index_shuffle
@@ -38,7 +39,7 @@ QUICK = Size(domains=(16, 4096, _GOAL_DOMAINS), rounds=3)
 _MEAN_ROWS = 10_000
 
 
-def run(size: Size) -> list[Table]:
+def run(size: Size) -> Iterator[Table]:
     """Row ids of a step, and new weights, by number of domains."""
     rows, checks = {}, []
     for domains in size.domains:
@@ -51,14 +52,12 @@ def run(size: Size) -> list[Table]:
         if domains == _GOAL_DOMAINS:
             what = f"new weights over {domains:,} domains in at most"
             checks.append(Check(f"{what} {_UPDATE_GOAL:.0f} ms", update, _UPDATE_GOAL))
-    return [
-        Table(
-            f"sampler: {size.rows:,} row ids a step",
-            ("ids ms", "grain index_shuffle ms", "ratio", "new weights ms"),
-            rows,
-            tuple(checks),
-        )
-    ]
+    yield Table(
+        f"sampler: {size.rows:,} row ids a step",
+        ("ids ms", "grain index_shuffle ms", "ratio", "new weights ms"),
+        rows,
+        tuple(checks),
+    )
 
 
 def _measure(domains, size):

@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 import runpy
 import tempfile
+from collections.abc import Iterable, Iterator
 
 import jax
 import numpy as np
@@ -48,7 +49,7 @@ class Size:
 QUICK = Size(rounds=3, steps=20)
 
 
-def run(size: Size, config_files: list[str]) -> list[Table]:
+def run(size: Size, config_files: Iterable[str]) -> Iterator[Table]:
     """Tables of each config, named as `--config` of `dga_jax.main` names it.
 
     A config without a store gets one of random tokens.
@@ -56,7 +57,8 @@ def run(size: Size, config_files: list[str]) -> list[Table]:
     Raises:
       UserError: a config that does not exist or cannot be run.
     """
-    return [table for text in config_files for table in _tables(text, size)]
+    for text in config_files:
+        yield from _tables(text, size)
 
 
 def _tables(text, size):
@@ -65,13 +67,14 @@ def _tables(text, size):
     config.mixer.update(interval=max(size.steps // 4, 2), start=0)
     config.eval.every = config.checkpoint.every = 0
     config.train.steps = max(config.train.steps, size.steps + size.rounds + 2)
-    config.log.console = config.train.steps
+    config.log.console = config.train.steps  # no lines among the tables
+    config.checkpoint.keep = 1  # nor will one be made: room for it is checked
     with tempfile.TemporaryDirectory() as directory:
-        folder = pathlib.Path(directory)
         if not config.data.store:
-            config.data.store = str(folder / "store")
-            _write_store(config)
-        opened = open_run(check(config, config.explicit), folder / "run")
+            config.data.store = str(_write_store(directory, config))
+        workdir = pathlib.Path(directory, "run")
+        workdir.mkdir()
+        opened = open_run(check(config, config.explicit), workdir)
         table, state = program_table(opened, text, size.rounds)
         yield table
         snapshot = opened.snapshot._replace(train=state)
@@ -94,15 +97,17 @@ def load_config(text: str) -> ConfigDict:
         raise UserError(f"--config={path} is not a config: {error!r}") from None
 
 
-def _write_store(config):
-    pathlib.Path(config.data.store).mkdir()
+def _write_store(directory, config):
+    path = pathlib.Path(directory, "store")
+    path.mkdir()
     write_store(
-        pathlib.Path(config.data.store),
+        path,
         domains=_DOMAINS,
         rows=max(_DOMAINS * _PROBE_ROWS, 2 * config.train.batch_size),
         seq_len=config.train.seq_len,
         vocab_size=config.model.vocab_size,
     )
+    return path
 
 
 def program_table(opened: Run, name: str, rounds: int) -> tuple[Table, TrainState]:

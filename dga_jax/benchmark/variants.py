@@ -85,7 +85,7 @@ def row_loss(config: ModelConfig, constrain=lambda x: x):
 
 
 def plain_loss(config: ModelConfig):
-    """The same loss with nothing computed twice: all activations and logits are held."""
+    """The same loss, nothing computed twice: activations and logits are all held."""
     graph = train_state.graph(dataclasses.replace(config, remat=False))
 
     def loss(params, batch):

@@ -29,15 +29,25 @@ def direct(store, sampler, weights, cursors, steps):
         yield step, store.read("train", draw.rows), draw.domains
 
 
+def recorded(store, monkeypatch):
+    """The list of how many rows every read from now on reads."""
+    counts, read = [], type(store).read
+
+    def recording(self, split, ids):
+        counts.append(len(ids))
+        return read(self, split, ids)
+
+    monkeypatch.setattr(type(store), "read", recording)
+    return counts
+
+
 @pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize(
     "steps",
     [range(1, 2), range(5, 5 + _WINDOW), range(2, 3 * _WINDOW), range(7, 7)],
     ids=len,
 )
-def test_batches_are_those_of_the_sampler(
-    byte_store, sampler, weights, steps, threads
-):
+def test_batches_are_those_of_the_sampler(byte_store, sampler, weights, steps, threads):
     cursors = np.arange(len(byte_store.domains()))
     found = list(
         batches(byte_store, sampler, weights, cursors, steps, BATCH, threads=threads)
@@ -58,32 +68,18 @@ def test_what_other_processes_hold_is_not_read(
     steps = range(1, 4)
     cursors = np.zeros(len(byte_store.domains()), np.int64)
     expected = list(direct(byte_store, sampler, weights, cursors, steps))
-    read = []
-    monkeypatch.setattr(
-        type(byte_store),
-        "read",
-        lambda self, split, ids, plain=type(byte_store).read: (
-            read.extend(ids.tolist()) or plain(self, split, ids)
-        ),
-    )
+    read = recorded(byte_store, monkeypatch)
     found = batches(byte_store, sampler, weights, cursors, steps, BATCH, held=held)
     for batch, (_, rows, domains) in zip(found, expected, strict=True):
         assert np.array_equal(batch.rows[held], rows[held])
         assert (batch.rows[~held] == PAD).all()
         assert np.array_equal(batch.domains, domains)
-    assert len(read) == held.sum() * len(steps)
+    assert read == [held.sum()] * len(steps)
 
 
 def test_reading_ahead_is_bounded(byte_store, sampler, weights, monkeypatch):
     """No row of a step past the span, and few past the step that was asked for."""
-    read = []
-    plain = type(byte_store).read
-
-    def recording(self, split, ids):
-        read.append(len(ids))
-        return plain(self, split, ids)
-
-    monkeypatch.setattr(type(byte_store), "read", recording)
+    read = recorded(byte_store, monkeypatch)
     cursors = np.zeros(len(byte_store.domains()), np.int64)
     plan = batches(
         byte_store, sampler, weights, cursors, range(1, 41), BATCH, threads=2, ahead=3

@@ -156,9 +156,7 @@ def test_bfloat16_is_close_to_float32(tokens):
 
 
 def test_parameters_are_float32_whatever_the_activations():
-    model = Transformer(
-        dataclasses.replace(TINY, dtype="bfloat16"), rngs=nnx.Rngs(0)
-    )
+    model = Transformer(dataclasses.replace(TINY, dtype="bfloat16"), rngs=nnx.Rngs(0))
     for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)):
         assert leaf.dtype == jnp.float32
 
