@@ -3,6 +3,7 @@
 import os
 
 import jax
+from jax.experimental import multihost_utils
 
 from dga_jax.errors import UserError
 
@@ -29,6 +30,12 @@ def initialize() -> None:
         raise UserError(
             f"the processes of this run did not find each other: {error}"
         ) from None
+
+
+def meet(where: str) -> None:
+    """Returns when all processes of the run have come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(where)
 
 
 def _place():

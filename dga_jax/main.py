@@ -30,7 +30,8 @@ def main(argv: Sequence[str]) -> None:
     """Flags to config to training to report."""
     cli.no_arguments(argv)
     config = _load_config()
-    logging.set_verbosity(logging.ERROR)  # orbax and grain log every save and read
+    # Orbax and grain log every save and read; what fails they raise as well as log.
+    logging.set_verbosity(logging.FATAL)
     if config.deterministic:
         flags_so_far = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{flags_so_far} {_DETERMINISTIC_GPU}".strip()
@@ -40,13 +41,12 @@ def main(argv: Sequence[str]) -> None:
     directory = Path(_WORKDIR.value)
     first = jax.process_index() == 0
     with workdir.locked(directory) if first else contextlib.nullcontext():
+        distributed.meet("the workdir is there and locked")
         run = open_run(parts, directory)
-        if run.step >= config.train.steps:
-            _say(f"{directory}: this run is finished, {run.step} steps are done")
-            return
-        _say(run.describe())
-        complete = train(run)
-        if not complete:
+        finished = run.step >= config.train.steps
+        done = f"{directory}: this run is finished, {run.step} steps are done"
+        _say(done if finished else run.describe())
+        if not finished and not train(run):
             _say("stopped by SIGTERM, all is saved; run the same command to go on")
         elif first:
             write_report(directory)

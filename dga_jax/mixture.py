@@ -72,6 +72,7 @@ class Mixture:
         self.names = self.basis.names if self.basis else self.domains.names
         self._check_counts()
         self._initial = self._initial_weights()
+        self._check_enough_rows()
 
     @property
     def moves(self) -> bool:
@@ -153,6 +154,20 @@ class Mixture:
                 f"config.mixer.probe_domains={mixer.probe_domains}: every update would "
                 f"probe {self.num_probes} domains; set it to at most {_MOST_PROBES}, "
                 "or use a basis (mixer.basis)"
+            )
+
+    def _check_enough_rows(self):
+        """Better now than when the last row is drawn, days later."""
+        data, train = self._config.data, self._config.train
+        weights = self.basis.mix(self._initial) if self.basis else self._initial
+        available = data.max_epochs * int(self.sampler.sizes[weights > 0].sum())
+        needed = train.steps * train.batch_size
+        if data.max_epochs and available < needed:
+            raise UserError(
+                f"config.data.max_epochs={data.max_epochs}: {available:,} rows may be "
+                f"drawn, but {train.steps:,} steps of {train.batch_size} need "
+                f"{needed:,}: lower train.steps, raise data.max_epochs or "
+                "data.tokens_per_domain, or bring more text"
             )
 
 

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dga_jax import config as configs
-from dga_jax import sharding, train_state, workdir
+from dga_jax import sharding, train_state, validation, workdir
 from dga_jax.checkpoint import Checkpoints, Snapshot, size_on_disk
 from dga_jax.data.sample import sample_store
 from dga_jax.data.store import Store
@@ -92,9 +92,9 @@ def check(config: ConfigDict, explicit: Iterable[str]) -> Parts:
     Raises:
       UserError: whatever is wrong; nothing was written by then.
     """
-    configs.validate(config)
+    validation.validate(config)
     mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
-    configs.check_batch(config, sharding.batch_shards(mesh))
+    validation.check_batch(config, sharding.batch_shards(mesh))
     store = open_store(config, explicit)
     return Parts(config, store, mesh, Mixture(config, store))
 

@@ -7,6 +7,7 @@ import jax
 
 from configs.quickstart import get_config
 from dga_jax import config as configs
+from dga_jax import validation
 from dga_jax import train, workdir
 from dga_jax.mixture import Mixture
 from dga_jax.run import Parts, open_run, open_store
@@ -46,7 +47,7 @@ def small_config(store, **fields):
 
 def parts_of(config, mesh=ONE_DEVICE, explicit=()):
     """What `check` returns, on a mesh that may be smaller than the machine."""
-    configs.validate(config)
+    validation.validate(config)
     mesh = mesh_of(*mesh)
     store = open_store(config, explicit)
     return Parts(config, store, mesh, Mixture(config, store))

@@ -242,9 +242,13 @@ def test_full_disk(when, tmp_path, monkeypatch):
     else:
         monkeypatch.setattr(ocp.CheckpointManager, "wait_until_finished", full)
     checkpoints = Checkpoints(tmp_path, 3)
-    with pytest.raises(UserError, match="the disk is full") as caught:
+
+    def save():
         checkpoints.save(1, snapshot_of(1), {})
         checkpoints.wait()
+
+    with pytest.raises(UserError, match="the disk is full") as caught:
+        save()
     assert str(tmp_path) in str(caught.value)
 
 

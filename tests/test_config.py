@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dga_jax import config as configs
+from dga_jax import validation
 from dga_jax.config import apply_argument, default_config
 from dga_jax.errors import UserError
 from dga_jax.sharding import make_mesh
@@ -17,7 +18,7 @@ def with_field(name, value):
 
 
 def test_the_defaults_are_valid():
-    configs.validate(default_config())
+    validation.validate(default_config())
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_the_defaults_are_valid():
 )
 def test_an_invalid_field_is_named(field, value):
     with pytest.raises(UserError, match=rf"config\.{field}=.*{value}") as caught:
-        configs.validate(with_field(field, value))
+        validation.validate(with_field(field, value))
     assert "\n" not in str(caught.value)
 
 
@@ -75,23 +76,23 @@ def test_an_invalid_field_is_named(field, value):
 )
 def test_fields_that_do_not_go_together(field, value, words):
     with pytest.raises(UserError, match=words):
-        configs.validate(with_field(field, value))
+        validation.validate(with_field(field, value))
 
 
 def test_probe_domains_with_a_basis():
     config = with_field("mixer.basis", "P.npy")
     config.mixer.probe_domains = 3
     with pytest.raises(UserError, match="probe_domains"):
-        configs.validate(config)
+        validation.validate(config)
 
 
 def test_batch_against_mesh():
     config = default_config()
     config.train.update(batch_size=24, microbatches=2)
     for shards in (1, 2, 4, 12):
-        configs.check_batch(config, shards)
+        validation.check_batch(config, shards)
     with pytest.raises(UserError, match=r"12 rows, not a multiple of .* = 8"):
-        configs.check_batch(config, 8)
+        validation.check_batch(config, 8)
 
 
 def test_arguments():

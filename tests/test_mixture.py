@@ -200,6 +200,25 @@ def test_a_limit_of_tokens_is_rows(byte_store):
         assert np.array_equal(mixture.sampler.sizes, sizes)
 
 
+@pytest.mark.parametrize("basis", [False, True])
+def test_rows_that_cannot_last(basis, byte_store, tmp_path):
+    """12 steps of 8 rows are 96; domains of weight 0 do not count."""
+    half = np.arange(8) < 4
+    fields = {"mixer__weights": ",".join(f"{n}=.25" for n in _names(byte_store)[:4])}
+    if basis:
+        path = save_basis(tmp_path, np.array([half / 4, half / 4]))
+        fields = {"mixer__basis": path}
+    fields |= {"data__tokens_per_domain": 12 * 32}
+    mixture_of(byte_store, data__max_epochs=2, **fields)
+    mixture_of(byte_store, data__max_epochs=0, **fields)
+    with pytest.raises(UserError, match=r"48 rows may be drawn, but 12 .* need 96"):
+        mixture_of(byte_store, data__max_epochs=1, **fields)
+
+
+def _names(store):
+    return store.domains().names
+
+
 def test_updates_go_round_the_domains(byte_store):
     """Whatever the interval, and wherever the updates begin."""
     mixture = mixture_of(

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 import runpy
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import jax
 import numpy as np
@@ -144,7 +144,7 @@ def program_table(opened: Run, name: str, rounds: int) -> tuple[Table, TrainStat
         f"step: {name}, rows of {seq_len:,} tokens, vocabulary {model.vocab_size:,}",
         ("rows", "ms", "tokens/s", "MFU", "a row / train step's"),
         {key: line(key) for key in variants},
-        _program_checks(
+        program_checks(
             {key: timings[key] / rows[key] for key in variants},
             opened.config.mixer.target_rows,
         ),
@@ -152,7 +152,8 @@ def program_table(opened: Run, name: str, rounds: int) -> tuple[Table, TrainStat
     return table, programs.state
 
 
-def _program_checks(per_row, target_rows):
+def program_checks(per_row: Mapping[str, float], target_rows: int) -> tuple[Check, ...]:
+    """The share of alignments in a large run, worked out from seconds by row."""
     probes = _DOMAINS * _PROBE_ROWS * per_row[FORWARD]
     update = probes + target_rows * per_row[TARGET]
     share = 100 * update / (update + _INTERVAL * _BATCH_SIZE * per_row[TRAIN])
@@ -188,7 +189,6 @@ class Programs:
         self._target_loss = self._loss(plain, rows(mesh))
         self._probe_loss = self._loss(plain, probe_rows(mesh))
         self._place_batches(opened)
-        self._direction, _ = self.target_gradient()
         self.rows = (
             len(self._batch["rows"]),
             len(self._batch["rows"]),
@@ -201,6 +201,7 @@ class Programs:
         return make_alignment_loss(graph, self._options, constrain)
 
     def _place_batches(self, opened):
+        """Keeps the batches on the device, those of an update as they are for it."""
         placed = sharding.batch_sharding(opened.mesh)
         ids = np.arange(opened.config.train.batch_size)
         ids %= opened.store.num_rows("train")
@@ -209,9 +210,10 @@ class Programs:
             key: sharding.place(value, placed) for key, value in batch.items()
         }
 
-        def align(state, target, probes):
+        def align(_, target, probes):
             self._target, self._probes = target, probes
-            return opened.steps.align(state, target, probes)
+            self._direction, norm = self.target_gradient()
+            return self.forward(), norm
 
         measure(opened, self.state, 1, align)
 

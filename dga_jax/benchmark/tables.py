@@ -71,12 +71,12 @@ class Table:
 
 
 def number(value: float | None) -> str:
-    """Three significant digits; "-" for None."""
+    """At least three significant digits; "-" for None."""
     if value is None:
         return "-"
-    if abs(value) >= 1000:
+    if abs(value) >= 1e5:
         return quantity(value)
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 class Timings:

@@ -42,23 +42,25 @@ def _force_devices():
 def _traffic(size):
     count = jax.device_count()
     size = dataclasses.replace(size, domains=2 * count, rows=count)
-    axes = {"fsdp": (1, count), "data": (count, 1)}
-    moved = {axis: _moved(size, *sizes) for axis, sizes in axes.items()}
+    meshes = [sharding.make_mesh(1, count)]
+    if count % 4 == 0:
+        meshes.append(sharding.make_mesh(2, count // 2))
+    rows = {}
+    for mesh in meshes:
+        forward, reverse = _moved(size, mesh)
+        name = f"mesh.data={mesh.shape['data']} mesh.fsdp={mesh.shape['fsdp']}"
+        rows[name] = (forward, reverse, forward / reverse, _parameters(size, mesh))
     return Table(
         f"alignment on {count} devices ({jax.devices()[0].device_kind}): MB that "
         f"collectives deliver to each, {size.domains} domains x {size.rows} rows x "
         f"{size.seq_len} tokens",
-        ("forward mode", "vmap(grad)", "ratio", "float32 parameters"),
-        {
-            f"mesh.{axis}={count}": (*values, values[0] / values[1], _parameters(size))
-            for axis, values in moved.items()
-        },
+        ("forward mode", "vmap(grad)", "ratio", "all parameters"),
+        rows,
     )
 
 
-def _moved(size, data, fsdp):
+def _moved(size, mesh):
     """MB by (forward mode, vmap(grad))."""
-    mesh = sharding.make_mesh(data, fsdp)
     loss = row_loss(size.model, sharding.constrain_probe_rows(mesh))
 
     def megabytes(function):
@@ -69,6 +71,7 @@ def _moved(size, data, fsdp):
     return megabytes(alignments(loss)), megabytes(vmapped_gradients(loss))
 
 
-def _parameters(size):
-    params, _, _ = shapes(size, sharding.make_mesh())
+def _parameters(size, mesh):
+    """MB of float32."""
+    params, _, _ = shapes(size, mesh)
     return sum(leaf.size * 4 for leaf in jax.tree.leaves(params)) / 1e6

@@ -120,15 +120,15 @@ def floor(minimum: float) -> optax.GradientTransformationExtraArgs:
     def update(delta, log_weights, step, probed):
         del step, probed
         alive = log_weights > -jnp.inf
-        moved = jnp.where(alive, log_weights + delta, -jnp.inf)
-        projected = jnp.log(_project_above(jax.nn.softmax(moved), minimum, alive))
+        moved = normalise(jnp.where(alive, log_weights + delta, -jnp.inf))
+        projected = _project_above(moved, minimum, alive)
         return jnp.where(alive, projected - log_weights, 0.0)
 
     return _stateless(update)
 
 
-def _project_above(weights, minimum, alive):
-    """max(f, c α) over `alive`. Clamping lowers c, which may clamp more, until none is.
+def _project_above(log_weights, minimum, alive):
+    """log max(f, c α) over `alive`. Clamping lowers c, which may clamp more, until none is.
 
     The clamped set only grows from the one at c = 1, hence never past the projection's;
     a few passes over the weights, where sorting 262,144 of them takes 0.1 s.
@@ -141,14 +141,15 @@ def _project_above(weights, minimum, alive):
         # Where all are clamped, f * count = 1, and c does not matter any more.
         return jnp.where(rest > 0, left / rest, c)
 
+    weights = jnp.exp(log_weights)
     one = jnp.ones((), weights.dtype)
     _, c = jax.lax.while_loop(
         lambda pair: pair[1] < pair[0],
         lambda pair: (pair[1], scale(pair[1])),
         (one, scale(one)),
     )
-    raised = jnp.where(alive, jnp.maximum(minimum, c * weights), 0.0)
-    return raised / jnp.sum(raised)
+    raised = jnp.maximum(jnp.log(minimum), jnp.log(c) + log_weights)
+    return normalise(jnp.where(alive, raised, -jnp.inf))
 
 
 class SkipState(NamedTuple):

@@ -189,7 +189,7 @@ def test_wrong_arguments(case):
             target_direction(row_losses, params, target, chunk=chunk)
 
 
-def test_tree_dot_adds_in_float32():
-    halves = {"a": jnp.full((4096,), 0.5, jnp.bfloat16), "b": [jnp.ones((2, 2))]}
-    # In bfloat16 the sum would stop growing at 256 quarters.
-    assert tree_dot(halves, halves) == 4096 / 4 + 4
+def test_tree_dot_is_taken_in_float32():
+    value = 1 + 2**-7  # exact in bfloat16, its square is not
+    tree = {"a": jnp.full((4096,), value, jnp.bfloat16), "b": [jnp.ones((2, 2))]}
+    assert tree_dot(tree, tree) == 4096 * value**2 + 4

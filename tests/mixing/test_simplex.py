@@ -230,6 +230,14 @@ def test_floor_raises_what_vanished():
     np.testing.assert_allclose(exp64(moved), [1, 1e-9, 1e-9, 0], rtol=1e-5)
 
 
+@pytest.mark.parametrize("minimum", [0.0, 1e-44, 1e-38])
+def test_a_floor_too_low_for_float32_kills_nobody(minimum):
+    log_weights = jnp.array([0.0, -80.0, -200.0, -jnp.inf])
+    moved = apply(simplex.floor(minimum), log_weights, jnp.zeros(4))
+    assert np.isfinite(moved[:3]).all()
+    assert moved[0] >= moved[1] > moved[2]
+
+
 def test_floor_where_clamping_clamps_more():
     # 0.2 is above the floor until the three small ones have taken their share.
     weights = [0.7, 0.2, 0.04, 0.03, 0.03]

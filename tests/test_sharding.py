@@ -1,0 +1,238 @@
+"""Every mesh computes what one device does, on the same rows."""
+
+import threading
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+from runs import log_of, mesh_of, parts_of, small_config, train_run
+
+from dga_jax import config as configs
+from dga_jax import sharding, train_state
+from dga_jax.benchmark.collectives import collective_bytes, collectives
+from dga_jax.data.store import Store
+from dga_jax.errors import UserError
+from dga_jax.mixing import alignment
+from dga_jax.model.loss import weighted_rows
+from dga_jax.optimizer import make_optimizer
+from dga_jax.steps import make_alignment_loss, make_steps
+
+ALL_EIGHT = [(2**i, 2**j, 2 ** (3 - i - j)) for i in range(4) for j in range(4 - i)]
+TRAINED = [(8, 1, 1), (1, 8, 1), (1, 1, 8), (2, 2, 2), (4, 2, 1)]
+
+
+def model_of(store):
+    config = small_config(store)
+    config.model.vocab_size = store.vocab_size
+    return configs.model_config(config), configs.optimizer_config(config)
+
+
+@pytest.fixture(scope="module")
+def run_on(sample_store, tmp_path_factory):
+    """A run's log, the rows it read and its parameters, by mesh."""
+    runs, lock = {}, threading.Lock()
+
+    def run(mesh):
+        if mesh in runs:
+            return runs[mesh]
+        ids, read = [], Store.read
+
+        def recording(self, split, wanted):
+            with lock:  # reading ahead is done by several threads
+                ids.append((split, *wanted.tolist()))
+            return read(self, split, wanted)
+
+        folder = tmp_path_factory.mktemp("mesh")
+        config = small_config(
+            sample_store, train__steps=4, mixer__interval=2, mixer__target_rows=6
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Store, "read", recording)
+            assert train_run(config, folder, mesh)
+        runs[mesh] = log_of(folder), sorted(ids)
+        return runs[mesh]
+
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", TRAINED, ids=str)
+def test_a_mesh_trains_as_one_device_does(mesh, run_on):
+    """Losses, alignments, weights, evaluations; targets of 6 rows fit no mesh."""
+    lines, rows = run_on(mesh)
+    expected_lines, expected_rows = run_on((1, 1, 1))
+    assert rows == expected_rows
+    for line, expected in zip(lines, expected_lines, strict=True):
+        assert line.keys() == expected.keys()
+        for key, value in expected.items():
+            assert line[key] == pytest.approx(value, rel=3e-5, abs=3e-6), key
+
+
+@pytest.fixture(scope="module")
+def whole_parameters(sample_store):
+    return parameters(sample_store, (1, 1, 1))
+
+
+def parameters(store, mesh):
+    model, adam = model_of(store)
+    return train_state.create(model, make_optimizer(adam), mesh_of(*mesh), 3)
+
+
+@pytest.mark.parametrize("mesh", TRAINED, ids=str)
+def test_initial_values_do_not_depend_on_the_mesh(mesh, sample_store, whole_parameters):
+    state = parameters(sample_store, mesh)
+    for found, expected in zip(
+        jax.tree.leaves(state), jax.tree.leaves(whole_parameters), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("mesh", ALL_EIGHT, ids=str)
+def test_parameters_lie_where_the_rules_say(mesh, sample_store):
+    model, adam = model_of(sample_store)
+    state = train_state.abstract_state(model, make_optimizer(adam), mesh_of(*mesh))
+    blocks, layers = state.params["blocks"], (None,)
+    expected = [
+        (state.params["embed"]["embedding"], ("tensor", "fsdp")),
+        (blocks["attention"]["query"]["kernel"], (*layers, "fsdp", "tensor")),
+        (blocks["attention"]["key"]["kernel"], (*layers, "fsdp", "tensor")),
+        (blocks["attention"]["out"]["kernel"], (*layers, "tensor", "fsdp")),
+        (blocks["mlp"]["up"]["kernel"], (*layers, "fsdp", "tensor")),
+        (blocks["mlp"]["down"]["kernel"], (*layers, "tensor", "fsdp")),
+    ]
+    moments = state.opt_state["adam"].mu["embed"]["embedding"]
+    for leaf, spec in [*expected, (moments, ("tensor", "fsdp"))]:
+        assert leaf.sharding.spec == P(*spec)
+    _, fsdp, tensor = mesh
+    for leaf, _ in expected:
+        held = np.prod(leaf.sharding.shard_shape(leaf.shape))
+        assert held * fsdp * tensor == leaf.size
+    assert state.params["final_norm"]["scale"].sharding.is_fully_replicated
+    assert state.step.sharding.is_fully_replicated
+
+
+def test_what_a_mesh_does_not_divide_is_whole():
+    shapes = {"embed": {"embedding": jax.ShapeDtypeStruct((257, 30), np.float32)}}
+    axes = {("embed", "embedding"): ("vocab", "embed")}
+    found = sharding.tree_shardings(mesh_of(1, 2, 4), shapes, axes)
+    assert found["embed"]["embedding"].spec == P(None, "fsdp")
+
+
+def test_every_parameter_has_a_rule(sample_store):
+    """Matrices do; only the norms' scales are left out of the table."""
+    model, adam = model_of(sample_store)
+    state = train_state.abstract_state(model, make_optimizer(adam), mesh_of(1, 2, 2))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
+        whole = leaf.sharding.is_fully_replicated
+        assert whole == (path[-1].key == "scale"), path
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ((3, 1, 1), r"mesh\.data=3 x .* is not the 8 devices"),
+        ((-1, 3, 1), r"mesh\.fsdp=3"),
+        ((-1, 16, 1), r"mesh\.fsdp=16"),
+        ((0, 1, 1), r"mesh\.data=0"),
+        ((-2, 1, 1), r"mesh\.data=-2"),
+        ((-1, 0, 1), r"mesh\.fsdp=0: must be at least 1"),
+        ((-1, 1, -1), r"mesh\.tensor=-1: must be at least 1"),
+    ],
+)
+def test_meshes_that_cannot_be(sizes, words):
+    with pytest.raises(UserError, match=words):
+        sharding.make_mesh(*sizes)
+
+
+def test_the_rest_goes_to_data():
+    assert dict(sharding.make_mesh(-1, 2, 2).shape) == {
+        "data": 2,
+        "fsdp": 2,
+        "tensor": 2,
+    }
+    assert sharding.batch_shards(sharding.make_mesh(-1, 2, 2)) == 4
+
+
+def test_all_rows_are_held_by_a_single_process():
+    where = sharding.batch_sharding(mesh_of(4, 2, 1))
+    assert sharding.local_rows(where, 16).all()
+
+
+def aligned(store, mesh, num_domains, function):
+    """The compiled alignment of k domains of 8 rows each, on a mesh."""
+    config = small_config(store, model__d_model=64, model__d_ff=256)
+    parts_of(config)  # takes vocabulary and row length from the store
+    model, adam = configs.model_config(config), configs.optimizer_config(config)
+    mesh = mesh_of(*mesh)
+    state = train_state.abstract_state(model, make_optimizer(adam), mesh)
+    options = configs.step_options(config, mesh, num_domains)
+    loss = make_alignment_loss(
+        train_state.graph(model), options, sharding.constrain_probe_rows(mesh)
+    )
+    rows = store.read("train", np.arange(8 * num_domains)).reshape(num_domains, 8, -1)
+    where = sharding.probe_sharding(mesh, 8)
+    probes = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+        weighted_rows(rows),
+    )
+    jitted = jax.jit(
+        lambda *arguments: function(loss, *arguments),
+        out_shardings=sharding.replicated(mesh),
+    )
+    return jitted.lower(state.params, state.params, probes).compile().as_text()
+
+
+def forward(loss, params, direction, probes):
+    return alignment.alignment_step(loss, params, direction, probes)
+
+
+def gradients(loss, params, direction, probes):
+    """What forward mode avoids: k gradients, then k products."""
+
+    def one(batch):
+        gradient = jax.grad(lambda p: loss(p, batch).mean())(params)
+        return alignment.tree_dot(gradient, direction)
+
+    return jax.vmap(one)(probes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", [(1, 8, 1), (8, 1, 1), (2, 4, 1)], ids=str)
+def test_no_collective_moves_a_parameter_per_domain(mesh, byte_store):
+    """What crosses the mesh grows by scalars, not by parameters, with the domains."""
+    few, many = (aligned(byte_store, mesh, k, forward) for k in (8, 24))
+    per_domain = (collective_bytes(many) - collective_bytes(few)) / 16
+    smallest_matrix = 64 * 64
+    assert per_domain < 4 * smallest_matrix / 8
+    for one in collectives(many):
+        for shape in one.shapes:
+            assert 24 not in shape or np.prod(shape) <= 24 * 8 * 3, one
+
+
+@pytest.mark.slow
+def test_gradients_would_move_one_per_domain(byte_store):
+    """The check above can fail."""
+    few, many = (aligned(byte_store, (1, 8, 1), k, gradients) for k in (8, 24))
+    per_domain = (collective_bytes(many) - collective_bytes(few)) / 16
+    assert per_domain > 4 * 64 * 64
+
+
+def test_programs_keep_the_state_where_it_lies(sample_store):
+    """A step hands on what it was given: no resharding from step to step."""
+    config = small_config(sample_store)
+    parts = parts_of(config, (1, 4, 2))
+    model, adam = configs.model_config(config), configs.optimizer_config(config)
+    options = configs.step_options(config, parts.mesh, 8)
+    steps = make_steps(model, adam, options, parts.mesh)
+    state = train_state.abstract_state(model, make_optimizer(adam), parts.mesh)
+    rows = jax.ShapeDtypeStruct(
+        (8, 129), np.int32, sharding=sharding.batch_sharding(parts.mesh)
+    )
+    lowered = steps.train.lower(state, rows)
+    assert jax.tree.map(lambda x: x.shape, lowered.out_info[0]) == jax.tree.map(
+        lambda x: x.shape, state
+    )
+    out = lowered.compile().output_shardings[0]
+    for found, leaf in zip(jax.tree.leaves(out), jax.tree.leaves(state), strict=True):
+        assert found.is_equivalent_to(leaf.sharding, leaf.ndim)
