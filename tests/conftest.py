@@ -18,7 +18,7 @@ atexit.register(shutil.rmtree, _COMPILED, ignore_errors=True)
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
-import pytest
+import pytest  # noqa: E402
 
 _DOMAIN_BYTES = 30_000
 

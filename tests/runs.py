@@ -6,9 +6,7 @@ import json
 import jax
 
 from configs.quickstart import get_config
-from dga_jax import config as configs
-from dga_jax import validation
-from dga_jax import train, workdir
+from dga_jax import train, validation, workdir
 from dga_jax.mixture import Mixture
 from dga_jax.run import Parts, open_run, open_store
 from dga_jax.sharding import make_mesh

@@ -128,10 +128,11 @@ def floor(minimum: float) -> optax.GradientTransformationExtraArgs:
 
 
 def _project_above(log_weights, minimum, alive):
-    """log max(f, c α) over `alive`. Clamping lowers c, which may clamp more, until none is.
+    """Logarithm of max(f, c α) over `alive`, [k].
 
-    The clamped set only grows from the one at c = 1, hence never past the projection's;
-    a few passes over the weights, where sorting 262,144 of them takes 0.1 s.
+    Clamping lowers c, which may clamp more: c is taken again until it stays. From c = 1
+    the clamped set only grows, never past the projection's. That takes a few passes
+    over the weights; sorting 262,144 of them would take 0.1 s.
     """
 
     def scale(c):

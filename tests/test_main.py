@@ -1,0 +1,208 @@
+"""The command: what a user gets wrong, and what `kill -9` may leave behind."""
+
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from runs import log_of, small_config
+
+from configs.quickstart import get_config
+from dga_jax.errors import UserError
+from dga_jax.run import check
+
+ROOT = pathlib.Path(__file__).parents[1]
+SMALL = (
+    "debug,model.d_model=32,model.d_ff=64,mixer.interval=3,eval.every=4,"
+    "checkpoint.every=5,train.steps=30"
+)
+
+
+def start(*flags, **environment):
+    # One device: eight forced ones would only be slower.
+    environment = {**os.environ, "XLA_FLAGS": "", **environment}
+    return subprocess.Popen(
+        [sys.executable, "-m", "dga_jax.main", *flags],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def fails(*flags, **environment):
+    """The one line on stderr of a command that must fail."""
+    process = start(*flags, **environment)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode not in (0, None)
+    assert process.returncode > 0
+    lines = errors.strip().splitlines()
+    assert len(lines) == 1, errors
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+QUICKSTART = "--config=configs/quickstart.py:debug"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([QUICKSTART, "--config.train.stesp=3"], "stesp"),
+        ([QUICKSTART, "--stesp=3"], "stesp"),
+        ([QUICKSTART, "--config.train.steps=many"], "steps"),
+        (["--config=configs/quikstart.py"], "quikstart.py"),
+        (["--config=configs/quickstart.py:debgu"], "debgu"),
+        ([], "--config"),
+        ([QUICKSTART, "stray"], "stray"),
+        ([QUICKSTART, "--config.mixer.name=dgaa"], "dgaa"),
+        ([QUICKSTART, "--config.data.store=nowhere"], "nowhere"),
+        ([QUICKSTART, "--config.train.seq_len=64", "--config.data.store=S"], "64"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) and value else None,
+)
+def test_one_line(flags, words, tmp_path, byte_store):
+    flags = [flag.replace("=S", f"={byte_store.path}") for flag in flags]
+    assert words in fails(*flags, f"--workdir={tmp_path / 'run'}")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_one_line_about_the_workdir(tmp_path):
+    assert "--workdir" in fails(QUICKSTART)
+    (tmp_path / "file").touch()
+    assert "file" in fails(QUICKSTART, f"--workdir={tmp_path / 'file'}")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"train__steps": 0}, r"train\.steps=0"),
+        ({"train__batch_size": -8}, r"train\.batch_size=-8"),
+        ({"train__batch_size": 12}, r"train\.batch_size=12 .* not a multiple of .* 8"),
+        ({"mesh__data": 3}, r"mesh\.data=3"),
+        ({"mesh__tensor": 0}, r"mesh\.tensor=0"),
+        ({"mixer__name": "dgaa"}, "dgaa.*choose dga or static"),
+        ({"mixer__weights": "nobody=1"}, "no domain 'nobody'"),
+        ({"mixer__weights": "austen=.5"}, r"sum to 0\.5"),
+        ({"mixer__basis": "/nowhere/P.npy"}, r"/nowhere/P\.npy"),
+        ({"data__store": ""}, r"data\.store is not set"),
+        ({"data__store": "/nowhere"}, "no store at /nowhere"),
+        ({"data__level": 1}, r"data\.level 1"),
+        ({"data__max_epochs": 1, "data__tokens_per_domain": 32}, "max_epochs=1"),
+    ],
+    ids=str,
+)
+def test_checked_before_anything_is_written(fields, words, byte_store):
+    config = small_config(byte_store, **fields)
+    with pytest.raises(UserError, match=words) as caught:
+        check(config, ())
+    assert "\n" not in str(caught.value)
+
+
+def test_flags_at_odds_with_the_store(byte_store):
+    config = small_config(byte_store, train__seq_len=64)
+    with pytest.raises(UserError, match=r"train\.seq_len=64, but .* has 32"):
+        check(config, ("train.seq_len",))
+    assert check(config, ()).config.train.seq_len == 32
+    config.model.vocab_size = 99
+    with pytest.raises(UserError, match=r"model\.vocab_size=99, but .* has 257"):
+        check(config, ("model.vocab_size",))
+
+
+@pytest.mark.parametrize("file", ["train-00000-of-00001.array_record", "manifest.json"])
+def test_a_truncated_store(file, byte_store, tmp_path):
+    shutil.copytree(byte_store.path, tmp_path / "store")
+    path = tmp_path / "store" / file
+    os.truncate(path, path.stat().st_size // 2)
+    config = small_config(byte_store, data__store=str(tmp_path / "store"))
+    with pytest.raises(UserError, match="truncated|damaged"):
+        check(config, ())
+
+
+@pytest.mark.parametrize("split", ["target", "target_eval", "train"])
+def test_a_store_without(split, byte_store, tmp_path):
+    shutil.copytree(byte_store.path, tmp_path / "store")
+    path = tmp_path / "store" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["splits"][split]["rows"] = 0
+    path.write_text(json.dumps(manifest))
+    config = small_config(byte_store, data__store=str(tmp_path / "store"))
+    with pytest.raises(UserError, match=f"no {split} rows"):
+        check(config, ())
+
+
+def test_the_sample_needs_no_store():
+    config = get_config("debug")
+    assert check(config, ()).store.vocab_size == config.model.vocab_size == 2048
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(byte_store, tmp_path):
+    """With real processes, wherever they are: every line is as if nothing happened."""
+    flags = [f"--config=configs/quickstart.py:{SMALL}"]
+    flags.append(f"--config.data.store={byte_store.path}")
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    process = start(*flags, f"--workdir={whole}")
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert (whole / "mixture.png").is_file()
+    rng = random.Random(0)
+    for _ in range(4):
+        process = start(*flags, f"--workdir={killed}")
+        process.stdout.readline()  # it is about to begin
+        try:
+            process.wait(rng.uniform(0.1, 4.0))
+        except subprocess.TimeoutExpired:
+            process.kill()
+        process.communicate()
+    process = start(*flags, f"--workdir={killed}")
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert [line["step"] for line in log_of(killed)] == list(range(31))
+    assert log_of(killed) == log_of(whole)
+    process = start(*flags, f"--workdir={killed}")
+    output, errors = process.communicate(timeout=300)
+    assert (process.returncode, errors) == (0, "")
+    assert "this run is finished, 30 steps are done" in output
+
+
+@pytest.mark.slow
+def test_sigterm_is_no_error(byte_store, tmp_path):
+    flags = [
+        f"--config=configs/quickstart.py:{SMALL}",
+        f"--config.data.store={byte_store.path}",
+        "--config.train.steps=100000",
+        f"--workdir={tmp_path}",
+    ]
+    process = start(*flags)
+    for line in process.stdout:
+        if line.startswith("step"):
+            break
+    process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (0, "")
+    assert "stopped by SIGTERM, all is saved" in output
+    last = log_of(tmp_path)[-1]["step"]
+    assert str(last) in os.listdir(tmp_path / "checkpoints")
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite(byte_store, tmp_path):
+    """One line on stderr, and status 2."""
+    line = fails(
+        f"--config=configs/quickstart.py:{SMALL},optimizer.learning_rate=1e30",
+        f"--config.data.store={byte_store.path}",
+        "--config.optimizer.clip_norm=0",
+        f"--workdir={tmp_path}",
+    )
+    assert "last good checkpoint" in line or "no checkpoint yet" in line
+    assert not np.isnan(log_of(tmp_path)[-1]["train/loss"])
