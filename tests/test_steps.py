@@ -107,7 +107,7 @@ def assert_close(tree, expected, tolerance):
 def test_a_train_step(microbatches, mesh, z_loss, padded):
     """Tokens weigh the same, in whatever row, microbatch or part of the mesh."""
     state = state_on(mesh)
-    params = jax.tree.map(np.asarray, state.params)
+    params = jax.tree.map(np.array, state.params)
     rows = sharding.place(padded, sharding.batch_sharding(mesh_of(*mesh)))
     step = steps_of(mesh, microbatches=microbatches, z_loss=z_loss).train
     new, metrics = step(state, rows)
@@ -127,34 +127,25 @@ def test_a_train_step(microbatches, mesh, z_loss, padded):
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
 
 
-def test_the_loss_falls(padded):
-    state, step = state_on(), steps_of().train
-    losses = []
-    for _ in range(10):
-        state, metrics = step(state, padded)
-        losses.append(float(metrics.loss))
-    assert losses[-1] < losses[0] - 0.5
-
-
 def test_evaluation_is_by_row(padded):
     params = state_on().params
     sums = steps_of().evaluate(params, padded)
     for i in (0, 2, 3):
         (_, loss), _ = direct(params, padded[i : i + 1])
-        assert float(sums.nll[i] / sums.count[i]) == pytest.approx(loss, rel=1e-4)
+        assert float(sums.nll[i] / sums.count[i]) == pytest.approx(
+            float(loss), rel=1e-4
+        )
 
 
 @pytest.mark.parametrize("chunk", [8, 32])
 def test_logits_of_a_batch_are_never_held(chunk, byte_store):
-    """No array of the compiled step is as large as the logits; unless asked for."""
+    """Of V = 257, the compiled step knows no array of B x L; unless asked for."""
     rows = byte_store.read("train", np.arange(16))
     compiled = steps_of(loss_chunk=chunk).train.lower(state_on(), rows).compile()
-    shapes = re.findall(r"\b(?:f32|bf16)\[([\d,]+)\]", compiled.as_text())
-    largest = max(np.prod([int(n) for n in s.split(",")]) for s in shapes)
-    logits = 16 * 32 * 257
-    assert (largest >= logits) == (chunk == 32)
-    if chunk == 8:
-        assert largest <= logits / 3
+    found = re.findall(r"\b(?:f32|bf16)\[([\d,]+)\]", compiled.as_text())
+    shapes = [[int(n) for n in shape.split(",")] for shape in found]
+    largest = max(np.prod(shape) for shape in shapes if 257 in shape)
+    assert largest == 16 * chunk * 257
 
 
 @pytest.fixture(scope="module")
@@ -182,10 +173,15 @@ def dot(a, b):
     return sum(np.vdot(np.float64(x), np.float64(y)) for x, y in pairs)
 
 
-def aligned(probed, mesh=(1, 1, 1), **options):
+def aligned(probed, **options):
     state, target, rows, *_ = probed
     batches = (weighted_rows(target), weighted_rows(rows))
-    return steps_of(mesh, **options).align(state, *batches)
+    return steps_of(**options).align(state, *batches)
+
+
+@pytest.fixture(scope="module")
+def plain(probed):
+    return aligned(probed)
 
 
 @pytest.mark.parametrize(
@@ -210,8 +206,8 @@ def test_alignments(options, probed):
     assert (np.asarray(result.standard_errors) > 0).all()
 
 
-def test_normalised(probed):
-    plain, norm = aligned(probed)
+def test_normalised(probed, plain):
+    plain, norm = plain
     scaled, same = aligned(probed, normalise=True)
     assert norm == same
     np.testing.assert_allclose(scaled.alignments * norm, plain.alignments, rtol=1e-4)
@@ -237,12 +233,11 @@ def test_preconditioned(probed):
         assert abs(float(found) - expected) <= 1e-4 * dot(one, one) ** 0.5 * scale
 
 
-def test_rows_without_tokens_change_no_target(probed):
+def test_rows_without_tokens_change_no_target(probed, plain):
     """They fill a mesh up, where it does not divide the target's rows."""
     state, target, rows, *_ = probed
     filled = np.pad(target, ((0, 4), (0, 0)), constant_values=PAD)
-    align = steps_of().align
-    plain, norm = align(state, weighted_rows(target), weighted_rows(rows))
-    found, same = align(state, weighted_rows(filled), weighted_rows(rows))
+    plain, norm = plain
+    found, same = aligned((state, filled, rows))
     assert float(norm) == pytest.approx(float(same), rel=1e-5)
     np.testing.assert_allclose(found.alignments, plain.alignments, rtol=1e-3, atol=1e-5)

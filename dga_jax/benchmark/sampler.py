@@ -65,7 +65,7 @@ def _measure(domains, size):
     rng = np.random.default_rng(0)
     counts = rng.integers(1, 2 * _MEAN_ROWS, domains)
     sampler = Sampler(0, np.concatenate([[0], np.cumsum(counts)]))
-    mixer = mixers.dga(mixers.MixerOptions(eta=1.0, beta=0.1))
+    mixer = mixers.dga(eta=1.0, beta=0.1)
     state = mixers.init(mixer, rng.dirichlet(np.ones(domains)))
     signal = rng.standard_normal(domains).astype(np.float32)
     cursors = np.zeros(domains, np.int64)

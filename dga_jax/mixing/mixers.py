@@ -1,8 +1,8 @@
 """The mixers a config can name.
 
-A mixer is an optax transform of log-weights (see `simplex`) and a word on which signal
-it reads. To add one, write a function from `MixerOptions` to `Mixer` and enter it in
-`MIXERS`: `--config.mixer.name` then knows it.
+A mixer is an optax-style pair, `init` and `update`, over log-weights (see `simplex`),
+and a word on which signal it reads. To add one, write a function that makes it and
+enter it in `MIXERS`: `--config.mixer.name` then knows it.
 """
 
 import dataclasses
@@ -17,54 +17,57 @@ import optax
 from dga_jax.mixing import simplex
 
 
-@dataclasses.dataclass(frozen=True)
-class MixerOptions:
-    """What recipes may read; each takes what it needs.
-
-    Attributes:
-      eta: step size η of mirror ascent, or a schedule of the train step.
-      beta: EMA coefficient β in (0, 1], or a schedule of the train step.
-      floor: least weight of any domain (or basis distribution) with rows.
-    """
-
-    eta: optax.ScalarOrSchedule = 1.0
-    beta: optax.ScalarOrSchedule = 0.1
-    floor: float = 0.0
-
-
 class Mixer(NamedTuple):
     """A rule that turns signals into new weights.
 
     Attributes:
-      transform: optax transform of log-weights [k]; its "gradient" is the signal [k].
+      init: log-weights [n] -> the mixer's state.
+      update: (signal [n], state, log-weights [n], *, step, probed) -> (increment of the
+        log-weights, state), as an optax transform with extra arguments.
       signal: "alignments", or None if the weights never move.
     """
 
-    transform: optax.GradientTransformationExtraArgs
+    init: optax.TransformInitFn
+    update: optax.TransformUpdateExtraArgsFn
     signal: str | None
 
 
-def dga(options: MixerOptions) -> Mixer:
+def dga(
+    eta: optax.ScalarOrSchedule, beta: optax.ScalarOrSchedule, floor: float = 0.0
+) -> Mixer:
     """Dynamic Gradient Alignment (Fan, Grangier and Ablin 2024, arXiv 2410.02498).
 
     α̂ ∝ α exp(+η a), then α ← (1-β) α + β α̂, with a_i = ⟨∇ℓ(θ; x_i), ∇ℓ(θ; y)⟩.
+
+    Args:
+      eta: step size η ≥ 0 of mirror ascent, or a schedule of the train step.
+      beta: EMA coefficient β in (0, 1], or a schedule of the train step.
+      floor: least weight of any domain (or basis distribution) with rows.
     """
-    stages = [
-        simplex.exponentiated_gradient(options.eta),
-        simplex.log_space_ema(options.beta),
-    ]
-    if options.floor:
-        stages.append(simplex.floor(options.floor))
-    return Mixer(simplex.skip_nonfinite(optax.chain(*stages)), "alignments")
+    stages = [simplex.exponentiated_gradient(eta), simplex.log_space_ema(beta)]
+    if floor:
+        stages.append(simplex.floor(floor))
+    return Mixer(*simplex.skip_nonfinite(optax.chain(*stages)), "alignments")
 
 
-def static(options: MixerOptions) -> Mixer:
+def static() -> Mixer:
     """The weights stay where they began: uniform, natural, or given by name."""
-    del options
-    return Mixer(optax.with_extra_args_support(optax.set_to_zero()), None)
+    return Mixer(*optax.with_extra_args_support(optax.set_to_zero()), None)
 
 
-MIXERS: dict[str, Callable[[MixerOptions], Mixer]] = {"dga": dga, "static": static}
+@dataclasses.dataclass(frozen=True)
+class MixerOptions:
+    """What a config says to its mixer: `dga` has the meaning of each."""
+
+    eta: optax.ScalarOrSchedule
+    beta: optax.ScalarOrSchedule
+    floor: float
+
+
+MIXERS: dict[str, Callable[[MixerOptions], Mixer]] = {
+    "dga": lambda options: dga(options.eta, options.beta, options.floor),
+    "static": lambda options: static(),
+}
 
 
 class MixerState(NamedTuple):
@@ -82,7 +85,7 @@ class MixerState(NamedTuple):
 def init(mixer: Mixer, weights: jax.typing.ArrayLike) -> MixerState:
     """The state for initial weights [n] ≥ 0 that sum to 1."""
     log_weights = simplex.normalise(jnp.log(jnp.asarray(weights, jnp.float32)))
-    return MixerState(log_weights, mixer.transform.init(log_weights))
+    return MixerState(log_weights, mixer.init(log_weights))
 
 
 @functools.partial(jax.jit, static_argnames=("mixer",))
@@ -106,7 +109,7 @@ def update(
     Returns:
       The new state; its weights are on the simplex whatever the signal was.
     """
-    delta, inner = mixer.transform.update(
+    delta, inner = mixer.update(
         signal, state.inner, state.log_weights, step=step, probed=probed
     )
     moved = simplex.normalise(optax.apply_updates(state.log_weights, delta))

@@ -13,7 +13,6 @@ from scipy import optimize
 
 from dga_jax.mixing import mixers
 from dga_jax.mixing.alignment import alignment_step, target_direction
-from dga_jax.mixing.mixers import MixerOptions
 
 DIMENSION = 3
 
@@ -51,7 +50,7 @@ def run_quadratics(curvature, centres, target, beta, updates=2000):
     loss_fn = functools.partial(quadratic_rows, jnp.asarray(curvature, jnp.float32))
     probes = jnp.asarray(np.repeat(centres[:, None], rows, axis=1), jnp.float32)
     target_rows = jnp.asarray(np.repeat(target[None], rows, axis=0), jnp.float32)
-    mixer = mixers.dga(MixerOptions(eta=0.05 / beta, beta=beta))
+    mixer = mixers.dga(eta=0.05 / beta, beta=beta)
     learning_rate = 1 / np.linalg.eigvalsh(curvature)[-1]
 
     @jax.jit
@@ -103,9 +102,7 @@ FLOORS = (0.0, 0.02, 0.2)
 
 # The step carries η and β of the example: one compilation serves all examples.
 ANY_DGA = {
-    floor: mixers.dga(
-        MixerOptions(eta=lambda step: step[0], beta=lambda step: step[1], floor=floor)
-    )
+    floor: mixers.dga(eta=lambda step: step[0], beta=lambda step: step[1], floor=floor)
     for floor in FLOORS
 }
 SIGNALS = st.one_of(
@@ -190,7 +187,7 @@ def test_an_update_is_the_papers(weights, signal, probed, eta, beta):
 
 
 def test_a_domain_pressed_down_for_long_recovers():
-    mixer = mixers.dga(MixerOptions(eta=1e6, beta=1.0))
+    mixer = mixers.dga(eta=1e6, beta=1.0)
     state = mixers.init(mixer, [0.5, 0.5])
     for signal in [[3e38, -3e38]] * 20 + [[-3e38, 3e38]] * 21:
         state = mixers.update(mixer, state, np.array(signal, np.float32), step=0)
@@ -198,7 +195,7 @@ def test_a_domain_pressed_down_for_long_recovers():
 
 
 def test_many_updates_do_not_pile_up_rounding():
-    mixer = mixers.dga(MixerOptions(eta=0.1, beta=0.1))
+    mixer = mixers.dga(eta=0.1, beta=0.1)
     state = mixers.init(mixer, np.full(1000, 1e-3))
     signals = np.random.default_rng(0).normal(size=(300, 1000)).astype(np.float32)
     for step, signal in enumerate(signals):
@@ -211,7 +208,7 @@ def test_many_updates_do_not_pile_up_rounding():
 
 
 def test_static_weights_never_move():
-    mixer = mixers.MIXERS["static"](MixerOptions())
+    mixer = mixers.static()
     state = mixers.init(mixer, [0.1, 0.2, 0.7, 0.0])
     moved = mixers.update(mixer, state, np.arange(4, dtype=np.float32), step=3)
     assert mixer.signal is None
@@ -219,7 +216,7 @@ def test_static_weights_never_move():
 
 
 def test_initial_weights_keep_rare_and_empty_domains():
-    state = mixers.init(mixers.dga(MixerOptions()), [1e-9, 1 - 1e-9, 0.0])
+    state = mixers.init(mixers.dga(eta=1.0, beta=0.1), [1e-9, 1 - 1e-9, 0.0])
     np.testing.assert_allclose(weights_of(state), [1e-9, 1.0, 0.0], rtol=1e-5)
 
 
@@ -230,7 +227,7 @@ def test_steps_do_not_compile_again():
         traced.append(step)
         return optax.linear_schedule(1.0, 0.0, 10)(step)
 
-    mixer = mixers.dga(MixerOptions(eta=eta, beta=1.0))
+    mixer = mixers.dga(eta=eta, beta=1.0)
     state = mixers.init(mixer, [0.5, 0.5])
     signal = np.array([1.0, 0.0], np.float32)
     odds = 1.0
@@ -255,7 +252,7 @@ def test_262144_domains(spread, share):
     weights /= weights.sum()
     alive = weights > 0
     floor = share / alive.sum()
-    mixer = mixers.dga(MixerOptions(eta=1.0, beta=0.1, floor=floor))
+    mixer = mixers.dga(eta=1.0, beta=0.1, floor=floor)
     state = mixers.init(mixer, weights)
     assert abs(weights_of(state).sum() - 1) <= 1e-6
 
