@@ -9,9 +9,12 @@ import signal
 import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = " ".join(
-    [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8"]
-).strip()
+# The tests' programs are small: to compile them well takes longer than to run them.
+_XLA_FLAGS = [
+    "--xla_force_host_platform_device_count=8",
+    "--xla_backend_optimization_level=0",
+]
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_XLA_FLAGS])
 # Runs differ in few programs: each is compiled once, also by the processes of a test.
 _COMPILED = tempfile.mkdtemp(prefix="dga_jax_tests_")
 atexit.register(shutil.rmtree, _COMPILED, ignore_errors=True)

@@ -117,14 +117,14 @@ def interleaved(variants: Mapping[str, Callable[[], Any]], rounds: int) -> Timin
 
 
 def environment() -> str:
-    """One line that says on what the numbers were taken."""
+    """One line that says on what the numbers were taken, and how busy it was."""
     device = jax.devices()[0]
     devices = f"{jax.device_count()} x {device.device_kind} ({device.platform})"
     versions = [f"{name} {importlib.metadata.version(name)}" for name in _VERSIONS]
     return ", ".join(
         [
             devices,
-            f"{os.cpu_count()} cores of {_processor()}",
+            f"{os.cpu_count()} cores of {_processor()}, load {os.getloadavg()[0]:.1f}",
             f"Python {platform.python_version()}",
             *versions,
         ]
