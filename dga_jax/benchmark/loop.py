@@ -11,6 +11,7 @@ import types
 import jax
 
 from dga_jax.benchmark.tables import Check, Table
+from dga_jax.errors import UserError
 from dga_jax.run import Run
 from dga_jax.train import train
 
@@ -65,6 +66,9 @@ def loop_table(run: Run, name: str, steps: int) -> Table:
       run: past its step 0, with steps to go.
       name: for the title.
       steps: train steps to watch, several updates among them.
+
+    Raises:
+      UserError: a SIGTERM came, which the loop takes for itself.
     """
     runs = []
     watched = run.steps._replace(
@@ -74,6 +78,7 @@ def loop_table(run: Run, name: str, steps: int) -> Table:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         train(dataclasses.replace(run, steps=watched))
+        raise UserError("SIGTERM ended the loop before it was measured; run it again")
     except _EnoughError:
         pass
     finally:

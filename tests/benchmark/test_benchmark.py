@@ -1,7 +1,9 @@
 import dataclasses
 import math
+import signal
 import subprocess
 import sys
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from dga_jax import sharding
-from dga_jax.benchmark import alignment, pipeline, sampler, step, tables, traffic
+from dga_jax.benchmark import alignment, loop, pipeline, sampler, step, tables, traffic
 from dga_jax.benchmark import variants as sizes
 from dga_jax.benchmark.collectives import collective_bytes, collectives
 from dga_jax.errors import UserError
@@ -18,6 +20,16 @@ from dga_jax.errors import UserError
 TINY = dataclasses.replace(
     sizes.QUICK, domains=2, seq_len=16, chunk=1, rounds=1, many=(2, 16)
 )
+
+
+class SimpleSteps(NamedTuple):
+    train: object
+    align: object
+
+
+@dataclasses.dataclass
+class SimpleRun:
+    steps: SimpleSteps
 
 
 @pytest.fixture
@@ -211,7 +223,7 @@ def test_pipeline_part():
 @pytest.mark.slow
 def test_step_part(quick_compilation):
     config = "configs/quickstart.py:debug,data.store=,model.vocab_size=300"
-    programs, loop = step.run(step.Size(rounds=1, steps=9), [config])
+    programs, around = step.run(step.Size(rounds=1, steps=9), [config])
     names = {
         "train step",
         "its gradient",
@@ -222,9 +234,18 @@ def test_step_part(quick_compilation):
     assert programs.rows["train step"][0] == 8
     assert programs.title.endswith("tokens, vocabulary 300")
     check_table(
-        loop,
+        around,
         {"between train steps", "train step to alignment", "alignment to train step"},
     )
+
+
+def test_loop_that_is_cut_short_says_so(monkeypatch):
+    monkeypatch.setattr(loop, "train", lambda run: False)
+    run = SimpleRun(SimpleSteps(None, None))
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(UserError, match="SIGTERM ended the loop"):
+        loop.loop_table(run, "name", 3)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_share_of_alignments_is_arithmetic():
