@@ -113,9 +113,9 @@ def test_interrupted_it_leaves_nothing(tmp_path, number):
         file.write('{"text": "once upon a time"}\n')
         file.flush()
         assert os.listdir(tmp_path / "out")[0].startswith(".store.partial-")
-        time.sleep(0.1)
+        time.sleep(1)  # by now it waits for the next line
         process.send_signal(number)
-        _, stderr = process.communicate(timeout=30)
+        _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert stderr.splitlines()[-1] == "error: interrupted"
     assert os.listdir(tmp_path / "out") == []
