@@ -6,7 +6,11 @@ compared, so that a file that was damaged later is noticed; such a checkpoint is
 aside and the one before it is used.
 """
 
+import functools
+import inspect
 import os
+import sys
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -106,6 +110,7 @@ class Checkpoints:
           abstract: shapes, dtypes and shardings to restore into.
         """
         steps = sorted(self._steps())
+        _silence_late_callbacks()
         while steps:
             step = steps.pop()
             try:
@@ -203,6 +208,25 @@ def _bit_sums(leaves):
 def size_on_disk(abstract: Snapshot) -> int:
     """Bytes of one checkpoint, at most (orbax compresses)."""
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(abstract))
+
+
+@functools.cache
+def _silence_late_callbacks() -> None:
+    """Keeps what follows a failed read off the terminal, in this process.
+
+    Orbax gives up at the first damaged array and closes its event loop. TensorStore's
+    threads report to it all the same, and the coroutines that waited for them die:
+    each would print a traceback.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable):
+        late = str(unraisable.exc_value) == "Event loop is closed"
+        if not (late or inspect.iscoroutine(unraisable.object)):
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
 
 
 def _on_all_hosts(here: bool) -> bool:

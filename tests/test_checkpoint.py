@@ -1,6 +1,7 @@
 """Checkpoints: whole or moved aside, whatever happens to their files."""
 
 import functools
+import json
 import os
 import shutil
 
@@ -175,6 +176,18 @@ def test_a_flipped_bit_of_the_data_is_noticed(copy, capfd):
     checkpoints = Checkpoints(copy, 3)
     assert_is(checkpoints.restore(ABSTRACT), 9)
     assert "checkpoint 10 is damaged" in capfd.readouterr().out
+    checkpoints.close()
+
+
+def test_arrays_that_are_not_those_that_were_saved(copy, capfd):
+    """Whole files, of which some hold something else."""
+    record = copy / "checkpoints" / "10" / "record" / "metadata"
+    content = json.loads(record.read_text())
+    content["fingerprint"][1] ^= 1
+    record.write_text(json.dumps(content))
+    checkpoints = Checkpoints(copy, 3)
+    assert_is(checkpoints.restore(ABSTRACT), 9)
+    assert "its arrays are not those that were saved" in capfd.readouterr().out
     checkpoints.close()
 
 

@@ -167,10 +167,16 @@ def test_killed_at_random_moments(byte_store, tmp_path):
     assert process.returncode == 0, errors
     assert [line["step"] for line in log_of(killed)] == list(range(31))
     assert log_of(killed) == log_of(whole)
-    process = start(*flags, f"--workdir={killed}")
-    output, errors = process.communicate(timeout=300)
-    assert (process.returncode, errors) == (0, "")
-    assert "this run is finished, 30 steps are done" in output
+    (killed / "checkpoints" / "30" / "state" / "manifest.ocdbt").unlink()
+    for words in (
+        "checkpoint 30 is damaged",
+        "this run is finished, 30 steps are done",
+    ):
+        process = start(*flags, f"--workdir={killed}")
+        output, errors = process.communicate(timeout=300)
+        assert (process.returncode, errors) == (0, "")
+        assert words in output
+        assert log_of(killed) == log_of(whole)
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ def model_of(store):
 
 @pytest.fixture(scope="module")
 def run_on(sample_store, tmp_path_factory):
-    """A run's log, the rows it read and the state it began with, by mesh."""
+    """A run's log, the rows it read, the state it began with and where."""
     runs, lock = {}, threading.Lock()
 
     def run(mesh):
@@ -53,9 +53,11 @@ def run_on(sample_store, tmp_path_factory):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Store, "read", recording)
             start = open_run(parts_of(config, mesh), folder)
-            initial = jax.tree.map(np.asarray, start.snapshot.train)
+            state = start.snapshot.train
+            where = jax.tree.map(lambda x: x.sharding, state)
+            initial = jax.tree.map(np.asarray, state)
             assert train(start)
-        runs[mesh] = log_of(folder), sorted(ids), initial
+        runs[mesh] = log_of(folder), sorted(ids), initial, where
         return runs[mesh]
 
     return run
@@ -63,12 +65,15 @@ def run_on(sample_store, tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mesh", TRAINED, ids=str)
-def test_a_mesh_trains_as_one_device_does(mesh, run_on):
+def test_a_mesh_trains_as_one_device_does(mesh, run_on, sample_store):
     """Losses, alignments, weights, evaluations; targets of 6 rows fit no mesh."""
-    lines, rows, initial = run_on(mesh)
-    expected_lines, expected_rows, expected_initial = run_on((1, 1, 1))
+    lines, rows, initial, where = run_on(mesh)
+    expected_lines, expected_rows, expected_initial, _ = run_on((1, 1, 1))
     assert rows == expected_rows
     jax.tree.map(np.testing.assert_array_equal, initial, expected_initial)
+    model, adam = model_of(sample_store)
+    state = train_state.abstract_state(model, make_optimizer(adam), mesh_of(*mesh))
+    assert where == jax.tree.map(lambda x: x.sharding, state)
     for line, expected in zip(lines, expected_lines, strict=True):
         assert line.keys() == expected.keys()
         for key, value in expected.items():
