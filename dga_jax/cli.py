@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from absl import app, flags
+from ml_collections import ConfigDict, config_flags
 
 from dga_jax.errors import UserError
 
@@ -65,6 +66,21 @@ def run(main: Callable[[Sequence[str]], object]) -> NoReturn:
     its traceback. An integer that `main` returns is the exit status.
     """
     app.run(_guarded(main), flags_parser=_parse_flags)
+
+
+def load_config(name: str) -> tuple[ConfigDict, set[str]]:
+    """The config of a config flag, and the names of fields set on the command line.
+
+    Raises:
+      UserError: the file that the flag names does not exist.
+    """
+    flag = flags.FLAGS[name]
+    config = flag.value
+    if not isinstance(config, ConfigDict):
+        # A file that cannot be loaded leaves a stand-in, which fails when it is read.
+        path = config_flags.get_config_filename(flag)
+        raise UserError(f"--{name}={path}: no such file; see configs/")
+    return config, {*config.explicit, *config_flags.get_override_values(flag)}
 
 
 def no_arguments(argv: Sequence[str]) -> None:

@@ -64,7 +64,9 @@ def default_config() -> ConfigDict:
     config.mixer = ConfigDict(
         {
             "name": "dga",
-            "weights": "",  # initial: "" or uniform, natural, NAME=W,NAME=W, FILE.json
+            # Initial: uniform, natural, importance, NAME=W,NAME=W or FILE.json; "" is
+            # what the mixer starts with.
+            "weights": "",
             "interval": 100,  # T_r, in train steps
             "start": 0,  # no update before this step
             "eta": 5.0,
@@ -79,7 +81,9 @@ def default_config() -> ConfigDict:
             "normalise": True,
             "precondition": False,
             "floor": 0.0,
-            "basis": "",  # file with P
+            "basis": "",  # name of one stored with the store, levelL, or file with P
+            "reference": "target",  # importance: or BASIS/NAME, of a stored basis
+            "smoothing": 1.0,  # documents of the natural distribution in a histogram
         }
     )
     config.data = ConfigDict(
@@ -87,6 +91,7 @@ def default_config() -> ConfigDict:
             "store": "",
             "level": 0,
             "tokens_per_domain": 0,  # 0: no limit
+            "tokens_level": -1,  # whose domains are limited; -1: those of data.level
             "max_epochs": 0,  # 0: no limit
             "threads": 4,
         }

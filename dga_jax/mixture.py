@@ -10,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
+from dga_jax import bases
 from dga_jax import config as configs
 from dga_jax.data.sampler import Cumulative, Sampler
 from dga_jax.data.store import Domains, Store
 from dga_jax.errors import UserError
 from dga_jax.mixing import mixers
-from dga_jax.mixing.basis import Basis, load_basis
 from dga_jax.mixing.mixers import Mixer, MixerState
 
 # More probes than this in one update are a mistake, not a plan.
@@ -61,14 +61,22 @@ class Mixture:
         self.mixer: Mixer = mixers.MIXERS[config.mixer.name](
             configs.mixer_options(config)
         )
-        tokens = config.data.tokens_per_domain
         self.sampler = Sampler(
             config.seed,
             self.domains.offsets,
-            rows_limit=max(tokens // store.seq_len, 1) if tokens else 0,
+            limits=_limits(config, store, self.domains),
             max_epochs=config.data.max_epochs,
         )
-        self.basis = _basis_of(config, self.domains)
+        self._store = store
+        self.basis = None
+        if config.mixer.basis:
+            self.basis = bases.find_basis(
+                config.mixer.basis,
+                store,
+                config.data.level,
+                config.mixer.smoothing,
+                self.sampler.sizes > 0,
+            )
         self.names = self.basis.names if self.basis else self.domains.names
         self._check_counts()
         self._initial = self._initial_weights()
@@ -103,7 +111,7 @@ class Mixture:
         if self.basis:
             indices = np.arange(len(self.basis.names))
             return Probes(
-                indices, self.sampler.basis_probes(step, self.basis.matrix, rows)
+                indices, self.sampler.basis_probes(step, self.basis.draw, rows)
             )
         update = step // self._config.mixer.interval
         indices = self.sampler.probed_domains(update, self._config.mixer.probe_domains)
@@ -124,20 +132,25 @@ class Mixture:
         return int(state.inner.skipped) if self.moves else 0
 
     def _initial_weights(self):
-        text = self._config.mixer.weights.strip()
+        text = self._config.mixer.weights.strip() or self.mixer.start
         if self.basis:
             available = np.ones(len(self.names), bool)
         else:
             available = self.sampler.sizes > 0
-        if text in ("", "uniform"):
+        if text == "uniform":
             return available / available.sum()
-        if text == "natural":
+        if text in ("natural", "importance"):
             if self.basis:
                 raise UserError(
-                    "config.mixer.weights=natural: a basis has no natural weights; "
-                    "leave it empty or name its distributions"
+                    f"config.mixer.weights={text}: these are weights of domains, not of"
+                    " a basis; leave it empty or name its distributions"
                 )
-            return self.domains.tokens / self.domains.tokens.sum()
+            if text == "natural":
+                return bases.natural_weights(self.domains, available)
+            mixer, level = self._config.mixer, self._config.data.level
+            return bases.importance_weights(
+                self._store, level, mixer.reference, mixer.smoothing, available
+            )
         return _named_weights(text, self.names, available)
 
     def _check_counts(self):
@@ -181,20 +194,30 @@ def _check_not_empty(domains: Domains, store: Store):
         )
 
 
-def _basis_of(config, domains):
-    """The basis, restricted to domains that have rows: the others' weight is 0."""
-    if not config.mixer.basis:
+def _limits(config, store, domains):
+    """Rows of each domain that may be used: int64 [k], or None for all of them.
+
+    Where the limit is one of coarser domains, its rows are shared out among the domains
+    that make one up, in proportion: exactly as many in all.
+    """
+    tokens = config.data.tokens_per_domain
+    if not tokens:
         return None
-    basis = load_basis(config.mixer.basis, domains.names)
-    matrix = basis.matrix * (domains.num_rows > 0)
-    mass = matrix.sum(axis=1, keepdims=True)
-    if not mass.all():
-        name = basis.names[int(np.argmin(mass))]
+    limit = max(tokens // store.seq_len, 1)
+    if config.data.tokens_level < 0:
+        return np.minimum(domains.num_rows, limit)
+    parents = store.domains(config.data.tokens_level)
+    if len(parents) > len(domains):
         raise UserError(
-            f"basis {config.mixer.basis}: distribution {name!r} lies on domains "
-            "without training rows only"
+            f"config.data.tokens_level={config.data.tokens_level}: must not be finer"
+            f" than data.level={config.data.level}"
         )
-    return Basis(basis.names, matrix / mass)
+    stride = len(domains) // len(parents)
+    rows = np.repeat(np.maximum(parents.num_rows, 1), stride)
+    allowed = np.minimum(rows, limit)
+    first = np.repeat(parents.offsets[:-1], stride)
+    before, after = domains.offsets[:-1] - first, domains.offsets[1:] - first
+    return after * allowed // rows - before * allowed // rows
 
 
 def _named_weights(text, names, available):
@@ -228,7 +251,7 @@ def _parse_pairs(text):
         if not equals or name.strip() in given:
             raise UserError(
                 f"config.mixer.weights={text}: {pair.strip()!r} is not NAME=WEIGHT, or "
-                "comes twice; give natural, NAME=W,NAME=W or a .json file"
+                "comes twice; give natural, importance, NAME=W,NAME=W or a .json file"
             )
         given[name.strip()] = number
     return given

@@ -38,6 +38,7 @@ _MAX_GREY = 64  # lines of further domains; with more of them, their sum
 _LONGEST_NAME = 20
 
 Lines = Sequence[Mapping[str, float | None]]
+Curve = tuple[np.ndarray, np.ndarray]  # steps and losses
 
 
 def draw(path: Path, title: str, lines: Lines, weights: Series | None) -> Path:
@@ -52,13 +53,7 @@ def draw(path: Path, title: str, lines: Lines, weights: Series | None) -> Path:
     Returns:
         The path.
     """
-    # Slow to import, and no window is wanted.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = _figure(2)
     figure.suptitle(title, fontsize=12, parse_math=False)
     end = 1.02 * max(lines[-1]["step"], 1)  # room to see an update after the last step
     if weights is not None:
@@ -66,14 +61,68 @@ def draw(path: Path, title: str, lines: Lines, weights: Series | None) -> Path:
     _draw_losses(right, lines)
     for axes in (left, right):
         axes.set_xlim(0, end)
-        axes.set_xlabel("step")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#EEEEEE")
-        axes.set_axisbelow(True)
+        _finish(axes)
+    return _save(figure, path)
+
+
+def _figure(panels: int):
+    """A figure and its axes in a row."""
+    # Slow to import, and no window is wanted.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5 * panels, 4.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(1, panels)
+
+
+def _finish(axes: "Axes") -> None:
+    axes.set_xlabel("step")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#EEEEEE")
+    axes.set_axisbelow(True)
+
+
+def _save(figure, path: Path) -> Path:
     aside = path.with_suffix(".tmp")
     figure.savefig(aside, format="png", dpi=150)
     os.replace(aside, path)
     return path
+
+
+def draw_comparison(
+    path: Path, curves: Sequence[tuple[str, Mapping[str, Curve]]]
+) -> Path:
+    """Draws losses of several runs, a panel a loss; the file appears whole.
+
+    Args:
+        path: of the PNG.
+        curves: (label, {panel: (steps, losses)}) of each run; runs of one label have
+            one colour, and a thick line through their mean where the steps agree.
+
+    Returns:
+        The path.
+    """
+    labels = list(dict.fromkeys(label for label, _ in curves))
+    panels = list(curves[0][1])
+    figure, all_axes = _figure(len(panels))
+    for axes, panel in zip(all_axes, panels, strict=True):
+        axes.set_title(f"{panel}, nats per token", fontsize=10, loc="left")
+        for label, colour in zip(labels, _COLOURS, strict=False):
+            runs = [own[panel] for name, own in curves if name == label]
+            steps = runs[0][0]
+            for own_steps, losses in runs if len(runs) > 1 else ():
+                axes.plot(own_steps, losses, color=colour, linewidth=0.7, alpha=0.5)
+            same = [losses for own, losses in runs if np.array_equal(own, steps)]
+            mean = np.mean(same, axis=0)
+            axes.plot(steps, mean, color=colour, marker="o", markersize=3, label=label)
+        # The first steps say nothing of the mixtures, and would hide what does.
+        shown = [x[1][len(x[1]) // 4 :] for _, own in curves for x in [own[panel]]]
+        low, high = (f([f(x) for x in shown]) for f in (np.min, np.max))
+        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+        _finish(axes)
+    all_axes[0].legend(frameon=False, fontsize=8, loc="upper right")
+    return _save(figure, path)
 
 
 def _draw_weights(axes: "Axes", weights: Series, end: float) -> None:

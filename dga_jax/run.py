@@ -1,19 +1,21 @@
 """Everything that a run is made of, checked and put together before the first step."""
 
 import dataclasses
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dga_jax import config as configs
-from dga_jax import sharding, train_state, validation, workdir
+from dga_jax import distributed, sharding, train_state, validation, workdir
 from dga_jax.checkpoint import Checkpoints, Snapshot, size_on_disk
-from dga_jax.data.sample import sample_store
+from dga_jax.data.sample import CLUSTERS, sample_store
 from dga_jax.data.store import Store
 from dga_jax.errors import UserError
 from dga_jax.mixture import Mixture
@@ -21,7 +23,9 @@ from dga_jax.model.transformer import parameter_count
 from dga_jax.optimizer import learning_rate, make_optimizer
 from dga_jax.steps import Steps, make_steps
 
-SAMPLE = "sample"  # as `data.store`: the text that comes with the code
+# As `data.store`: the text that comes with the code, its domains named or clusters.
+SAMPLE, SAMPLE_CLUSTERS = "sample", "sample-clusters"
+_DETERMINISTIC_GPU = "--xla_gpu_deterministic_ops=true"
 
 
 class Parts(NamedTuple):
@@ -82,6 +86,16 @@ class Run:
         )
 
 
+def start_jax(config: ConfigDict) -> None:
+    """What comes before the first use of a device: flags of XLA, the other hosts."""
+    # Orbax and grain log every save and read; what fails they raise as well as log.
+    logging.set_verbosity(logging.FATAL)
+    if config.deterministic:
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} {_DETERMINISTIC_GPU}".strip()
+    distributed.initialize()
+
+
 def check(config: ConfigDict, explicit: Iterable[str]) -> Parts:
     """Checks a config against the store it names and the devices that there are.
 
@@ -111,7 +125,7 @@ def open_run(parts: Parts, directory: Path) -> Run:
     """
     config, store, mesh, mixture = parts
     checkpoints = Checkpoints(directory, config.checkpoint.keep)
-    record = _record(config, store)
+    record = _record(config, store, mixture)
     _check_same_run(config, record, directory, checkpoints)
     model = configs.model_config(config)
     adam = configs.optimizer_config(config)
@@ -149,8 +163,9 @@ def open_store(config: ConfigDict, explicit: Iterable[str]) -> Store:
             "config.data.store is not set: make a store with python -m dga_jax.prepare "
             f"and name it, or try the text that comes with the code, {SAMPLE!r}"
         )
-    if path == SAMPLE:
-        path = sample_store(seq_len=config.train.seq_len)
+    if path in (SAMPLE, SAMPLE_CLUSTERS):
+        branching = CLUSTERS if path == SAMPLE_CLUSTERS else ()
+        path = sample_store(config.train.seq_len, branching=branching)
     store = Store.open(path)
     for split in ("train", "target", "target_eval"):
         if not store.num_rows(split):
@@ -178,12 +193,13 @@ def _place(state, mesh):
     return jax.device_put(state, sharding.replicated(mesh))
 
 
-def _record(config, store):
+def _record(config, store, mixture):
     fields = config.to_dict()
     fields.pop("explicit")
     data = {
         "content_hash": store.content_hash,
-        "domains": len(store.domains(config.data.level)),
+        "domains": len(mixture.domains),
+        "basis": mixture.basis.digest if mixture.basis else "",
     }
     return {"config": fields, "data": data}
 

@@ -46,6 +46,7 @@ _NOT_NEGATIVE = [
     "mixer.probe_domains",
     "mixer.chunk",
     "mixer.floor",
+    "mixer.smoothing",
     "data.level",
     "data.tokens_per_domain",
     "data.max_epochs",
@@ -80,6 +81,7 @@ def validate(config: ConfigDict) -> None:
         (("mixer.beta_end",), lambda x: x == -1 or 0 < x <= 1, "must be in (0, 1]"),
         (("mixer.eta_end",), lambda x: x == -1 or x >= 0, "must not be negative"),
         (("optimizer.warmup_steps",), lambda x: x >= -1, "must be -1 (auto) or more"),
+        (("data.tokens_level",), lambda x: x >= -1, "must be -1 or a level"),
     ]
     for names, holds, rule in checks:
         for name in names:
@@ -110,6 +112,11 @@ def _validate_relations(config):
         raise UserError(
             f"config.train.batch_size={train.batch_size}: must be a multiple of "
             f"train.microbatches={train.microbatches}"
+        )
+    if config.mixer.basis and config.mixer.name == "importance":
+        raise UserError(
+            "config.mixer.basis: importance has constant weights over the domains; use"
+            " mixer.name=dga, or leave the basis out"
         )
     if config.mixer.basis and config.mixer.probe_domains:
         raise UserError(

@@ -35,14 +35,15 @@ def sample_store():
 
 
 @pytest.fixture(scope="session")
-def byte_store(tmp_path_factory):
-    """The beginning of each text of the sample, as bytes: 8 domains, rows of 32."""
-    from dga_jax.data.build import prepare_store
-    from dga_jax.data.sample import SAMPLE
-    from dga_jax.data.store import Store
-    from dga_jax.data.tokenizer import BytesTokenizer
+def byte_corpora(tmp_path_factory):
+    """The beginning of each text of the sample, by `generic`, `target`, `target_eval`.
 
-    folder = tmp_path_factory.mktemp("bytes")
+    30 documents of 1,000 characters each.
+    """
+    from dga_jax.data.corpus import Corpus
+    from dga_jax.data.sample import SAMPLE
+
+    folder = tmp_path_factory.mktemp("texts")
     files = {}
     for part in ("generic", "target"):
         files[part] = []
@@ -54,13 +55,41 @@ def byte_store(tmp_path_factory):
             cut.write_text("".join(json.dumps({"text": t}) + "\n" for t in pieces))
             files[part].append(cut)
     target_eval, target = files["target"]
+    return {
+        "generic": Corpus(tuple(files["generic"])),
+        "target": Corpus((target,)),
+        "target_eval": Corpus((target_eval,)),
+    }
+
+
+@pytest.fixture(scope="session")
+def byte_store(byte_corpora, tmp_path_factory):
+    """These texts as bytes: 8 domains, rows of 32."""
+    from dga_jax.data.build import prepare_store
+    from dga_jax.data.store import Store
+    from dga_jax.data.tokenizer import BytesTokenizer
+
+    path = tmp_path_factory.mktemp("bytes") / "store"
+    prepare_store(**byte_corpora, tokenizer=BytesTokenizer(), seq_len=32, output=path)
+    return Store.open(path)
+
+
+@pytest.fixture(scope="session")
+def cluster_store(byte_corpora, tmp_path_factory):
+    """The same in 6 clusters of 5, labels thrown away; rows of 32."""
+    from dga_jax.data.build import prepare_store
+    from dga_jax.data.clustering import ClusterOptions, cluster_documents
+    from dga_jax.data.store import Store
+    from dga_jax.data.tokenizer import BytesTokenizer
+
+    folder = tmp_path_factory.mktemp("clusters")
+    options = ClusterOptions((6, 5))
     prepare_store(
-        generic=files["generic"],
-        target=[target],
-        target_eval=[target_eval],
+        **byte_corpora,
         tokenizer=BytesTokenizer(),
         seq_len=32,
         output=folder / "store",
+        clustered=cluster_documents(byte_corpora["generic"], options, folder / "work"),
     )
     return Store.open(folder / "store")
 

@@ -168,7 +168,7 @@ def test_a_basis_starts_by_its_own_names(byte_store, tmp_path):
     path = save_basis(tmp_path, np.eye(8)[:2], names=["a", "b"])
     mixture = mixture_of(byte_store, mixer__basis=path, mixer__weights="a=.25,b=.75")
     np.testing.assert_allclose(mixture.weights(mixture.init()), [0.25, 0.75], rtol=1e-6)
-    with pytest.raises(UserError, match="a basis has no natural weights"):
+    with pytest.raises(UserError, match="weights of domains, not of a basis"):
         mixture_of(byte_store, mixer__basis=path, mixer__weights="natural")
 
 

@@ -4,20 +4,25 @@ import contextlib
 import hashlib
 import os
 import pathlib
+import tempfile
 from collections.abc import Iterable
 
 from dga_jax.data.build import prepare_store
+from dga_jax.data.corpus import Corpus
 from dga_jax.data.sources import expand
 from dga_jax.data.store import FORMAT_VERSION, Store
 from dga_jax.data.tokenizer import load_tokenizer
 from dga_jax.errors import UserError
 
 SAMPLE = pathlib.Path(__file__).resolve().parents[2] / "sample"
+CLUSTERS = (16, 16)  # of the sample, where it has clusters for domains
 CACHE_VARIABLE = "DGA_JAX_CACHE"
 
 
 def sample_store(
-    seq_len: int, cache_dir: str | os.PathLike | None = None
+    seq_len: int,
+    cache_dir: str | os.PathLike | None = None,
+    branching: tuple[int, ...] = (),
 ) -> pathlib.Path:
     """The path of the sample as a store, prepared on the first call.
 
@@ -25,26 +30,31 @@ def sample_store(
       seq_len: L; rows have L + 1 tokens.
       cache_dir: where prepared samples are kept; by default $DGA_JAX_CACHE, else
         dga_jax in $XDG_CACHE_HOME, else ~/.cache/dga_jax.
+      branching: of clusters that are to be the domains, as `CLUSTERS`; without it, the
+        domains are the kinds of text by name.
 
     Raises:
       UserError: the sample is missing, or the cache cannot be written to.
     """
     generic = expand([str(SAMPLE / "generic" / "*.jsonl.xz")])
-    target = [SAMPLE / "target" / "python_docs.steer.jsonl.xz"]
-    target_eval = [SAMPLE / "target" / "python_docs.eval.jsonl.xz"]
+    target = SAMPLE / "target" / "python_docs.steer.jsonl.xz"
+    target_eval = SAMPLE / "target" / "python_docs.eval.jsonl.xz"
     tokenizer = SAMPLE / "tokenizer.json"
-    key = _digest(seq_len, [*generic, *target, *target_eval, tokenizer])
-    path = _writable(cache_dir or _default_cache()) / f"sample-{seq_len}-{key}"
+    key = _digest(seq_len, branching, [*generic, target, target_eval, tokenizer])
+    cache = _writable(cache_dir or _default_cache())
+    path = cache / f"sample-{seq_len}-{key}"
     if not path.exists():
+        corpus = Corpus(tuple(generic))
         # Where a run beside this one is quicker, it has made the same.
         with contextlib.suppress(FileExistsError):
             prepare_store(
-                generic=generic,
-                target=target,
-                target_eval=target_eval,
+                generic=corpus,
+                target=Corpus((target,)),
+                target_eval=Corpus((target_eval,)),
                 tokenizer=load_tokenizer(tokenizer),
                 seq_len=seq_len,
                 output=path,
+                clustered=_clustered(corpus, branching, cache) if branching else None,
             )
     try:
         Store.open(path)
@@ -53,9 +63,20 @@ def sample_store(
     return path
 
 
-def _digest(seq_len: int, files: Iterable[pathlib.Path]) -> str:
+def _clustered(corpus: Corpus, branching: tuple[int, ...], cache: pathlib.Path):
+    # Imported here, for scikit-learn takes a second that few runs need.
+    from dga_jax.data.clustering import ClusterOptions, cluster_documents
+
+    with tempfile.TemporaryDirectory(dir=cache) as work:
+        options = ClusterOptions(branching)
+        return cluster_documents(corpus, options, pathlib.Path(work))
+
+
+def _digest(
+    seq_len: int, branching: tuple[int, ...], files: Iterable[pathlib.Path]
+) -> str:
     """What a prepared sample depends on, in 16 hex digits."""
-    digest = hashlib.sha256(f"{FORMAT_VERSION} {seq_len}".encode())
+    digest = hashlib.sha256(f"{FORMAT_VERSION} {seq_len} {branching}".encode())
     for path in files:
         try:
             digest.update(hashlib.sha256(path.read_bytes()).digest())

@@ -9,6 +9,7 @@ permutation is a Feistel network, evaluated for the rows that are needed alone.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -132,20 +133,21 @@ class Sampler:
     Attributes:
       seed: of all that is random here.
       offsets: int64 [k+1]; rows of domain i are offsets[i]:offsets[i+1].
-      rows_limit: rows of any domain that may be used (0: all); a fixed random subset.
+      limits: int64 [k], rows of each domain that may be used, a fixed random subset of
+        those it has; None for all.
       max_epochs: times a row may be drawn (0: no bound). Domains that used theirs up
         are masked when drawing; the weights are not touched.
     """
 
     seed: int
     offsets: np.ndarray
-    rows_limit: int = 0
+    limits: np.ndarray | None = None
     max_epochs: int = 0
 
     def __post_init__(self):
         sizes = np.diff(self.offsets)
-        if self.rows_limit:
-            sizes = np.minimum(sizes, self.rows_limit)
+        if self.limits is not None:
+            sizes = np.minimum(sizes, self.limits)
         object.__setattr__(self, "sizes", sizes)
 
     def draw(
@@ -187,12 +189,21 @@ class Sampler:
         spread = np.repeat(domains, rows)
         return self._rows(spread, places.ravel(), _PROBE, step).reshape(-1, rows)
 
-    def basis_probes(self, step: int, matrix: np.ndarray, rows: int) -> np.ndarray:
-        """Row ids [N, b] drawn from mix(P_j) for each row j of P [N, k]."""
-        rng = self._rng(_BASIS, step)
-        alive = self.sizes > 0
-        draws = [Cumulative.of(p * alive).draw(rng, rows) for p in matrix]
-        domains = np.concatenate(draws)
+    def basis_probes(
+        self,
+        step: int,
+        draw: Callable[[np.random.Generator, int], np.ndarray],
+        rows: int,
+    ) -> np.ndarray:
+        """Row ids [N, b] for the probe batches of a basis after step `step`.
+
+        Args:
+          step: train step.
+          draw: of (generator, b), domains [N, b] drawn from the N distributions; all
+            of them have rows.
+          rows: b.
+        """
+        domains = draw(self._rng(_BASIS, step), rows).ravel()
         return self._rows(domains, ranks(domains), _PROBE, step).reshape(-1, rows)
 
     def probed_domains(self, update: int, count: int) -> np.ndarray:
@@ -225,7 +236,7 @@ class Sampler:
         epoch, place = np.divmod(places, sizes)
         key = _key(self.seed, purpose, step, domains, epoch)
         inside = permute(place, sizes, key)
-        if self.rows_limit:
+        if self.limits is not None:
             full = self.offsets[domains + 1] - self.offsets[domains]
             inside = permute(inside, full, _key(self.seed, _SUBSET, domains))
         return self.offsets[domains] + inside

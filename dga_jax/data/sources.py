@@ -13,8 +13,10 @@ from typing import BinaryIO, NamedTuple
 
 import zstandard
 
+from dga_jax.data import mmlu
 from dga_jax.errors import UserError
 
+DOMAIN = "domain"
 _BUFFER = 1 << 20
 _DAMAGE = (
     EOFError,
@@ -64,16 +66,20 @@ def _expand_one(pattern: str) -> list[pathlib.Path]:
 
 
 def read_documents(
-    path: pathlib.Path, on_bytes: Callable[[int], object] = lambda count: None
+    path: pathlib.Path,
+    on_bytes: Callable[[int], object] = lambda count: None,
+    domain_field: str = DOMAIN,
 ) -> Iterator[Document]:
     """Streams the documents of one file of JSON objects, one a line.
 
-    An object has the text under `text`; `domain`, where it is missing, is the name of
-    the file up to its first dot. Other fields and blank lines are passed over.
+    An object has the text under `text`, or is a question of MMLU (see `mmlu`). Where it
+    has no `domain`, that is the name of the file up to its first dot; another
+    `domain_field` must be there. Other fields and blank lines are passed over.
 
     Args:
       path: the file; its suffix says how it is compressed.
       on_bytes: called with the number of bytes read from disk, as they are read.
+      domain_field: names the domain of a document.
 
     Yields:
       Documents in the order of the file, those with a blank text too.
@@ -88,7 +94,7 @@ def read_documents(
             counted = io.BufferedReader(_Counted(file, on_bytes), _BUFFER)
             for number, line in enumerate(_decompressed(counted, path), 1):
                 if not line.isspace():
-                    yield _parse(line, domain, path, number)
+                    yield _parse(line, domain_field, domain, path, number)
     except _DAMAGE as error:
         raise UserError(
             f"{path} is truncated or damaged after line {number}: {error}; copy or"
@@ -98,32 +104,68 @@ def read_documents(
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _parse(line: bytes, domain: str, path: pathlib.Path, number: int) -> Document:
-    def wrong(what: object) -> UserError:
-        return UserError(f"{path}, line {number}: {what}")
-
+def _parse(
+    line: bytes, domain_field: str, domain: str, path: pathlib.Path, number: int
+) -> Document:
     try:
-        item = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-    except UnicodeDecodeError as error:
-        raise wrong(f"not UTF-8 ({error.reason}); convert the file to UTF-8") from error
-    except (ValueError, RecursionError) as error:
-        raise wrong(f"broken JSON ({error}); each line must be one object") from error
-    if not isinstance(item, dict):
-        raise wrong("not a JSON object; each line must be one, with a field 'text'")
-    if "text" not in item:
-        raise wrong(f"no field 'text', only {', '.join(map(repr, item)) or 'nothing'}")
-    text = item["text"]
-    if item.get("domain") is not None:
-        domain = item["domain"]
-    if not isinstance(text, str):
-        raise wrong(f"field 'text' is not a string but {type(text).__name__}")
-    if not isinstance(domain, str) or not domain or not domain.isprintable():
-        raise wrong(f"the domain must be a name that can be printed, not {domain!r}")
+        item = _object(line, number)
+        text = _text_of(item)
+        if domain_field == mmlu.SUPERCATEGORY and "subject" in item:
+            domain = mmlu.supercategory(item["subject"])
+        elif item.get(domain_field) is not None:
+            domain = item[domain_field]
+        elif domain_field != DOMAIN:
+            raise ValueError(f"no field {domain_field!r}, only {_fields(item)}")
+        if not isinstance(domain, str) or not domain or not domain.isprintable():
+            raise ValueError(
+                f"the {domain_field} must be a name that can be printed, not {domain!r}"
+            )
+    except ValueError as error:
+        raise UserError(f"{path}, line {number}: {error}") from error
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:
-        raise wrong(f"field 'text' is not valid Unicode: {error.reason}") from error
+        raise UserError(
+            f"{path}, line {number}: its text is not valid Unicode: {error.reason}"
+        ) from error
     return Document(text, domain, 0 if text.isspace() else size)
+
+
+def _object(line: bytes, number: int) -> dict:
+    """The JSON object of a line.
+
+    Raises:
+      ValueError: it is none; said in words for the user.
+    """
+    try:
+        item = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+    except UnicodeDecodeError as error:
+        what = f"not UTF-8 ({error.reason}); convert the file to UTF-8"
+        raise ValueError(what) from error
+    except (ValueError, RecursionError) as error:
+        what = f"broken JSON ({error}); each line must be one object"
+        raise ValueError(what) from error
+    if not isinstance(item, dict):
+        raise ValueError(
+            "not a JSON object; each line must be one, with a field 'text'"
+        )
+    return item
+
+
+def _text_of(item: dict) -> str:
+    """The text of an object, or the prompt of a multiple-choice question."""
+    if "text" in item:
+        if not isinstance(item["text"], str):
+            kind = type(item["text"]).__name__
+            raise ValueError(f"field 'text' is not a string but {kind}")
+        return item["text"]
+    if mmlu.is_question(item):
+        return mmlu.render(item)
+    raise ValueError(f"no field 'text', only {_fields(item)}")
+
+
+def _fields(item: dict) -> str:
+    return ", ".join(map(repr, item)) or "nothing"
 
 
 def _decompressed(file: BinaryIO, path: pathlib.Path) -> Iterable[bytes]:

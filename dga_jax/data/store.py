@@ -7,17 +7,24 @@ A directory holds
     tokenizer.json                      unless the tokens are bytes
     token_bytes.npy                     int32 [vocab_size]
     offsets-level0.npz                  the domains of level 0; coarsest level first
+    embedder.*, tree.npz                where domains are clusters: what makes vectors
+                                        of text, and clusters of vectors
+    target_histogram.npz                the target's documents by finest cluster
+    bases/NAME.npz                      bases made later; not in the manifest
     SPLIT-00000-of-00001.array_record   rows of train, heldout, target, target_eval
 
 A row is L + 1 tokens of one domain's documents, each followed by an end of text; the
 last token of a row is the first of the next, so that every token but the first of a
-domain is predicted once. On disk a row is little-endian uint16, or uint32 where the
-vocabulary needs it, and the largest value is padding. `store_writer` makes stores.
+domain is predicted once. A row never mixes domains of the finest level. On disk it is
+little-endian uint16, or uint32 where the vocabulary needs it, and the largest value is
+padding. `store_writer` makes stores.
 """
 
 import dataclasses
 import functools
 import json
+import math
+import operator
 import pathlib
 import threading
 from collections.abc import Sequence
@@ -40,6 +47,9 @@ MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
 TOKEN_BYTES = "token_bytes.npy"
 OFFSETS = "offsets-level{level}.npz"
+TREE = "tree.npz"
+TARGET_HISTOGRAM = "target_histogram.npz"
+BASES = "bases"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,6 +82,48 @@ class Domains:
         return np.diff(self.heldout_offsets)
 
 
+class ClusterNames(Sequence):
+    """Names of the clusters of one level, "03.17", made when they are asked for.
+
+    Args:
+      branching: children of each cluster, level by level, down to this one.
+    """
+
+    def __init__(self, branching: Sequence[int]):
+        self._branching = tuple(branching)
+        self._digits = [len(str(count - 1)) for count in branching]
+        self._length = math.prod(branching)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        number = operator.index(index)
+        if not -len(self) <= number < len(self):
+            raise IndexError(index)
+        number %= len(self)
+        parts = []
+        for count, digits in zip(
+            reversed(self._branching), reversed(self._digits), strict=True
+        ):
+            number, child = divmod(number, count)
+            parts.append(f"{child:0{digits}d}")
+        return ".".join(reversed(parts))
+
+
+def coarsened(finest: Domains, names: Sequence[str]) -> Domains:
+    """The domains that equally many of `finest` in a row make up each."""
+    stride = len(finest) // len(names)
+    return Domains(
+        names=names,
+        offsets=finest.offsets[::stride],
+        heldout_offsets=finest.heldout_offsets[::stride],
+        tokens=finest.tokens.reshape(len(names), stride).sum(axis=1),
+    )
+
+
 class Store:
     """An opened store; `Store.open` makes one. Safe to read from several threads.
 
@@ -82,6 +134,7 @@ class Store:
       vocab_size: one more than the largest token id.
       content_hash: hex; equal for equal rows, domains and tokenizer.
       num_levels: how many granularities of domains there are.
+      branching: children of each cluster by level; empty where domains are named.
     """
 
     def __init__(self, path: pathlib.Path, manifest: dict):
@@ -91,6 +144,7 @@ class Store:
         self.vocab_size: int = manifest["vocab_size"]
         self.content_hash: str = manifest["content_hash"]
         self.num_levels: int = len(manifest["levels"])
+        self.branching = tuple(manifest.get("clusters", {}).get("branching", ()))
         self._dtype = np.dtype(manifest["dtype"])
         self._shard_ends = {
             split: np.cumsum([shard["rows"] for shard in entry["shards"]], dtype=int)
@@ -135,8 +189,12 @@ class Store:
                 f" {self.num_levels - 1}"
             )
         with np.load(self.path / OFFSETS.format(level=level)) as table:
+            if self.branching:
+                names = ClusterNames(self.branching[: level + 1])
+            else:
+                names = tuple(table["names"].tolist())
             return Domains(
-                names=tuple(table["names"].tolist()),
+                names=names,
                 offsets=table["offsets"],
                 heldout_offsets=table["heldout_offsets"],
                 tokens=table["tokens"],

@@ -5,13 +5,13 @@ import hashlib
 import itertools
 import json
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from dga_jax.data import store
-from dga_jax.data.store import Domains
+from dga_jax.data.store import ClusterNames, Domains
 from dga_jax.data.tokenizer import Tokenizer
 from dga_jax.errors import UserError
 
@@ -48,6 +48,7 @@ class StoreWriter:
         record_bytes = (seq_len + 1) * self.dtype.itemsize
         self._rows_per_shard = max(1, shard_bytes // record_bytes)
         self._splits, self._levels, self._names = {}, [], []
+        self._clusters: dict | None = None
 
     def write_split(
         self, split: str, num_rows: int, blocks: Iterable[np.ndarray]
@@ -81,17 +82,38 @@ class StoreWriter:
         """Writes the domains of the next level; the coarsest comes first."""
         name = store.OFFSETS.format(level=len(self._levels))
         table = {
-            "names": np.array(domains.names, np.str_),
             "offsets": np.asarray(domains.offsets, np.int64),
             "heldout_offsets": np.asarray(domains.heldout_offsets, np.int64),
             "tokens": np.asarray(domains.tokens, np.int64),
         }
+        if isinstance(domains.names, ClusterNames):
+            digest = hashlib.sha256()
+        else:
+            table["names"] = np.array(domains.names, np.str_)
+            digest = hashlib.sha256("\n".join(domains.names).encode())
         np.savez(self._directory / name, **table)
-        digest = hashlib.sha256("\n".join(domains.names).encode())
         for key in ("offsets", "heldout_offsets", "tokens"):
             digest.update(table[key].astype("<i8").tobytes())
         self._names.append(name)
         self._levels.append({"domains": len(domains), "sha256": digest.hexdigest()})
+
+    def add_clusters(
+        self, branching: Sequence[int], embedding: str, digest: str, files: list[str]
+    ) -> None:
+        """Says how the domains came about.
+
+        Args:
+          branching: children of each cluster by level.
+          embedding: kind of the embedder.
+          digest: of the embedder.
+          files: already in the directory: embedder, tree, histogram of the target.
+        """
+        self._clusters = {
+            "branching": list(branching),
+            "embedding": embedding,
+            "embedder_sha256": digest,
+        }
+        self._names += files
 
     def finish(self) -> None:
         """Writes the tokenizer and, last, the manifest with the hashes of all files."""
@@ -114,6 +136,8 @@ class StoreWriter:
             "levels": self._levels,
             "splits": self._splits,
         }
+        if self._clusters:
+            content["clusters"] = self._clusters
         manifest = content | {
             "content_hash": _content_hash(content),
             "files": {name: self._describe(name) for name in sorted(self._names)},

@@ -1,80 +1,76 @@
-"""Many streams of tokens, appended to in any order, in one file of bounded memory."""
+"""Tokens of documents, one after another in one file, and rows cut from them."""
 
-import collections
 import pathlib
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-_BUFFERED_TOKENS = 1 << 24
+_BUFFERED_TOKENS = 1 << 20
 
 
 class TokenLog:
-    """Streams of tokens by name: appended bit by bit, then each read from its start.
+    """Documents' tokens in the order they came, to be read again in any order."""
 
-    What is appended is kept in memory up to a bound and then written, stream after
-    stream, to the end of one file, so the number of streams is not limited by the
-    number of files a process may open.
-    """
-
-    def __init__(
-        self, path: pathlib.Path, dtype: np.dtype, buffered: int = _BUFFERED_TOKENS
-    ):
-        """An empty log in a new file; `buffered` tokens at most are held in memory."""
-        self.path, self._dtype, self._limit = path, np.dtype(dtype), buffered
-        self._pending = collections.defaultdict(list)
-        self._num_pending = 0
-        self._segments = collections.defaultdict(list)  # (first token in file, count)
-        self._lengths = collections.Counter()
-        self._written = 0
+    def __init__(self, path: pathlib.Path, dtype: np.dtype):
+        """An empty log in a new file."""
+        self.path, self._dtype = path, np.dtype(dtype)
+        self._lengths: list[np.ndarray] = []
         path.touch(exist_ok=False)
 
-    def append(self, stream: Hashable, tokens: np.ndarray) -> None:
-        """Adds tokens [n] to the end of a stream."""
-        self._pending[stream].append(tokens.astype(self._dtype))
-        self._lengths[stream] += len(tokens)
-        self._num_pending += len(tokens)
-        if self._num_pending >= self._limit:
-            self.flush()
-
-    def length(self, stream: Hashable) -> int:
-        """Tokens in a stream so far; 0 for one that is not known."""
-        return self._lengths[stream]
-
-    def read(
-        self, stream: Hashable, start: int = 0, stop: int | None = None
-    ) -> Iterator[np.ndarray]:
-        """Yields tokens start:stop of a stream in pieces."""
-        self.flush()
-        stop = self._lengths[stream] if stop is None else stop
-        begin = 0
-        for first, count in self._segments[stream]:
-            skip = max(start - begin, 0)
-            take = min(stop - begin, count) - skip
-            if take > 0:
-                yield np.fromfile(
-                    self.path,
-                    self._dtype,
-                    take,
-                    offset=(first + skip) * self._dtype.itemsize,
-                )
-            begin += count
-
-    def flush(self) -> None:
-        """Writes what is still in memory."""
+    def append(self, documents: Sequence[np.ndarray]) -> None:
+        """Adds the tokens [n_i] of some documents, which may be none."""
         with open(self.path, "ab") as file:
-            for stream, pieces in self._pending.items():
-                tokens = np.concatenate(pieces)
-                file.write(tokens)
-                self._segments[stream].append((self._written, len(tokens)))
-                self._written += len(tokens)
-        self._pending.clear()
-        self._num_pending = 0
+            for tokens in documents:
+                file.write(np.ascontiguousarray(tokens, self._dtype))
+        self._lengths.append(np.array([len(tokens) for tokens in documents], np.int64))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 [n], tokens of each document."""
+        return np.concatenate([np.zeros(0, np.int64), *self._lengths])
+
+    def reader(self) -> "TokenReader":
+        """Gives the documents back; what is appended later is not seen."""
+        ends = np.cumsum(self.lengths)
+        if not len(ends) or not ends[-1]:
+            return TokenReader(np.zeros(0, self._dtype), ends)
+        return TokenReader(np.memmap(self.path, self._dtype, mode="r"), ends)
 
 
-def count_rows(num_tokens: int, seq_len: int) -> int:
-    """Rows that a stream is cut into: each predicts up to `seq_len` further tokens."""
-    return max(0, -(-(num_tokens - 1) // seq_len))
+class TokenReader:
+    """Documents of a log: `tokens` of all of them, and where each one ends."""
+
+    def __init__(self, tokens: np.ndarray, ends: np.ndarray):
+        self._tokens, self._ends = tokens, ends
+
+    def read(self, documents: np.ndarray, start: int, stop: int) -> Iterator:
+        """Yields tokens start:stop of some documents' concatenation, in pieces."""
+        pieces, held, begin = [], 0, 0
+        for end, length in zip(
+            self._ends[documents].tolist(),
+            self._lengths_of(documents).tolist(),
+            strict=True,
+        ):
+            low, high = max(start - begin, 0), min(stop - begin, length)
+            begin += length
+            if high <= low:
+                continue
+            pieces.append(self._tokens[end - length + low : end - length + high])
+            held += high - low
+            if held >= _BUFFERED_TOKENS:
+                yield np.concatenate(pieces)
+                pieces, held = [], 0
+        if pieces:
+            yield np.concatenate(pieces)
+
+    def _lengths_of(self, documents):
+        before = np.where(documents > 0, self._ends[np.maximum(documents, 1) - 1], 0)
+        return self._ends[documents] - before
+
+
+def count_rows(num_tokens: np.ndarray, seq_len: int) -> np.ndarray:
+    """Rows that streams are cut into: each predicts up to `seq_len` further tokens."""
+    return np.maximum(0, -(-(num_tokens - 1) // seq_len))
 
 
 def cut_rows(

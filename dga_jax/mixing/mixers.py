@@ -25,11 +25,14 @@ class Mixer(NamedTuple):
       update: (signal [n], state, log-weights [n], *, step, probed) -> (increment of the
         log-weights, state), as an optax transform with extra arguments.
       signal: "alignments", or None if the weights never move.
+      start: what the weights are at first, unless the config says: "uniform", or
+        "importance", P(domain | target).
     """
 
     init: optax.TransformInitFn
     update: optax.TransformUpdateExtraArgsFn
     signal: str | None
+    start: str = "uniform"
 
 
 def dga(
@@ -55,6 +58,11 @@ def static() -> Mixer:
     return Mixer(*optax.with_extra_args_support(optax.set_to_zero()), None)
 
 
+def importance() -> Mixer:
+    """Importance sampling: the constant α_i = P(domain i | target), a histogram."""
+    return static()._replace(start="importance")
+
+
 @dataclasses.dataclass(frozen=True)
 class MixerOptions:
     """What a config says to its mixer: `dga` has the meaning of each."""
@@ -67,6 +75,7 @@ class MixerOptions:
 MIXERS: dict[str, Callable[[MixerOptions], Mixer]] = {
     "dga": lambda options: dga(options.eta, options.beta, options.floor),
     "static": lambda options: static(),
+    "importance": lambda options: importance(),
 }
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from dga_jax.data.build import Part
+from dga_jax.data.store import Store
 
 _SHOWN = 64
 _HEADER = (
@@ -67,3 +68,22 @@ def _total(parts: Sequence[Part]) -> Part:
         heldout_rows=total("heldout_rows"),
         padding=sum(part.padding * part.rows for part in parts) / rows,
     )
+
+
+def clusters(store: Store, parts: Sequence[Part]) -> str:
+    """What the levels are, and what it costs that rows never mix finest clusters."""
+    lines = []
+    for level in range(store.num_levels):
+        rows = store.domains(level).num_rows
+        count = f"{len(rows):,} clusters"
+        if empty := int((rows == 0).sum()):
+            count += f", {empty:,} of them empty"
+        lines.append(f"level {level}: {count}")
+    *domains, _ = parts
+    predicted = sum(part.rows for part in domains) * store.seq_len
+    padding = predicted - sum(part.tokens for part in domains)
+    lines.append(
+        f"No row mixes clusters of level {store.num_levels - 1}: {padding:,} of"
+        f" {predicted:,} places for tokens ({padding / predicted:.1%}) are padding."
+    )
+    return "\n".join(lines)

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dga_jax.data import build
+from dga_jax.data import corpus as corpus_module
 from dga_jax.data.build import prepare_store
+from dga_jax.data.corpus import Corpus
 from dga_jax.data.store import PAD, Store
 from dga_jax.data.tokenizer import BytesTokenizer
 from dga_jax.errors import UserError
@@ -29,9 +31,9 @@ def prepare(directory, generic, target=("dog " * 50,) * 20, target_eval=(), seq_
     files = [write(directory / f"{name}.jsonl", generic[name]) for name in generic]
     evals = [write(directory / "eval.json", target_eval)] if target_eval else []
     parts = prepare_store(
-        generic=files,
-        target=[write(directory / "target.json", target)],
-        target_eval=evals,
+        generic=Corpus(tuple(files)),
+        target=Corpus((write(directory / "target.json", target),)),
+        target_eval=Corpus(tuple(evals)) if evals else None,
         tokenizer=BytesTokenizer(),
         seq_len=seq_len,
         output=directory / "store",
@@ -122,7 +124,7 @@ def test_same_text_same_bytes(tmp_path, monkeypatch):
     second.mkdir()
     store, _ = prepare(first, corpus)
     # Neither the order of domains nor the size of batches and buffers may show.
-    monkeypatch.setattr(build, "_BATCH_BYTES", 10)
+    monkeypatch.setattr(corpus_module, "_BATCH_BYTES", 10)
     again, _ = prepare(second, dict(reversed(corpus.items())))
     assert store.content_hash == again.content_hash
     names = sorted(os.listdir(store.path))
@@ -163,8 +165,8 @@ def test_a_named_domain_without_text(tmp_path):
         file.writelines(json.dumps({"text": word}) + "\n" for word in WORDS)
     with pytest.raises(UserError, match="domain 'hollow' has too little text: 0"):
         prepare_store(
-            generic=[path],
-            target=[write(tmp_path / "t.jsonl", WORDS)],
+            generic=Corpus((path,)),
+            target=Corpus((write(tmp_path / "t.jsonl", WORDS),)),
             tokenizer=BytesTokenizer(),
             seq_len=8,
             output=tmp_path / "store",
@@ -191,7 +193,7 @@ def test_a_file_has_one_purpose(tmp_path):
     ]:
         with pytest.raises(UserError, match=re.escape(f"{link} is in both")):
             prepare_store(
-                **files,
+                **{flag: Corpus(tuple(paths)) for flag, paths in files.items()},
                 tokenizer=BytesTokenizer(),
                 seq_len=8,
                 output=tmp_path / "store",

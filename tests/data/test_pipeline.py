@@ -98,7 +98,9 @@ def test_read_held_of_nothing(byte_store):
 
 
 def test_running_out_of_rows_is_said(byte_store, weights):
-    sampler = Sampler(0, byte_store.domains().offsets, rows_limit=2, max_epochs=1)
+    offsets = byte_store.domains().offsets
+    limits = np.full(len(offsets) - 1, 2)
+    sampler = Sampler(0, offsets, limits=limits, max_epochs=1)
     cursors = np.zeros(len(byte_store.domains()), np.int64)
     with pytest.raises(UserError, match="used up"):
         list(batches(byte_store, sampler, weights, cursors, range(1, 9), BATCH))

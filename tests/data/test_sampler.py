@@ -100,7 +100,8 @@ def test_every_epoch_has_an_order_of_its_own():
 
 @given(sizes_of_domains, st.integers(0, 19), st.sampled_from([0, 4]))
 def test_goes_on_from_any_step(sizes, stop, limit):
-    options = {"rows_limit": limit, "max_epochs": 0}
+    limits = np.full(len(sizes), limit) if limit else None
+    options = {"limits": limits, "max_epochs": 0}
     sampler = sampler_of(sizes, **options)
     whole, _ = drawn(sampler, uniform(sampler), range(20), 7)
     before, cursors = drawn(sampler, uniform(sampler), range(stop), 7)
@@ -173,7 +174,7 @@ def test_weight_zero_is_never_drawn(weights):
 
 @given(sizes_of_domains, st.integers(1, 10), st.integers(0, 2**20))
 def test_a_limit_of_rows_is_a_fixed_subset(sizes, limit, seed):
-    sampler = sampler_of(sizes, seed, rows_limit=limit)
+    sampler = sampler_of(sizes, seed, limits=np.full(len(sizes), limit))
     draws, _ = drawn(sampler, uniform(sampler), range(40), 16)
     probes = sampler.probes(7, np.flatnonzero(sizes), 2 * limit)
     rows = np.concatenate([*(draw.rows for draw in draws), probes.ravel()])
@@ -185,7 +186,7 @@ def test_a_limit_of_rows_is_a_fixed_subset(sizes, limit, seed):
 def test_the_subset_is_random():
     subsets = set()
     for seed in range(20):
-        sampler = sampler_of([100], seed, rows_limit=3)
+        sampler = sampler_of([100], seed, limits=np.array([3]))
         subset = sampler.probes(0, np.array([0]), 3)
         subsets.add(tuple(np.sort(subset[0])))
     assert len(subsets) > 15
@@ -270,17 +271,21 @@ def test_domains_are_probed_equally_often(alive, count):
 
 def test_basis_probes_follow_the_basis():
     sampler = sampler_of([100, 0, 100, 100])
-    matrix = np.array([[0.8, 0.1, 0.1, 0.0], [0.0, 0.0, 0.0, 1.0]])
-    rows = sampler.basis_probes(3, matrix, 4000)
+    matrix = np.array([[8 / 9, 0.0, 1 / 9, 0.0], [0.0, 0.0, 0.0, 1.0]])
+
+    def draw(rng, count):
+        return np.stack([Cumulative.of(p).draw(rng, count) for p in matrix])
+
+    rows = sampler.basis_probes(3, draw, 4000)
     assert rows.shape == (2, 4000)
     domains = np.searchsorted(sampler.offsets, rows, side="right") - 1
     shares = np.bincount(domains[0], minlength=4)
     assert shares[1] == shares[3] == 0
     assert stats.binomtest(int(shares[0]), 4000, 8 / 9).pvalue > 1e-4
     assert (domains[1] == 3).all()
-    small = sampler.basis_probes(4, matrix, 20)
+    small = sampler.basis_probes(4, draw, 20)
     assert len(set(small[1])) == 20
-    assert not np.array_equal(small, sampler.basis_probes(5, matrix, 20))
+    assert not np.array_equal(small, sampler.basis_probes(5, draw, 20))
 
 
 @given(st.integers(1, 50), st.integers(1, 120), st.integers(0, 1000))
@@ -314,5 +319,5 @@ def test_many_domains(seed):
 
 
 def test_epochs():
-    sampler = sampler_of([10, 0, 4], rows_limit=5)
+    sampler = sampler_of([10, 0, 4], limits=np.full(3, 5))
     assert sampler.epochs(np.array([5, 0, 6])).tolist() == [1.0, 0.0, 1.5]

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from dga_jax.data import token_log
 from dga_jax.data.token_log import TokenLog, count_rows, cut_rows
 
 PAD = 65535
@@ -25,33 +26,29 @@ def test_rows_hold_the_stream_and_predict_each_token_once(pieces, seq_len):
 
 
 @given(
-    appends=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 20)), max_size=30),
-    buffered=st.integers(1, 60),
+    lengths=st.lists(st.integers(0, 20), max_size=30),
+    batch=st.integers(1, 7),
     data=st.data(),
 )
-def test_log_gives_back_any_part_of_any_stream(
-    tmp_path_factory, appends, buffered, data
+def test_log_gives_back_any_part_of_any_documents(
+    tmp_path_factory, lengths, batch, data
 ):
-    path = tmp_path_factory.mktemp("log") / "tokens"
-    log = TokenLog(path, np.uint16, buffered)
-    expected = {stream: [] for stream in range(4)}
-    for stream, count in appends:
-        tokens = np.arange(count) + len(expected[stream])
-        log.append(stream, tokens)
-        expected[stream] += tokens.tolist()
-    for stream, tokens in expected.items():
-        assert log.length(stream) == len(tokens)
-        start = data.draw(st.integers(0, len(tokens)))
-        stop = data.draw(st.integers(start, len(tokens)))
-        read = [token for piece in log.read(stream, start, stop) for token in piece]
-        assert read == tokens[start:stop]
+    log = TokenLog(tmp_path_factory.mktemp("log") / "tokens", np.uint16)
+    documents = [np.arange(count) + 100 * i for i, count in enumerate(lengths)]
+    for start in range(0, len(documents), batch):
+        log.append(documents[start : start + batch])
+    assert log.lengths.tolist() == lengths
+    chosen = [i for i in range(len(lengths)) if data.draw(st.booleans())]
+    joined = [token for i in chosen for token in documents[i].tolist()]
+    start = data.draw(st.integers(0, len(joined)))
+    stop = data.draw(st.integers(start, len(joined)))
+    pieces = log.reader().read(np.array(chosen, np.int64), start, stop)
+    assert [token for piece in pieces for token in piece] == joined[start:stop]
 
 
-def test_log_of_many_streams_is_one_file(tmp_path):
-    log = TokenLog(tmp_path / "tokens", np.uint16, buffered=5000)
-    for round_ in range(3):
-        for stream in range(5000):
-            log.append(stream, np.array([stream, round_]))
-    assert [p.name for p in tmp_path.iterdir()] == ["tokens"]
-    pieces = list(log.read(4999))
-    assert np.concatenate(pieces).tolist() == [4999, 0, 4999, 1, 4999, 2]
+def test_long_documents_come_in_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr(token_log, "_BUFFERED_TOKENS", 10)
+    log = TokenLog(tmp_path / "tokens", np.uint16)
+    log.append([np.arange(7)] * 5)
+    pieces = list(log.reader().read(np.arange(5), 0, 35))
+    assert [len(piece) for piece in pieces] == [14, 14, 7]

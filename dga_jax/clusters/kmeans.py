@@ -1,0 +1,424 @@
+"""One level of a tree: many independent k-means problems at once, over a mesh.
+
+Points are sorted by group and cut into blocks of B rows, so that the work is batched
+matrix products of static shapes however uneven the groups are: N blocks, each with the
+centroids of its group. Blocks are sharded over all devices, centroids replicated.
+
+Squared Euclidean distance throughout. Centroids are improved as in Lloyd 1982, from
+the start of Arthur and Vassilvitskii 2007 (k-means++) or from random points.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from dga_jax import sharding
+
+# Rows whose distances to K centroids are in memory at once, on each device: on a CPU
+# what its caches hold.
+_CHUNK_CPU, _CHUNK = 1 << 12, 1 << 16
+_AUCTION_ROUNDS = 200
+_LEFT = 0.95  # of the most points, when some leave: what comes back has room
+_BALANCED_MEANS = 3  # rounds of means under prices, before the last prices
+_einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+
+
+class Level(NamedTuple):
+    """What `fit` found: for each of G groups, K clusters.
+
+    Attributes:
+      centroids: float32 [G, K, d]; those of absent clusters mean nothing.
+      prices: float32 [G, K], added to a point's squared distance before the least is
+        taken; 0 without a bound on imbalance, inf for a cluster that is absent.
+      counts: points in each cluster, int64 [G, K]; 0 for one that is absent.
+      inertia: sum of the squared distances of all points to their centroids.
+    """
+
+    centroids: np.ndarray
+    prices: np.ndarray
+    counts: np.ndarray
+    inertia: float
+
+
+class _Blocks(NamedTuple):
+    """Points by group: rows of N blocks, of which the first `size` are not padding."""
+
+    x_NxBxd: jax.Array
+    group_N: jax.Array
+    size_N: jax.Array
+
+    @property
+    def valid_NxB(self):
+        return jnp.arange(self.x_NxBxd.shape[1]) < self.size_N[:, None]
+
+
+def _cut(points, groups, num_groups, mesh, rounded=False):
+    """Blocks on the mesh, and which point each of their rows is, int64 [N, B].
+
+    With `rounded` their number is one of few, so that little is compiled anew for other
+    points.
+
+    B is a power of two near half a group's mean size: larger ones would be padding,
+    smaller ones read the group's centroids more often.
+    """
+    count_G = np.bincount(groups, minlength=num_groups)
+    mean = len(groups) / max(np.count_nonzero(count_G), 1)
+    B = 1 << int(np.clip(np.log2(mean / 2), 4, 10))
+    blocks_G = -(-count_G // B)
+    group_N = np.repeat(np.arange(num_groups), blocks_G)
+    first_N = (np.arange(len(group_N)) - (np.cumsum(blocks_G) - blocks_G)[group_N]) * B
+    size_N = np.minimum(count_G[group_N] - first_N, B)
+    start_N = (np.cumsum(count_G) - count_G)[group_N] + first_N
+    # Whole chunks on every device.
+    chunk = max(_chunk(mesh) // B, 1)
+    per_device = -(-len(group_N) // mesh.size)
+    if rounded:
+        step = max(1 << per_device.bit_length() >> 3, 1)
+        per_device = -(-per_device // step) * step
+    per_device = -(-per_device // chunk) * chunk if per_device > chunk else per_device
+    extra = (0, max(per_device, 1) * mesh.size - len(group_N))
+    group_N, size_N, start_N = (np.pad(a, extra) for a in (group_N, size_N, start_N))
+    offset_NxB = np.minimum(np.arange(B), np.maximum(size_N - 1, 0)[:, None])
+    order = np.argsort(groups, kind="stable")
+    rows_NxB = order[start_N[:, None] + offset_NxB]
+    sharded = NamedSharding(mesh, P(mesh.axis_names))
+    shape = (*rows_NxB.shape, points.shape[1])
+    x_NxBxd = jax.make_array_from_callback(
+        shape, sharded, lambda i: np.asarray(points[rows_NxB[i[0]]], np.float32)
+    )
+    place = functools.partial(sharding.place, sharding=sharded)
+    group_N, size_N = place(group_N.astype(np.int32)), place(size_N.astype(np.int32))
+    return _Blocks(x_NxBxd, group_N, size_N), rows_NxB
+
+
+def _chunk(mesh):
+    return _CHUNK_CPU if mesh.devices.flat[0].platform == "cpu" else _CHUNK
+
+
+def _chunks(blocks, mesh):
+    """Blocks of one device with a leading axis to scan over."""
+    N, B, _ = blocks.x_NxBxd.shape
+    size = min(max(_chunk(mesh) // B, 1), N)
+    return jax.tree.map(lambda a: a.reshape(N // size, size, *a.shape[1:]), blocks)
+
+
+def _costs(blocks, centroids_GxKxd, bias_GxK):
+    """|x - c|² - |x|² + price for every row and centroid of its group, [N, B, K]."""
+    products = _einsum("nbd,nkd->nbk", blocks.x_NxBxd, centroids_GxKxd[blocks.group_N])
+    return bias_GxK[blocks.group_N][:, None] - 2 * products
+
+
+def _bias(centroids_GxKxd, prices_GxK):
+    return jnp.sum(centroids_GxKxd**2, axis=-1) + prices_GxK
+
+
+@functools.partial(jax.jit, static_argnames="mesh")
+def _sums(blocks, centroids_GxKxd, prices_GxK, *, mesh):
+    """Of each cluster the sum of its points and their number; of each group inertia."""
+    K = centroids_GxKxd.shape[1]
+
+    def of_device(blocks, centroids_GxKxd, prices_GxK):
+        bias_GxK = _bias(centroids_GxKxd, prices_GxK)
+
+        def add(totals, blocks):
+            costs_NxBxK = _costs(blocks, centroids_GxKxd, bias_GxK)
+            label_NxB = jnp.argmin(costs_NxBxK, axis=-1)
+            member_NxBxK = (label_NxB[..., None] == jnp.arange(K)) & (
+                blocks.valid_NxB[..., None]
+            )
+            price_NxB = jnp.take_along_axis(
+                prices_GxK[blocks.group_N], label_NxB, axis=1
+            )
+            distances_NxB = jnp.sum(blocks.x_NxBxd**2, axis=-1) + (
+                jnp.min(costs_NxBxK, axis=-1) - price_NxB
+            )
+            found = (
+                _einsum(
+                    "nbk,nbd->nkd",
+                    member_NxBxK.astype(blocks.x_NxBxd.dtype),
+                    blocks.x_NxBxd,
+                ),
+                jnp.sum(member_NxBxK, axis=1, dtype=jnp.int32),
+                jnp.sum(jnp.maximum(distances_NxB, 0), axis=1, where=blocks.valid_NxB),
+            )
+            return jax.tree.map(
+                lambda total, part: total.at[blocks.group_N].add(part), totals, found
+            ), None
+
+        zeros = (
+            jnp.zeros_like(centroids_GxKxd),
+            jnp.zeros(prices_GxK.shape, jnp.int32),
+            jnp.zeros(len(prices_GxK)),
+        )
+        totals, _ = jax.lax.scan(add, zeros, _chunks(blocks, mesh))
+        return jax.lax.psum(totals, mesh.axis_names)
+
+    return jax.shard_map(
+        of_device,
+        mesh=mesh,
+        in_specs=(P(mesh.axis_names), P(), P()),
+        out_specs=P(),
+        check_vma=False,
+    )(blocks, centroids_GxKxd, prices_GxK)
+
+
+@functools.partial(jax.jit, static_argnames=("num_groups", "k", "mesh"))
+def _plus_plus(blocks, key, *, num_groups, k, mesh):
+    """k-means++: each next centroid is a point, drawn in proportion to its distance.
+
+    All groups draw in lockstep, each the largest of log D² + Gumbel noise. The noise
+    belongs to a block's place, so that it does not depend on the number of devices.
+    Once every distance is 0, points are repeated; no other point is nearest to those.
+    """
+    axes = mesh.axis_names
+
+    def of_device(blocks):
+        N, B, d = blocks.x_NxBxd.shape
+        place_N = jax.lax.axis_index(axes) * N + jnp.arange(N)
+
+        def draw(step, carry):
+            nearest_NxB, centroids_KxGxd = carry
+            keys_N = jax.vmap(jax.random.fold_in, (None, 0))(
+                jax.random.fold_in(key, step), place_N
+            )
+            noise_NxB = jax.vmap(lambda key: jax.random.gumbel(key, (B,)))(keys_N)
+            # The first draw is even: all distances are still infinite.
+            score_NxB = jnp.log(jnp.minimum(nearest_NxB, 1e30)) + noise_NxB
+            point_Gxd = _of_best(blocks, score_NxB, place_N)
+            offset_NxBxd = blocks.x_NxBxd - point_Gxd[blocks.group_N][:, None]
+            nearest_NxB = jnp.minimum(nearest_NxB, jnp.sum(offset_NxBxd**2, axis=-1))
+            return nearest_NxB, centroids_KxGxd.at[step].set(point_Gxd)
+
+        def _of_best(blocks, score_NxB, place_N):
+            best_N = jnp.max(score_NxB, axis=1)
+            best_G = jax.lax.pmax(
+                jax.ops.segment_max(best_N, blocks.group_N, num_groups), axes
+            )
+            unlike = jnp.iinfo(jnp.int32).max
+            place_G = jax.lax.pmin(
+                jax.ops.segment_min(
+                    jnp.where(
+                        (best_N == best_G[blocks.group_N]) & (blocks.size_N > 0),
+                        place_N,
+                        unlike,
+                    ),
+                    blocks.group_N,
+                    num_groups,
+                ),
+                axes,
+            )
+            here_G = place_G - place_N[0]
+            mine_G = (here_G >= 0) & (here_G < N)
+            here_G = jnp.where(mine_G, here_G, 0)
+            row_G = jnp.argmax(score_NxB, axis=1)[here_G]
+            point_Gxd = blocks.x_NxBxd[here_G, row_G]
+            return jax.lax.psum(jnp.where(mine_G[:, None], point_Gxd, 0), axes)
+
+        nearest_NxB = jnp.where(blocks.valid_NxB, jnp.inf, 0)
+        start = (nearest_NxB, jnp.zeros((k, num_groups, d)))
+        return jax.lax.fori_loop(0, k, draw, start)[1]
+
+    centroids_KxGxd = jax.shard_map(
+        of_device, mesh=mesh, in_specs=P(axes), out_specs=P(), check_vma=False
+    )(blocks)
+    return jnp.swapaxes(centroids_KxGxd, 0, 1)
+
+
+def _random_points(points, groups, num_groups, k, seed):
+    """Of each group k random points; zeros where it has fewer."""
+    noise = np.random.default_rng(seed).random(len(groups))
+    order = np.lexsort((noise, groups))
+    count_G = np.bincount(groups, minlength=num_groups)
+    rank = np.arange(len(order)) - (np.cumsum(count_G) - count_G)[groups[order]]
+    order, rank = order[rank < k], rank[rank < k]
+    centroids_GxKxd = np.zeros((num_groups, k, points.shape[1]), np.float32)
+    centroids_GxKxd[groups[order], rank] = points[order]
+    return centroids_GxKxd
+
+
+@functools.partial(jax.jit, static_argnames="split")
+def _means(centroids_GxKxd, sums_GxKxd, counts_GxK, split):
+    """Means of clusters; with `split` the empty ones take part of the largest.
+
+    The e-th empty cluster of a group gets a copy of its e-th largest's centroid, every
+    coordinate a little larger or smaller in turn, as in faiss (Johnson, Douze and Jégou
+    2017). There the original moves too; here it stays, so that inertia never rises.
+    """
+    means_GxKxd = jnp.where(
+        counts_GxK[..., None] > 0,
+        sums_GxKxd / jnp.maximum(counts_GxK, 1)[..., None],
+        centroids_GxKxd,
+    )
+    if not split:
+        return means_GxKxd
+    empty_GxK = counts_GxK == 0
+    largest_GxK = jnp.argsort(-counts_GxK, axis=1)
+    turn_GxK = jnp.maximum(jnp.cumsum(empty_GxK, axis=1) - 1, 0)
+    from_GxK = jnp.take_along_axis(largest_GxK, turn_GxK, axis=1)
+    sign_d = 1 - 2 * (jnp.arange(sums_GxKxd.shape[2]) % 2)
+    copies = jnp.take_along_axis(means_GxKxd, from_GxK[..., None], axis=1)
+    return jnp.where(empty_GxK[..., None], copies * (1 + sign_d / 1024), means_GxKxd)
+
+
+@functools.partial(jax.jit, static_argnames="mesh")
+def _nearest(blocks, centroids_GxKxd, prices_GxK, *, mesh):
+    """Of each row the cluster that costs least, and how much more the next one costs.
+
+    int32 and float32 [N, B].
+    """
+
+    def of_device(blocks, centroids_GxKxd, prices_GxK):
+        bias_GxK = _bias(centroids_GxKxd, prices_GxK)
+
+        def of_chunk(blocks):
+            costs_nxBxK = _costs(blocks, centroids_GxKxd, bias_GxK)
+            label_nxB = jnp.argmin(costs_nxBxK, axis=-1)
+            others = label_nxB[..., None] != jnp.arange(costs_nxBxK.shape[-1])
+            second_nxB = jnp.min(costs_nxBxK, axis=-1, where=others, initial=jnp.inf)
+            return label_nxB, second_nxB - jnp.min(costs_nxBxK, axis=-1)
+
+        found = jax.lax.map(of_chunk, _chunks(blocks, mesh))
+        return jax.tree.map(lambda a: a.reshape(-1, a.shape[-1]), found)
+
+    sharded = P(mesh.axis_names)
+    return jax.shard_map(
+        of_device, mesh=mesh, in_specs=(sharded, P(), P()), out_specs=sharded
+    )(blocks, centroids_GxKxd, prices_GxK)
+
+
+def _balance(blocks, groups, rows_NxB, centroids_GxKxd, cap_G, tick, mesh):
+    """Prices under which no cluster has more points than its group's `cap_G`.
+
+    An auction, as in Bertsekas 1988: as long as a cluster has too many points, its
+    price rises until those leave that lose least by it. Equal points leave together, so
+    that more of them than `cap_G` cannot be divided; the rounds are bounded.
+
+    A price rises by `tick` beyond that, so that no two clusters pass a point to and fro
+    for ever.
+    """
+    G, K, _ = centroids_GxKxd.shape
+    prices_GxK = np.zeros((G, K), np.float32)
+    valid_NxB = np.asarray(blocks.valid_NxB)
+    owner_n = groups[rows_NxB[valid_NxB]]
+    cap_C = np.repeat(cap_G, K)
+    left_C = np.maximum((_LEFT * cap_C).astype(int), 1)
+    for _ in range(_AUCTION_ROUNDS):
+        label_NxB, margin_NxB = _nearest(
+            blocks, centroids_GxKxd, jnp.asarray(prices_GxK), mesh=mesh
+        )
+        cluster_n = owner_n * K + np.asarray(label_NxB)[valid_NxB]
+        count_C = np.bincount(cluster_n, minlength=G * K)
+        (crowded,) = np.nonzero(count_C > cap_C)
+        if not crowded.size:
+            break
+        here = np.flatnonzero(count_C[cluster_n] > cap_C[cluster_n])
+        margin_n = np.asarray(margin_NxB)[valid_NxB][here]
+        order = np.lexsort((-margin_n, cluster_n[here]))
+        first = np.searchsorted(cluster_n[here][order], crowded)
+        price_C = prices_GxK.reshape(-1)
+        price_C[crowded] += margin_n[order][first + left_C[crowded]] + tick
+    return jnp.asarray(prices_GxK)
+
+
+def fit(
+    points: np.ndarray,
+    groups: np.ndarray,
+    num_groups: int,
+    k: int,
+    *,
+    start: str = "kmeans++",
+    iterations: int = 25,
+    tolerance: float = 1e-4,
+    max_imbalance: float = 0.0,
+    seed: int = 0,
+    mesh: Mesh | None = None,
+) -> Level:
+    """K-means in each of many groups of points.
+
+    Args:
+      points: float32 [n, d].
+      groups: int64 [n], in [0, num_groups); a group may be empty.
+      num_groups: G.
+      k: K, clusters of each group. Where a group has fewer distinct points, the rest of
+        its clusters is absent.
+      start: "kmeans++", or "sample": k random points.
+      iterations: of Lloyd, at most.
+      tolerance: they end when inertia falls by less than this share of it.
+      max_imbalance: most points of a cluster over the mean of the k clusters of its
+        group (0: no bound). Prices keep to it, except where equal points cannot be
+        divided or the auction does not come to an end.
+      seed: of the start.
+      mesh: blocks of points are spread over all its devices; all devices unless given.
+    """
+    mesh = mesh or sharding.make_mesh()
+    blocks, rows_NxB = _cut(points, groups, num_groups, mesh)
+    if start == "kmeans++":
+        key = jax.random.key(seed)
+        centroids = _plus_plus(blocks, key, num_groups=num_groups, k=k, mesh=mesh)
+    else:
+        centroids = jnp.asarray(_random_points(points, groups, num_groups, k, seed))
+    prices = jnp.zeros((num_groups, k))
+    centroids, inertia = _lloyd(blocks, centroids, iterations, tolerance, mesh)
+    if max_imbalance:
+        count_G = np.bincount(groups, minlength=num_groups)
+        cap_G = np.maximum(max_imbalance * count_G // k, -(-count_G // k)).astype(int)
+        tick = 1e-4 * inertia / max(len(points), 1)
+        for i in range(_BALANCED_MEANS + 1):
+            prices = _balance(blocks, groups, rows_NxB, centroids, cap_G, tick, mesh)
+            sums, counts, _ = _sums(blocks, centroids, prices, mesh=mesh)
+            if i < _BALANCED_MEANS:
+                centroids = _means(centroids, sums, counts, split=True)
+    _, counts, inertia_G = _sums(blocks, centroids, prices, mesh=mesh)
+    counts = np.asarray(counts, np.int64)
+    return Level(
+        np.asarray(centroids),
+        np.where(counts > 0, np.asarray(prices), np.float32(np.inf)),
+        counts,
+        float(np.asarray(inertia_G, np.float64).sum()),
+    )
+
+
+def _lloyd(blocks, centroids, iterations, tolerance, mesh):
+    """Centroids after some rounds of assignments and means, and the last inertia."""
+    prices = jnp.zeros(centroids.shape[:2])
+    before = np.inf
+    for i in range(iterations):
+        sums, counts, inertia_G = _sums(blocks, centroids, prices, mesh=mesh)
+        now = float(np.asarray(inertia_G, np.float64).sum())
+        # Copies of centroids are worth something only if points are assigned to them.
+        last = i + 1 == iterations or before - now <= tolerance * before < np.inf
+        centroids = _means(centroids, sums, counts, split=not last)
+        if last:
+            break
+        before = now
+    return centroids, now
+
+
+def assign(
+    points: np.ndarray,
+    groups: np.ndarray,
+    centroids_GxKxd: np.ndarray,
+    prices_GxK: np.ndarray,
+    mesh: Mesh | None = None,
+) -> np.ndarray:
+    """The cluster of each point among those of its group: int64 [n], in [0, K).
+
+    Args:
+      points: float32 [n, d].
+      groups: int64 [n], in [0, G).
+      centroids_GxKxd: as in `Level`.
+      prices_GxK: likewise; inf where no point may go.
+      mesh: see `fit`.
+    """
+    mesh = mesh or sharding.make_mesh()
+    blocks, rows_NxB = _cut(points, groups, len(centroids_GxKxd), mesh, rounded=True)
+    label_NxB, _ = _nearest(blocks, centroids_GxKxd, prices_GxK, mesh=mesh)
+    valid_NxB = np.asarray(blocks.valid_NxB)
+    labels = np.empty(len(points), np.int64)
+    labels[rows_NxB[valid_NxB]] = np.asarray(label_NxB)[valid_NxB]
+    return labels

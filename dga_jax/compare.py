@@ -1,0 +1,182 @@
+"""Trains the same model on four mixtures of the same domains, and compares them.
+
+    python -m dga_jax.compare --config=configs/clusters_quickstart.py \
+      --workdir=runs/compare --seeds=0,1,2
+
+Uniform weights, importance sampling, DGA over the domains themselves and DGA over the
+config's basis (Fan, Grangier and Ablin 2024): one run each for every seed, in
+WORKDIR/MIXTURE-SEED. Stopped, it goes on where it was.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from dga_jax import cli, plot, workdir
+from dga_jax.errors import UserError
+from dga_jax.metrics import history, read_metrics
+from dga_jax.run import Parts, check, open_run, start_jax
+from dga_jax.series import read_series
+from dga_jax.train import train
+
+MIXTURES = {
+    "uniform": {"name": "static", "weights": "uniform", "basis": ""},
+    "importance": {"name": "importance", "weights": "", "basis": ""},
+    "dga": {"name": "dga", "weights": "", "basis": ""},
+    "dga-basis": {"name": "dga", "weights": ""},
+}
+_COLUMNS = {
+    "target loss": "eval/target/loss",
+    "generic, uniform": "eval/generic_uniform/loss",
+    "generic, natural": "eval/generic_natural/loss",
+    "effective domains": "mixture/effective_domains",
+}
+_EPOCHS = "most epochs"
+
+
+class Outcome(NamedTuple):
+    """Where one run ended, and how it went there.
+
+    Attributes:
+      mixture: one of `MIXTURES`.
+      seed: of the run.
+      final: last value by column of the table.
+      curves: (steps, losses) by name, as `plot.draw_comparison` takes them.
+    """
+
+    mixture: str
+    seed: int
+    final: Mapping[str, float]
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]]
+
+
+def variant(config: ConfigDict, mixture: str, seed: int, probes: int) -> ConfigDict:
+    """The config of one run.
+
+    Args:
+      config: with a basis.
+      mixture: one of `MIXTURES`.
+      seed: of the run.
+      probes: domains that direct DGA measures in an update, unless the config says.
+    """
+    config = copy.deepcopy(config)
+    config.seed = seed
+    asked = config.mixer.probe_domains
+    config.mixer.update(MIXTURES[mixture], probe_domains=0)
+    if mixture == "dga":
+        config.mixer.probe_domains = asked or probes
+    return config
+
+
+def compare(
+    config: ConfigDict, explicit: set[str], directory: Path, seeds: Sequence[int]
+) -> list[Outcome] | None:
+    """Trains all that is not trained yet; None if a SIGTERM stopped it.
+
+    Raises:
+      UserError: the config is not valid for one of the mixtures; nothing is trained
+        then.
+    """
+    if not config.mixer.basis:
+        raise UserError("config.mixer.basis is not set: name the basis to compare with")
+    planned: list[tuple[str, int, Parts]] = []
+    probes = _parts(variant(config, "dga-basis", 0, 0), explicit).mixture.num_probes
+    for seed in seeds:
+        for mixture in MIXTURES:
+            chosen = variant(config, mixture, seed, probes)
+            planned.append((mixture, seed, _parts(chosen, explicit)))
+    outcomes = []
+    for mixture, seed, parts in planned:
+        folder = directory / f"{mixture}-{seed}"
+        with workdir.locked(folder):
+            run = open_run(parts, folder)
+            if run.step < run.config.train.steps:
+                print(f"\n{run.describe()}", flush=True)
+                if not train(run):
+                    return None
+            else:
+                run.checkpoints.close()
+        outcomes.append(_outcome(mixture, seed, folder))
+    return outcomes
+
+
+def _parts(config, explicit) -> Parts:
+    try:
+        return check(config, explicit)
+    except UserError as error:
+        raise UserError(f"{config.mixer.name}, seed {config.seed}: {error}") from error
+
+
+def _outcome(mixture, seed, folder) -> Outcome:
+    lines = read_metrics(folder)
+    final = {name: float(history(lines, key)[1][-1]) for name, key in _COLUMNS.items()}
+    epochs = read_series(folder, "data/epochs", lines)
+    final[_EPOCHS] = float(np.max(epochs.values[-1]))
+    curves = {
+        name: history(lines, key)
+        for name, key in _COLUMNS.items()
+        if key.startswith("eval/")
+    }
+    return Outcome(mixture, seed, final, curves)
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """Means over the seeds, with standard deviations where there are several."""
+    header = ["", *_COLUMNS, _EPOCHS]
+    rows = [header]
+    for mixture in MIXTURES:
+        of = [outcome.final for outcome in outcomes if outcome.mixture == mixture]
+        rows.append([mixture])
+        for column in header[1:]:
+            values = np.array([final[column] for final in of])
+            digits = 3 if "loss" in column or "generic" in column else 1
+            cell = f"{values.mean():,.{digits}f}"
+            if len(values) > 1:
+                cell += f" ± {values.std(ddof=1):,.{digits}f}"
+            rows[-1].append(cell)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
+        for row in rows
+    )
+
+
+def main(argv: Sequence[str]) -> None:
+    """The command line: see the top of this file."""
+    cli.no_arguments(argv)
+    config, explicit = cli.load_config("config")
+    start_jax(config)
+    try:
+        seeds = [int(seed) for seed in flags.FLAGS.seeds]
+    except ValueError:
+        raise UserError(
+            f"--seeds={','.join(flags.FLAGS.seeds)}: whole numbers, as in 0,1,2"
+        ) from None
+    directory = Path(flags.FLAGS.workdir)
+    outcomes = compare(config, explicit, directory, seeds)
+    if outcomes is None:
+        print("stopped by SIGTERM, all is saved; run the same command to go on")
+        return
+    steps = config.train.steps
+    print(
+        f"\n{directory.name}: {steps} steps, seeds {', '.join(map(str, seeds))};"
+        " nats per token"
+    )
+    print(table(outcomes))
+    curves = [(o.mixture, o.curves) for o in outcomes]
+    print(f"plot: {plot.draw_comparison(directory / 'compare.png', curves)}")
+
+
+if __name__ == "__main__":
+    config_flags.DEFINE_config_file(
+        "config", None, "Config file with a basis: configs/NAME.py[:field=value]."
+    )
+    flags.DEFINE_string("workdir", None, "Directory of the runs.")
+    flags.DEFINE_list("seeds", ["0"], "Seeds; each trains every mixture once.")
+    flags.mark_flags_as_required(["config", "workdir"])
+    cli.run(main)

@@ -1,0 +1,90 @@
+"""Questions of MMLU (Hendrycks et al. 2021, arXiv 2009.03300) as documents."""
+
+from collections.abc import Mapping
+from typing import Any
+
+SUPERCATEGORY = "supercategory"
+_LETTERS = "ABCDEFGHIJ"
+_SUBJECTS = {
+    "humanities": (
+        "formal logic, high school european history, high school us history,"
+        " high school world history, international law, jurisprudence,"
+        " logical fallacies, moral disputes, moral scenarios, philosophy, prehistory,"
+        " professional law, world religions"
+    ),
+    "social sciences": (
+        "econometrics, high school geography, high school government and politics,"
+        " high school macroeconomics, high school microeconomics,"
+        " high school psychology, human sexuality, professional psychology,"
+        " public relations, security studies, sociology, us foreign policy"
+    ),
+    "STEM": (
+        "abstract algebra, astronomy, college biology, college chemistry,"
+        " college computer science, college mathematics, college physics,"
+        " computer security, conceptual physics, electrical engineering,"
+        " elementary mathematics, high school biology, high school chemistry,"
+        " high school computer science, high school mathematics, high school physics,"
+        " high school statistics, machine learning"
+    ),
+    "other": (
+        "anatomy, business ethics, clinical knowledge, college medicine, global facts,"
+        " human aging, management, marketing, medical genetics, miscellaneous,"
+        " nutrition, professional accounting, professional medicine, virology"
+    ),
+}
+_SUPERCATEGORIES = {
+    subject: name
+    for name, subjects in _SUBJECTS.items()
+    for subject in subjects.split(", ")
+}
+
+
+def is_question(item: Mapping[str, Any]) -> bool:
+    """Whether a JSON object has a question's fields."""
+    return {"question", "choices", "answer"} <= item.keys()
+
+
+def render(item: Mapping[str, Any]) -> str:
+    """The usual prompt of a multiple-choice question, with its answer.
+
+    >>> print(render({"question": "1 + 1?", "choices": ["1", "2"], "answer": 1}))
+    1 + 1?
+    A. 1
+    B. 2
+    Answer: B
+
+    Args:
+      item: `question`, `choices`, and `answer`, an index into the choices.
+
+    Raises:
+      ValueError: a field is not of this kind, said in words for the user.
+    """
+    question, choices, answer = (item[k] for k in ("question", "choices", "answer"))
+    if not isinstance(question, str):
+        raise ValueError("field 'question' is not a string")
+    strings = isinstance(choices, list) and all(isinstance(x, str) for x in choices)
+    if not strings or not 0 < len(choices) <= len(_LETTERS):
+        raise ValueError(
+            f"field 'choices' is not a list of 1 to {len(_LETTERS)} strings"
+        )
+    whole = isinstance(answer, int) and not isinstance(answer, bool)
+    if not whole or not 0 <= answer < len(choices):
+        raise ValueError(
+            f"field 'answer' must be the index of one of {len(choices)} choices, not"
+            f" {answer!r}"
+        )
+    lines = [question.strip()]
+    lines += [f"{_LETTERS[i]}. {choice}" for i, choice in enumerate(choices)]
+    return "\n".join([*lines, f"Answer: {_LETTERS[answer]}"])
+
+
+def supercategory(subject: object) -> str:
+    """The one of MMLU's four supercategories that a subject belongs to.
+
+    Raises:
+      ValueError: no subject of MMLU.
+    """
+    name = str(subject).replace("_", " ").lower()
+    if name not in _SUPERCATEGORIES:
+        raise ValueError(f"{subject!r} is not a subject of MMLU")
+    return _SUPERCATEGORIES[name]
