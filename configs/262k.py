@@ -1,7 +1,7 @@
 """262,144 clusters of a large corpus, through a basis: the setting of the paper.
 
-Needs `--config.data.store`, prepared with --cluster=64,64,64. The basis is that of the 64
-coarsest clusters, unless `--config.mixer.basis` names one that is stored with the store.
+Needs `--config.data.store`, prepared with --cluster=64,64,64. The basis is the 64
+coarsest clusters, unless `--config.mixer.basis` names one stored with the store.
 """
 
 from ml_collections import ConfigDict

@@ -1,9 +1,5 @@
 """One level of a tree: many independent k-means problems at once, over a mesh.
 
-Points are sorted by group and cut into blocks of B rows, so that the work is batched
-matrix products of static shapes however uneven the groups are: N blocks, each with the
-centroids of its group. Blocks are sharded over all devices, centroids replicated.
-
 Squared Euclidean distance throughout. Centroids are improved as in Lloyd 1982, from
 the start of Arthur and Vassilvitskii 2007 (k-means++) or from random points.
 """
@@ -14,18 +10,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from dga_jax import sharding
+from dga_jax.clusters.blocks import cut, nearest, sums
 
-# Rows whose distances to K centroids are in memory at once, on each device: on a CPU
-# what its caches hold.
-_CHUNK_CPU, _CHUNK = 1 << 12, 1 << 16
 _AUCTION_ROUNDS = 200
 _LEFT = 0.95  # of the most points, when some leave: what comes back has room
 _BALANCED_MEANS = 3  # rounds of means under prices, before the last prices
-_einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
 class Level(NamedTuple):
@@ -43,128 +36,6 @@ class Level(NamedTuple):
     prices: np.ndarray
     counts: np.ndarray
     inertia: float
-
-
-class _Blocks(NamedTuple):
-    """Points by group: rows of N blocks, of which the first `size` are not padding."""
-
-    x_NxBxd: jax.Array
-    group_N: jax.Array
-    size_N: jax.Array
-
-    @property
-    def valid_NxB(self):
-        return jnp.arange(self.x_NxBxd.shape[1]) < self.size_N[:, None]
-
-
-def _cut(points, groups, num_groups, mesh, rounded=False):
-    """Blocks on the mesh, and which point each of their rows is, int64 [N, B].
-
-    With `rounded` their number is one of few, so that little is compiled anew for other
-    points.
-
-    B is a power of two near half a group's mean size: larger ones would be padding,
-    smaller ones read the group's centroids more often.
-    """
-    count_G = np.bincount(groups, minlength=num_groups)
-    mean = len(groups) / max(np.count_nonzero(count_G), 1)
-    B = 1 << int(np.clip(np.log2(mean / 2), 4, 10))
-    blocks_G = -(-count_G // B)
-    group_N = np.repeat(np.arange(num_groups), blocks_G)
-    first_N = (np.arange(len(group_N)) - (np.cumsum(blocks_G) - blocks_G)[group_N]) * B
-    size_N = np.minimum(count_G[group_N] - first_N, B)
-    start_N = (np.cumsum(count_G) - count_G)[group_N] + first_N
-    # Whole chunks on every device.
-    chunk = max(_chunk(mesh) // B, 1)
-    per_device = -(-len(group_N) // mesh.size)
-    if rounded:
-        step = max(1 << per_device.bit_length() >> 3, 1)
-        per_device = -(-per_device // step) * step
-    per_device = -(-per_device // chunk) * chunk if per_device > chunk else per_device
-    extra = (0, max(per_device, 1) * mesh.size - len(group_N))
-    group_N, size_N, start_N = (np.pad(a, extra) for a in (group_N, size_N, start_N))
-    offset_NxB = np.minimum(np.arange(B), np.maximum(size_N - 1, 0)[:, None])
-    order = np.argsort(groups, kind="stable")
-    rows_NxB = order[start_N[:, None] + offset_NxB]
-    sharded = NamedSharding(mesh, P(mesh.axis_names))
-    shape = (*rows_NxB.shape, points.shape[1])
-    x_NxBxd = jax.make_array_from_callback(
-        shape, sharded, lambda i: np.asarray(points[rows_NxB[i[0]]], np.float32)
-    )
-    place = functools.partial(sharding.place, sharding=sharded)
-    group_N, size_N = place(group_N.astype(np.int32)), place(size_N.astype(np.int32))
-    return _Blocks(x_NxBxd, group_N, size_N), rows_NxB
-
-
-def _chunk(mesh):
-    return _CHUNK_CPU if mesh.devices.flat[0].platform == "cpu" else _CHUNK
-
-
-def _chunks(blocks, mesh):
-    """Blocks of one device with a leading axis to scan over."""
-    N, B, _ = blocks.x_NxBxd.shape
-    size = min(max(_chunk(mesh) // B, 1), N)
-    return jax.tree.map(lambda a: a.reshape(N // size, size, *a.shape[1:]), blocks)
-
-
-def _costs(blocks, centroids_GxKxd, bias_GxK):
-    """|x - c|² - |x|² + price for every row and centroid of its group, [N, B, K]."""
-    products = _einsum("nbd,nkd->nbk", blocks.x_NxBxd, centroids_GxKxd[blocks.group_N])
-    return bias_GxK[blocks.group_N][:, None] - 2 * products
-
-
-def _bias(centroids_GxKxd, prices_GxK):
-    return jnp.sum(centroids_GxKxd**2, axis=-1) + prices_GxK
-
-
-@functools.partial(jax.jit, static_argnames="mesh")
-def _sums(blocks, centroids_GxKxd, prices_GxK, *, mesh):
-    """Of each cluster the sum of its points and their number; of each group inertia."""
-    K = centroids_GxKxd.shape[1]
-
-    def of_device(blocks, centroids_GxKxd, prices_GxK):
-        bias_GxK = _bias(centroids_GxKxd, prices_GxK)
-
-        def add(totals, blocks):
-            costs_NxBxK = _costs(blocks, centroids_GxKxd, bias_GxK)
-            label_NxB = jnp.argmin(costs_NxBxK, axis=-1)
-            member_NxBxK = (label_NxB[..., None] == jnp.arange(K)) & (
-                blocks.valid_NxB[..., None]
-            )
-            price_NxB = jnp.take_along_axis(
-                prices_GxK[blocks.group_N], label_NxB, axis=1
-            )
-            distances_NxB = jnp.sum(blocks.x_NxBxd**2, axis=-1) + (
-                jnp.min(costs_NxBxK, axis=-1) - price_NxB
-            )
-            found = (
-                _einsum(
-                    "nbk,nbd->nkd",
-                    member_NxBxK.astype(blocks.x_NxBxd.dtype),
-                    blocks.x_NxBxd,
-                ),
-                jnp.sum(member_NxBxK, axis=1, dtype=jnp.int32),
-                jnp.sum(jnp.maximum(distances_NxB, 0), axis=1, where=blocks.valid_NxB),
-            )
-            return jax.tree.map(
-                lambda total, part: total.at[blocks.group_N].add(part), totals, found
-            ), None
-
-        zeros = (
-            jnp.zeros_like(centroids_GxKxd),
-            jnp.zeros(prices_GxK.shape, jnp.int32),
-            jnp.zeros(len(prices_GxK)),
-        )
-        totals, _ = jax.lax.scan(add, zeros, _chunks(blocks, mesh))
-        return jax.lax.psum(totals, mesh.axis_names)
-
-    return jax.shard_map(
-        of_device,
-        mesh=mesh,
-        in_specs=(P(mesh.axis_names), P(), P()),
-        out_specs=P(),
-        check_vma=False,
-    )(blocks, centroids_GxKxd, prices_GxK)
 
 
 @functools.partial(jax.jit, static_argnames=("num_groups", "k", "mesh"))
@@ -265,32 +136,6 @@ def _means(centroids_GxKxd, sums_GxKxd, counts_GxK, split):
     return jnp.where(empty_GxK[..., None], copies * (1 + sign_d / 1024), means_GxKxd)
 
 
-@functools.partial(jax.jit, static_argnames="mesh")
-def _nearest(blocks, centroids_GxKxd, prices_GxK, *, mesh):
-    """Of each row the cluster that costs least, and how much more the next one costs.
-
-    int32 and float32 [N, B].
-    """
-
-    def of_device(blocks, centroids_GxKxd, prices_GxK):
-        bias_GxK = _bias(centroids_GxKxd, prices_GxK)
-
-        def of_chunk(blocks):
-            costs_nxBxK = _costs(blocks, centroids_GxKxd, bias_GxK)
-            label_nxB = jnp.argmin(costs_nxBxK, axis=-1)
-            others = label_nxB[..., None] != jnp.arange(costs_nxBxK.shape[-1])
-            second_nxB = jnp.min(costs_nxBxK, axis=-1, where=others, initial=jnp.inf)
-            return label_nxB, second_nxB - jnp.min(costs_nxBxK, axis=-1)
-
-        found = jax.lax.map(of_chunk, _chunks(blocks, mesh))
-        return jax.tree.map(lambda a: a.reshape(-1, a.shape[-1]), found)
-
-    sharded = P(mesh.axis_names)
-    return jax.shard_map(
-        of_device, mesh=mesh, in_specs=(sharded, P(), P()), out_specs=sharded
-    )(blocks, centroids_GxKxd, prices_GxK)
-
-
 def _balance(blocks, groups, rows_NxB, centroids_GxKxd, cap_G, tick, mesh):
     """Prices under which no cluster has more points than its group's `cap_G`.
 
@@ -308,7 +153,7 @@ def _balance(blocks, groups, rows_NxB, centroids_GxKxd, cap_G, tick, mesh):
     cap_C = np.repeat(cap_G, K)
     left_C = np.maximum((_LEFT * cap_C).astype(int), 1)
     for _ in range(_AUCTION_ROUNDS):
-        label_NxB, margin_NxB = _nearest(
+        label_NxB, margin_NxB = nearest(
             blocks, centroids_GxKxd, jnp.asarray(prices_GxK), mesh=mesh
         )
         cluster_n = owner_n * K + np.asarray(label_NxB)[valid_NxB]
@@ -356,7 +201,7 @@ def fit(
       mesh: blocks of points are spread over all its devices; all devices unless given.
     """
     mesh = mesh or sharding.make_mesh()
-    blocks, rows_NxB = _cut(points, groups, num_groups, mesh)
+    blocks, rows_NxB = cut(points, groups, num_groups, mesh)
     if start == "kmeans++":
         key = jax.random.key(seed)
         centroids = _plus_plus(blocks, key, num_groups=num_groups, k=k, mesh=mesh)
@@ -370,10 +215,10 @@ def fit(
         tick = 1e-4 * inertia / max(len(points), 1)
         for i in range(_BALANCED_MEANS + 1):
             prices = _balance(blocks, groups, rows_NxB, centroids, cap_G, tick, mesh)
-            sums, counts, _ = _sums(blocks, centroids, prices, mesh=mesh)
+            totals, counts, _ = sums(blocks, centroids, prices, mesh=mesh)
             if i < _BALANCED_MEANS:
-                centroids = _means(centroids, sums, counts, split=True)
-    _, counts, inertia_G = _sums(blocks, centroids, prices, mesh=mesh)
+                centroids = _means(centroids, totals, counts, split=True)
+    _, counts, inertia_G = sums(blocks, centroids, prices, mesh=mesh)
     counts = np.asarray(counts, np.int64)
     return Level(
         np.asarray(centroids),
@@ -388,11 +233,11 @@ def _lloyd(blocks, centroids, iterations, tolerance, mesh):
     prices = jnp.zeros(centroids.shape[:2])
     before = np.inf
     for i in range(iterations):
-        sums, counts, inertia_G = _sums(blocks, centroids, prices, mesh=mesh)
+        totals, counts, inertia_G = sums(blocks, centroids, prices, mesh=mesh)
         now = float(np.asarray(inertia_G, np.float64).sum())
         # Copies of centroids are worth something only if points are assigned to them.
         last = i + 1 == iterations or before - now <= tolerance * before < np.inf
-        centroids = _means(centroids, sums, counts, split=not last)
+        centroids = _means(centroids, totals, counts, split=not last)
         if last:
             break
         before = now
@@ -416,8 +261,8 @@ def assign(
       mesh: see `fit`.
     """
     mesh = mesh or sharding.make_mesh()
-    blocks, rows_NxB = _cut(points, groups, len(centroids_GxKxd), mesh, rounded=True)
-    label_NxB, _ = _nearest(blocks, centroids_GxKxd, prices_GxK, mesh=mesh)
+    blocks, rows_NxB = cut(points, groups, len(centroids_GxKxd), mesh, rounded=True)
+    label_NxB, _ = nearest(blocks, centroids_GxKxd, prices_GxK, mesh=mesh)
     valid_NxB = np.asarray(blocks.valid_NxB)
     labels = np.empty(len(points), np.int64)
     labels[rows_NxB[valid_NxB]] = np.asarray(label_NxB)[valid_NxB]

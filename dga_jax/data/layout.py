@@ -105,7 +105,7 @@ def split_documents(
 
 
 def _border(tokens, seq_len, every):
-    """Where the held-out part of a stream begins; below 1 if the stream is too short."""
+    """Where the held-out part of a stream begins; below 1 if it is too short."""
     rows = int(count_rows(tokens, seq_len))
     if rows > 1:
         return (rows - max(1, rows // every)) * seq_len

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from make_minilm_reference import REFERENCE, reference_texts
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
+from dga_jax.benchmark.collectives import collectives
 from dga_jax.clusters import minilm
 from dga_jax.clusters.minilm import MiniLM
 from dga_jax.errors import UserError
@@ -139,6 +140,21 @@ def test_rows_are_spread_and_widths_are_few(small, monkeypatch):
     assert {width for (_, width), _ in batches} == {32, 40}
     assert all(rows == texts for (rows, _), texts in batches[:-1])
     assert sum(texts for _, texts in batches) == 1000
+
+
+def test_no_device_waits_for_another(small):
+    """Many batches of a program with collectives would block devices that share cores.
+
+    That ends in the abort of the process, but only when the machine is busy.
+    """
+    rows = [
+        jax.ShapeDtypeStruct(shape, np.int32, sharding=small._rows_sharding)
+        for shape in ((256, 32), (256,))
+    ]
+    compiled = small._forward.lower(small._params, *rows).compile()
+    assert "dot" in compiled.as_text()
+    assert not collectives(compiled.as_text())
+    assert compiled.output_shardings.shard_shape((256, small.dim)) == (32, small.dim)
 
 
 # Spaces of several kinds, what normalisation takes out or apart, and special tokens.
