@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from dga_jax.errors import UserError
@@ -43,6 +43,8 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
 
 def _guarded(main: Callable[[Sequence[str]], object]) -> Callable:
     def run_guarded(argv: Sequence[str]) -> int:
+        # JAX, orbax and grain log what they do; what fails they raise as well as log.
+        logging.set_verbosity(logging.FATAL)
         try:
             status = main(argv)
         except UserError as error:

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -88,8 +87,6 @@ class Run:
 
 def start_jax(config: ConfigDict) -> None:
     """What comes before the first use of a device: flags of XLA, the other hosts."""
-    # Orbax and grain log every save and read; what fails they raise as well as log.
-    logging.set_verbosity(logging.FATAL)
     if config.deterministic:
         flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{flags} {_DETERMINISTIC_GPU}".strip()

@@ -4,14 +4,22 @@ import functools
 from collections.abc import Sequence
 
 import jax
-from absl import flags, logging
+from absl import flags
 
 from dga_jax import cli
-from dga_jax.benchmark import alignment, pipeline, sampler, step, variants
+from dga_jax.benchmark import (
+    alignment,
+    clusters,
+    domains,
+    pipeline,
+    sampler,
+    step,
+    variants,
+)
 from dga_jax.benchmark.tables import environment
 from dga_jax.errors import UserError
 
-PARTS = ("alignment", "sampler", "pipeline", "step")
+PARTS = ("alignment", "sampler", "pipeline", "step", "domains", "clusters")
 
 _PART = flags.DEFINE_multi_enum(
     "part", [], PARTS, "What to measure, as positional arguments do; default all."
@@ -31,7 +39,6 @@ def main(argv: Sequence[str]) -> None:
     for part in parts:
         if part not in PARTS:
             raise UserError(f"no part {part!r}; choose from {', '.join(PARTS)}")
-    logging.set_verbosity(logging.ERROR)  # orbax and grain log every save and read
     print(environment(), flush=True)
     for part in parts:
         for table in _runner(part)():
@@ -43,16 +50,17 @@ def _runner(part):
     if part == "alignment":
         large = variants.SMALL if jax.default_backend() == "cpu" else variants.LARGE
         return functools.partial(alignment.run, variants.QUICK if quick else large)
-    if part == "sampler":
-        return functools.partial(
-            sampler.run, sampler.QUICK if quick else sampler.Size()
-        )
-    if part == "pipeline":
-        size = pipeline.QUICK if quick else pipeline.Size()
-        return functools.partial(pipeline.run, size)
-    return functools.partial(
-        step.run, step.QUICK if quick else step.Size(), _CONFIG.value
-    )
+    if part == "step":
+        size = step.QUICK if quick else step.Size()
+        return functools.partial(step.run, size, _CONFIG.value)
+    modules = {
+        "sampler": sampler,
+        "pipeline": pipeline,
+        "domains": domains,
+        "clusters": clusters,
+    }
+    module = modules[part]
+    return functools.partial(module.run, module.QUICK if quick else module.Size())
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dga_jax.data.store import SPLITS, Domains, Store
+from dga_jax.data.store import SPLITS, ClusterNames, Domains, Store, coarsened
 from dga_jax.data.store_writer import StoreWriter
 from dga_jax.data.tokenizer import Tokenizer
 
@@ -58,6 +58,44 @@ def write_store(
       vocab_size: V.
       other_rows: of each of the other splits.
     """
+    counts = dict.fromkeys(SPLITS, other_rows) | {"train": rows}
+    writer = _write_rows(directory, counts, seq_len, vocab_size)
+    names = tuple(f"domain{i}" for i in range(domains))
+    writer.write_level(_equal(names, counts, seq_len))
+    writer.finish()
+    return Store.open(directory)
+
+
+def write_cluster_store(
+    directory: pathlib.Path,
+    branching: Sequence[int],
+    seq_len: int,
+    vocab_size: int = 2048,
+    other_rows: int = 64,
+) -> Store:
+    """The same with clusters for domains, one row in each of the finest.
+
+    There is no embedder: nothing can be added to the clusters.
+    """
+    finest = ClusterNames(branching)
+    counts = dict.fromkeys(SPLITS, other_rows) | {"train": len(finest)}
+    writer = _write_rows(directory, counts, seq_len, vocab_size)
+    domains = _equal(finest, counts, seq_len)
+    for level in range(len(branching)):
+        writer.write_level(coarsened(domains, ClusterNames(branching[: level + 1])))
+    writer.add_clusters(branching, "random", "", [])
+    writer.finish()
+    return Store.open(directory)
+
+
+def _equal(names, counts, seq_len) -> Domains:
+    """Domains of equal size."""
+    place = np.arange(len(names) + 1)
+    offsets, heldout = (place * counts[k] // len(names) for k in ("train", "heldout"))
+    return Domains(names, offsets, heldout, np.diff(offsets) * seq_len)
+
+
+def _write_rows(directory, counts, seq_len, vocab_size) -> StoreWriter:
     rng = np.random.default_rng(0)
     writer = StoreWriter(directory, RandomTokens(vocab_size), seq_len)
 
@@ -66,12 +104,6 @@ def write_store(
             shape = (min(_BLOCK, count - start), seq_len + 1)
             yield rng.integers(0, vocab_size, shape, writer.dtype)
 
-    counts = dict.fromkeys(SPLITS, other_rows) | {"train": rows}
     for split, count in counts.items():
         writer.write_split(split, count, blocks(count))
-    offsets = np.arange(domains + 1) * rows // domains
-    heldout = np.arange(domains + 1) * other_rows // domains
-    names = tuple(f"domain{i}" for i in range(domains))
-    writer.write_level(Domains(names, offsets, heldout, np.diff(offsets) * seq_len))
-    writer.finish()
-    return Store.open(directory)
+    return writer
