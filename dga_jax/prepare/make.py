@@ -1,5 +1,6 @@
 """Makes a store: python -m dga_jax.prepare --help."""
 
+import collections
 import pathlib
 import shlex
 import shutil
@@ -115,7 +116,10 @@ def main(argv: Sequence[str]) -> None:
     try:
         if output.exists() or output.is_symlink():
             raise FileExistsError(f"{output} exists")
-        with _progress(passes * _size(generic) + _size(target + target_eval)) as bar:
+        steered = _size(target + target_eval) + (options is not None) * (
+            2 * _size(target) + _size(target_eval)
+        )
+        with _progress(passes * _size(generic) + steered) as bar:
             parts = _prepare(
                 Corpus(generic, bar.update),
                 Corpus(target, bar.update),
@@ -135,6 +139,9 @@ def _prepare(generic, target, target_eval, options, output, on_stage):
     if _CONTAMINATION.value:
         on_stage("contamination")
         generic = _decontaminated(generic, target_eval or target)
+    if options:  # better now than after hours of embedding
+        for corpus in filter(None, (target, target_eval)):
+            collections.deque(corpus.documents(), maxlen=0)
     work = pathlib.Path(_WORK.value or f"{output}.work")
     clustered = cluster_documents(generic, options, work, on_stage) if options else None
     on_stage("tokenizing")

@@ -12,7 +12,16 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from dga_jax import sharding
-from dga_jax.benchmark import alignment, loop, pipeline, sampler, step, tables, traffic
+from dga_jax.benchmark import (
+    alignment,
+    clusters,
+    loop,
+    pipeline,
+    sampler,
+    step,
+    tables,
+    traffic,
+)
 from dga_jax.benchmark import variants as sizes
 from dga_jax.benchmark.collectives import collective_bytes, collectives
 from dga_jax.errors import UserError
@@ -207,6 +216,15 @@ def test_sampler_part():
     size = sampler.Size(domains=(16, 5000), rows=64, steps=2, rounds=1)
     (table,) = sampler.run(size)
     check_table(table, {"16 domains", "5,000 domains"})
+    assert table.checks == ()
+
+
+def test_clusters_part():
+    (table,) = clusters.run(clusters.Size(points=500, dim=8, branching=(4, 3)))
+    check_table(
+        table,
+        {"level 0: 4 clusters", "level 1: 12 clusters", "all levels", "assignment"},
+    )
     assert table.checks == ()
 
 

@@ -1,3 +1,4 @@
+import collections
 import itertools
 import json
 import os
@@ -9,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dga_jax import bases
 from dga_jax.data import build
 from dga_jax.data import corpus as corpus_module
 from dga_jax.data.build import prepare_store
+from dga_jax.data.clustering import ClusterOptions, cluster_documents
 from dga_jax.data.corpus import Corpus
 from dga_jax.data.store import PAD, Store
 from dga_jax.data.tokenizer import BytesTokenizer
@@ -43,6 +46,8 @@ def prepare(directory, generic, target=("dog " * 50,) * 20, target_eval=(), seq_
 
 def stream(rows: np.ndarray) -> list[int]:
     """The tokens that consecutive rows were cut from."""
+    if not len(rows):
+        return []
     targets = rows[:, 1:].ravel()
     return [int(rows[0, 0]), *targets[targets != PAD].tolist()]
 
@@ -198,3 +203,50 @@ def test_a_file_has_one_purpose(tmp_path):
                 seq_len=8,
                 output=tmp_path / "store",
             )
+
+
+def test_rows_never_mix_finest_clusters(cluster_store, byte_corpora, tmp_path):
+    options = ClusterOptions((6, 5))
+    found = cluster_documents(byte_corpora["generic"], options, tmp_path / "work")
+    finest = cluster_store.domains(1)
+    train = split_streams(cluster_store, "train", finest.offsets)
+    heldout = split_streams(cluster_store, "heldout", finest.heldout_offsets)
+    texts = [document.text for document in byte_corpora["generic"].documents()]
+    expected = collections.defaultdict(list)
+    held = collections.defaultdict(list)
+    order = np.argsort(found.assignments, kind="stable")
+    place = collections.Counter()
+    for i in order:
+        cluster = found.assignments[i]
+        place[cluster // 5] += 1
+        aside = place[cluster // 5] % 20 == 0
+        (held if aside else expected)[cluster].append(texts[i])
+    for cluster in range(30):
+        if place[cluster // 5] >= 20:
+            assert train[cluster] == tokens_of(expected[cluster])
+            assert heldout[cluster] == tokens_of(held[cluster])
+
+
+def test_levels_nest(cluster_store):
+    coarse, fine = cluster_store.domains(0), cluster_store.domains(1)
+    assert list(coarse.names) == list("012345")
+    assert fine.names[13] == "2.3"
+    np.testing.assert_array_equal(coarse.offsets, fine.offsets[::5])
+    np.testing.assert_array_equal(coarse.heldout_offsets, fine.heldout_offsets[::5])
+    np.testing.assert_array_equal(coarse.tokens, fine.tokens.reshape(6, 5).sum(axis=1))
+    assert (coarse.num_heldout > 0).all()
+
+
+def test_the_targets_histogram_leaves_its_evaluation_part_out(byte_corpora, tmp_path):
+    options = ClusterOptions((4,))
+    generic = byte_corpora["generic"]
+    prepare_store(
+        generic=generic,
+        target=byte_corpora["target"],
+        tokenizer=BytesTokenizer(),
+        seq_len=32,
+        output=tmp_path / "store",
+        clustered=cluster_documents(generic, options, tmp_path / "work"),
+    )
+    histogram = bases.target_histogram(Store.open(tmp_path / "store"))
+    assert histogram.documents.tolist() == [24]

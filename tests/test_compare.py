@@ -1,0 +1,103 @@
+"""The comparison of mixtures."""
+
+import numpy as np
+import pytest
+from runs import log_of, small_config, stopped
+
+from dga_jax import compare, plot, run
+from dga_jax.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def config(cluster_store):
+    return small_config(
+        cluster_store,
+        data__level=1,
+        mixer__basis="level0",
+        train__steps=4,
+        mixer__interval=2,
+        eval__every=2,
+    )
+
+
+@pytest.fixture(scope="module")
+def compared(config, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("compare")
+    return directory, compare.compare(config, set(), directory, [0, 1])
+
+
+def test_every_mixture_is_trained_with_every_seed(compared):
+    directory, outcomes = compared
+    expected = [(mixture, seed) for seed in (0, 1) for mixture in compare.MIXTURES]
+    assert [(outcome.mixture, outcome.seed) for outcome in outcomes] == expected
+    for mixture, seed in expected:
+        assert log_of(directory / f"{mixture}-{seed}")[-1]["step"] == 4
+    # The same model at the start, whatever the mixture; another one with another seed.
+    first = {
+        (o.mixture, o.seed): o.curves["target loss"][1][0].item() for o in outcomes
+    }
+    assert len({first[mixture, 0] for mixture in compare.MIXTURES}) == 1
+    assert first["dga", 0] != first["dga", 1]
+
+
+def test_the_weights_are_those_of_the_mixtures(compared, cluster_store):
+    _, outcomes = compared
+    alive = (cluster_store.domains(1).num_rows > 0).sum()
+    effective = {o.mixture: o.final["effective domains"] for o in outcomes}
+    assert effective["uniform"] == pytest.approx(alive)
+    assert effective["importance"] < alive / 2
+    assert effective["dga"] < alive
+    assert effective["dga-basis"] < alive
+
+
+def test_most_epochs_are_those_of_the_most_repeated_domain(compared, config):
+    directory, outcomes = compared
+    (outcome,) = (o for o in outcomes if (o.mixture, o.seed) == ("importance", 1))
+    parts = run.check(compare.variant(config, "importance", 1, 0), ())
+    opened = run.open_run(parts, directory / "importance-1")
+    opened.checkpoints.close()
+    expected = parts.mixture.sampler.epochs(opened.snapshot.cursors).max()
+    assert outcome.final["most epochs"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_what_is_trained_is_not_trained_again(compared, config, monkeypatch):
+    directory, outcomes = compared
+    monkeypatch.setattr(compare, "train", None)
+    again = compare.compare(config, set(), directory, [0, 1])
+    assert [o.final for o in again] == [o.final for o in outcomes]
+
+
+def test_stopped_it_goes_on(config, tmp_path, monkeypatch, compared):
+    with stopped(monkeypatch, 3, by="sigterm"):
+        assert compare.compare(config, set(), tmp_path, [1]) is None
+    outcomes = compare.compare(config, set(), tmp_path, [1])
+    expected = [o.final for o in compared[1] if o.seed == 1]
+    assert [o.final for o in outcomes] == expected
+
+
+def test_table(compared):
+    _, outcomes = compared
+    header, *lines = compare.table(outcomes).splitlines()
+    assert header.split("  ")[-1].strip() == "most epochs"
+    assert [line.split()[0] for line in lines] == list(compare.MIXTURES)
+    losses = [o.final["target loss"] for o in outcomes if o.mixture == "dga"]
+    cell = f"{np.mean(losses):.3f} ± {np.std(losses, ddof=1):.3f}"
+    assert cell in lines[2]
+    assert "±" not in compare.table(outcomes[:4])
+
+
+def test_plot(compared, tmp_path):
+    _, outcomes = compared
+    path = tmp_path / "compare.png"
+    plot.draw_comparison(path, [(o.mixture, o.curves) for o in outcomes])
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_is_trained_if_one_mixture_cannot_be(config, byte_store, tmp_path):
+    bad = small_config(byte_store, mixer__basis="level0")
+    with pytest.raises(UserError, match="level0"):
+        compare.compare(bad, set(), tmp_path, [0])
+    with pytest.raises(UserError, match=r"mixer\.basis is not set"):
+        compare.compare(small_config(byte_store), set(), tmp_path, [0])
+    assert not list(tmp_path.iterdir())
