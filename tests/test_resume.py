@@ -82,6 +82,44 @@ def test_killed_again_and_again(variant, whole, byte_store, tmp_path, monkeypatc
     _assert_same(tmp_path, reference)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"mixer__basis": "level0"},
+        {"mixer__name": "importance", "data__max_epochs": 9},
+        {
+            "mixer__probe_domains": 7,
+            "data__tokens_per_domain": 20 * 32,
+            "data__tokens_level": 0,
+        },
+    ],
+    ids=["basis", "importance", "direct"],
+)
+@pytest.mark.slow
+def test_killed_over_clusters(fields, cluster_store, tmp_path, monkeypatch):
+    config = small_config(cluster_store, data__level=1, **fields)
+    train_run(config, tmp_path / "whole")
+    for step in (4, 7, 11):
+        with stopped(monkeypatch, step, by="kill"), pytest.raises(Killed):
+            train_run(config, tmp_path / "killed")
+    train_run(config, tmp_path / "killed")
+    _assert_same(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_a_basis_is_part_of_the_run(cluster_store, tmp_path):
+    """Its file may change under the same name: the run would become another."""
+    counts = np.random.default_rng(0).dirichlet(np.ones(30), size=2)
+    counts *= cluster_store.domains(1).num_rows > 0
+    np.save(tmp_path / "P.npy", counts / counts.sum(axis=1, keepdims=True))
+    fields = {"data__level": 1, "mixer__basis": str(tmp_path / "P.npy")}
+    config = small_config(cluster_store, **fields, train__steps=3)
+    train_run(config, tmp_path / "run")
+    np.save(tmp_path / "P.npy", np.load(tmp_path / "P.npy")[::-1])
+    config = small_config(cluster_store, **fields, train__steps=4)
+    with pytest.raises(UserError, match=r"store\.basis was"):
+        train_run(config, tmp_path / "run")
+
+
 @pytest.mark.parametrize("variant", ["all", "static"])
 @pytest.mark.slow
 def test_stopped_at_any_step(variant, whole, byte_store, tmp_path, monkeypatch):

@@ -10,6 +10,8 @@ Each has a --help of its own.
 import importlib
 import sys
 
+from absl import flags
+
 from dga_jax import cli
 
 COMMANDS = ("describe", "basis")
@@ -18,10 +20,13 @@ COMMANDS = ("describe", "basis")
 def _command():
     """The `main` of the command that is asked for; its module defines the flags."""
     name = sys.argv[1] if len(sys.argv) > 1 else ""
-    if name not in COMMANDS:
-        return importlib.import_module("dga_jax.prepare.make").main
-    del sys.argv[1]
-    return importlib.import_module(f"dga_jax.prepare.{name}").main
+    if name in COMMANDS:
+        del sys.argv[1]
+    else:
+        name = "make"
+    module = importlib.import_module(f"dga_jax.prepare.{name}")
+    flags.adopt_module_key_flags(module)  # --help shows those of this module alone
+    return module.main
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ _EMBEDDING = flags.DEFINE_enum(
     "embedding",
     "tfidf",
     ["tfidf", "minilm"],
-    "What clusters are made of: words, or all-MiniLM-L6-v2 (better, slower).",
+    "What clusters are made of: words, or all-MiniLM-L6-v2, a sentence embedding, which"
+    " takes much longer.",
 )
 _EMBEDDING_MODEL = flags.DEFINE_string(
     "embedding_model",
