@@ -149,24 +149,37 @@ def sums(blocks, centroids_GxKxd, prices_GxK, *, mesh):
 
 
 @functools.partial(jax.jit, static_argnames="mesh")
-def nearest(blocks, centroids_GxKxd, prices_GxK, *, mesh):
-    """Of each row the cluster that costs least, and how much more the next one costs.
+def costs(blocks, centroids_GxKxd, *, mesh):
+    """Of each row, with every cluster, the cost without prices: float32 [N, B, K].
 
-    int32 and float32 [N, B].
+    Less |x|², which is the same for all.
     """
+    free = jnp.zeros(centroids_GxKxd.shape[:2])
+    return _by_chunks(lambda costs: costs, blocks, centroids_GxKxd, free, mesh)
+
+
+@functools.partial(jax.jit, static_argnames="mesh")
+def nearest(blocks, centroids_GxKxd, prices_GxK, *, mesh):
+    """The cluster of each row that costs least: int32 [N, B]."""
+    return _by_chunks(
+        lambda costs: jnp.argmin(costs, axis=-1),
+        blocks,
+        centroids_GxKxd,
+        prices_GxK,
+        mesh,
+    )
+
+
+def _by_chunks(function, blocks, centroids_GxKxd, prices_GxK, mesh):
+    """`function` of the costs [n, B, K] of each chunk, for all blocks [N, B, ...]."""
 
     def of_device(blocks, centroids_GxKxd, prices_GxK):
         bias_GxK = _bias(centroids_GxKxd, prices_GxK)
-
-        def of_chunk(blocks):
-            costs_nxBxK = _costs(blocks, centroids_GxKxd, bias_GxK)
-            label_nxB = jnp.argmin(costs_nxBxK, axis=-1)
-            others = label_nxB[..., None] != jnp.arange(costs_nxBxK.shape[-1])
-            second_nxB = jnp.min(costs_nxBxK, axis=-1, where=others, initial=jnp.inf)
-            return label_nxB, second_nxB - jnp.min(costs_nxBxK, axis=-1)
-
-        found = jax.lax.map(of_chunk, _chunks(blocks, mesh))
-        return jax.tree.map(lambda a: a.reshape(-1, a.shape[-1]), found)
+        found = jax.lax.map(
+            lambda chunk: function(_costs(chunk, centroids_GxKxd, bias_GxK)),
+            _chunks(blocks, mesh),
+        )
+        return found.reshape(-1, *found.shape[2:])
 
     sharded = P(mesh.axis_names)
     return jax.shard_map(

@@ -14,11 +14,12 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from dga_jax import sharding
+from dga_jax.clusters.balance import balance, crowds
 from dga_jax.clusters.blocks import cut, nearest, sums
 
-_AUCTION_ROUNDS = 200
-_LEFT = 0.95  # of the most points, when some leave: what comes back has room
-_BALANCED_MEANS = 3  # rounds of means under prices, before the last prices
+# Rounds of means under prices, and what is kept of prices after each: centroids move
+# to where they are needed, and need less of a price then.
+_BALANCED_MEANS, _KEPT = 10, np.float32(0.8)
 
 
 class Level(NamedTuple):
@@ -60,35 +61,10 @@ def _plus_plus(blocks, key, *, num_groups, k, mesh):
             noise_NxB = jax.vmap(lambda key: jax.random.gumbel(key, (B,)))(keys_N)
             # The first draw is even: all distances are still infinite.
             score_NxB = jnp.log(jnp.minimum(nearest_NxB, 1e30)) + noise_NxB
-            point_Gxd = _of_best(blocks, score_NxB, place_N)
+            point_Gxd = _best_points(blocks, score_NxB, place_N, num_groups, axes)
             offset_NxBxd = blocks.x_NxBxd - point_Gxd[blocks.group_N][:, None]
             nearest_NxB = jnp.minimum(nearest_NxB, jnp.sum(offset_NxBxd**2, axis=-1))
             return nearest_NxB, centroids_KxGxd.at[step].set(point_Gxd)
-
-        def _of_best(blocks, score_NxB, place_N):
-            best_N = jnp.max(score_NxB, axis=1)
-            best_G = jax.lax.pmax(
-                jax.ops.segment_max(best_N, blocks.group_N, num_groups), axes
-            )
-            unlike = jnp.iinfo(jnp.int32).max
-            place_G = jax.lax.pmin(
-                jax.ops.segment_min(
-                    jnp.where(
-                        (best_N == best_G[blocks.group_N]) & (blocks.size_N > 0),
-                        place_N,
-                        unlike,
-                    ),
-                    blocks.group_N,
-                    num_groups,
-                ),
-                axes,
-            )
-            here_G = place_G - place_N[0]
-            mine_G = (here_G >= 0) & (here_G < N)
-            here_G = jnp.where(mine_G, here_G, 0)
-            row_G = jnp.argmax(score_NxB, axis=1)[here_G]
-            point_Gxd = blocks.x_NxBxd[here_G, row_G]
-            return jax.lax.psum(jnp.where(mine_G[:, None], point_Gxd, 0), axes)
 
         nearest_NxB = jnp.where(blocks.valid_NxB, jnp.inf, 0)
         start = (nearest_NxB, jnp.zeros((k, num_groups, d)))
@@ -98,6 +74,27 @@ def _plus_plus(blocks, key, *, num_groups, k, mesh):
         of_device, mesh=mesh, in_specs=P(axes), out_specs=P(), check_vma=False
     )(blocks)
     return jnp.swapaxes(centroids_KxGxd, 0, 1)
+
+
+def _best_points(blocks, score_NxB, place_N, num_groups, axes):
+    """Of each group the point of the highest score on any device: [G, d].
+
+    Zeros for a group without points.
+    """
+    best_N = jnp.max(score_NxB, axis=1)
+    best_G = jax.ops.segment_max(best_N, blocks.group_N, num_groups)
+    best_G = jax.lax.pmax(best_G, axes)
+    is_best_N = (best_N == best_G[blocks.group_N]) & (blocks.size_N > 0)
+    place_G = jax.ops.segment_min(
+        jnp.where(is_best_N, place_N, jnp.iinfo(jnp.int32).max),
+        blocks.group_N,
+        num_groups,
+    )
+    here_G = jax.lax.pmin(place_G, axes) - place_N[0]
+    mine_G = (here_G >= 0) & (here_G < len(place_N))
+    here_G = jnp.where(mine_G, here_G, 0)
+    point_Gxd = blocks.x_NxBxd[here_G, jnp.argmax(score_NxB, axis=1)[here_G]]
+    return jax.lax.psum(jnp.where(mine_G[:, None], point_Gxd, 0), axes)
 
 
 def _random_points(points, groups, num_groups, k, seed):
@@ -136,40 +133,6 @@ def _means(centroids_GxKxd, sums_GxKxd, counts_GxK, split):
     return jnp.where(empty_GxK[..., None], copies * (1 + sign_d / 1024), means_GxKxd)
 
 
-def _balance(blocks, groups, rows_NxB, centroids_GxKxd, cap_G, tick, mesh):
-    """Prices under which no cluster has more points than its group's `cap_G`.
-
-    An auction, as in Bertsekas 1988: as long as a cluster has too many points, its
-    price rises until those leave that lose least by it. Equal points leave together, so
-    that more of them than `cap_G` cannot be divided; the rounds are bounded.
-
-    A price rises by `tick` beyond that, so that no two clusters pass a point to and fro
-    for ever.
-    """
-    G, K, _ = centroids_GxKxd.shape
-    prices_GxK = np.zeros((G, K), np.float32)
-    valid_NxB = np.asarray(blocks.valid_NxB)
-    owner_n = groups[rows_NxB[valid_NxB]]
-    cap_C = np.repeat(cap_G, K)
-    left_C = np.maximum((_LEFT * cap_C).astype(int), 1)
-    for _ in range(_AUCTION_ROUNDS):
-        label_NxB, margin_NxB = nearest(
-            blocks, centroids_GxKxd, jnp.asarray(prices_GxK), mesh=mesh
-        )
-        cluster_n = owner_n * K + np.asarray(label_NxB)[valid_NxB]
-        count_C = np.bincount(cluster_n, minlength=G * K)
-        (crowded,) = np.nonzero(count_C > cap_C)
-        if not crowded.size:
-            break
-        here = np.flatnonzero(count_C[cluster_n] > cap_C[cluster_n])
-        margin_n = np.asarray(margin_NxB)[valid_NxB][here]
-        order = np.lexsort((-margin_n, cluster_n[here]))
-        first = np.searchsorted(cluster_n[here][order], crowded)
-        price_C = prices_GxK.reshape(-1)
-        price_C[crowded] += margin_n[order][first + left_C[crowded]] + tick
-    return jnp.asarray(prices_GxK)
-
-
 def fit(
     points: np.ndarray,
     groups: np.ndarray,
@@ -195,8 +158,9 @@ def fit(
       iterations: of Lloyd, at most.
       tolerance: they end when inertia falls by less than this share of it.
       max_imbalance: most points of a cluster over the mean of the k clusters of its
-        group (0: no bound). Prices keep to it, except where equal points cannot be
-        divided or the auction does not come to an end.
+        group (0: no bound). Prices keep to it, unless they are not found in a bounded
+        number of rounds; `counts` say what was reached. Equal points stay together:
+        more of them than a cluster may hold do not count.
       seed: of the start.
       mesh: blocks of points are spread over all its devices; all devices unless given.
     """
@@ -211,13 +175,21 @@ def fit(
     centroids, inertia = _lloyd(blocks, centroids, iterations, tolerance, mesh)
     if max_imbalance:
         count_G = np.bincount(groups, minlength=num_groups)
-        cap_G = np.maximum(max_imbalance * count_G // k, -(-count_G // k)).astype(int)
-        tick = 1e-4 * inertia / max(len(points), 1)
-        for i in range(_BALANCED_MEANS + 1):
-            prices = _balance(blocks, groups, rows_NxB, centroids, cap_G, tick, mesh)
+        limit_G = np.maximum(max_imbalance * count_G // k, -(-count_G // k)).astype(int)
+        counted = ~crowds(points, groups, limit_G)[rows_NxB] & blocks.valid_NxB
+        auction = functools.partial(
+            balance,
+            blocks,
+            np.asarray(counted),
+            limit_G=limit_G,
+            scale=inertia / max(len(points), 1),
+            mesh=mesh,
+        )
+        prices = auction(centroids, np.asarray(prices))
+        for _ in range(_BALANCED_MEANS):
             totals, counts, _ = sums(blocks, centroids, prices, mesh=mesh)
-            if i < _BALANCED_MEANS:
-                centroids = _means(centroids, totals, counts, split=True)
+            centroids = _means(centroids, totals, counts, split=False)
+            prices = auction(centroids, _KEPT * prices)
     _, counts, inertia_G = sums(blocks, centroids, prices, mesh=mesh)
     counts = np.asarray(counts, np.int64)
     return Level(
@@ -262,7 +234,7 @@ def assign(
     """
     mesh = mesh or sharding.make_mesh()
     blocks, rows_NxB = cut(points, groups, len(centroids_GxKxd), mesh, rounded=True)
-    label_NxB, _ = nearest(blocks, centroids_GxKxd, prices_GxK, mesh=mesh)
+    label_NxB = nearest(blocks, centroids_GxKxd, prices_GxK, mesh=mesh)
     valid_NxB = np.asarray(blocks.valid_NxB)
     labels = np.empty(len(points), np.int64)
     labels[rows_NxB[valid_NxB]] = np.asarray(label_NxB)[valid_NxB]

@@ -141,7 +141,14 @@ class Tree:
                     tuple(file[f"centroids{level}"] for level in levels),
                     tuple(file[f"prices{level}"] for level in levels),
                 )
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            EOFError,
+            TypeError,
+            zipfile.BadZipFile,
+        ) as error:
             raise UserError(
                 f"cannot read the clusters in {path} ({error}); remove it and prepare"
                 " again"
@@ -151,7 +158,10 @@ class Tree:
 def check_enough(branching: tuple[int, ...], documents: int) -> None:
     """Raises UserError if there are more clusters than documents."""
     if math.prod(branching) > documents:
-        fewer = branching[:-1] or (max(documents // 20, 2),)
+        fewer = branching
+        while fewer and math.prod(fewer) > documents:
+            fewer = fewer[:-1]
+        fewer = fewer or (max(documents // 20, 2),)
         raise UserError(
             f"--cluster={','.join(map(str, branching))} makes"
             f" {math.prod(branching):,} clusters of {documents:,} documents; ask for"

@@ -6,11 +6,13 @@ import shlex
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Sequence
 
 import tqdm
 from absl import flags
 
+from dga_jax.console import duration
 from dga_jax.data import contamination
 from dga_jax.data.build import check_distinct, prepare_store
 from dga_jax.data.clustering import ClusterOptions, cluster_documents
@@ -106,6 +108,7 @@ def main(argv: Sequence[str]) -> None:
         if not flag.value:
             raise UserError(f"--{flag.name} is missing. Run with --help for the flags")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidy up as on Ctrl-C
+    began = time.monotonic()
     options = _cluster_options()
     generic, target, target_eval = (
         tuple(expand(flag.value)) for flag in (_GENERIC, _TARGET, _TARGET_EVAL)
@@ -131,7 +134,7 @@ def main(argv: Sequence[str]) -> None:
             )
     except FileExistsError as error:
         raise UserError(f"{error}; remove it or choose another --output") from error
-    _report(parts, output)
+    _report(parts, output, time.monotonic() - began)
 
 
 def _prepare(generic, target, target_eval, options, output, on_stage):
@@ -196,8 +199,13 @@ def _progress(total: int) -> tqdm.tqdm:
     return tqdm.tqdm(total=total, unit="B", unit_scale=True, mininterval=interval)
 
 
-def _report(parts, output: pathlib.Path) -> None:
+def _report(parts, output: pathlib.Path, seconds: float) -> None:
     print(summary.table(parts))
+    megabytes = sum(part.text_bytes for part in parts) / 1e6
+    print(
+        f"{megabytes:,.1f} MB of text in {duration(seconds)},"
+        f" {megabytes / seconds:.1f} MB/s."
+    )
     blank = sum(part.blank for part in parts)
     if blank:
         print(f"{blank:,} documents without text were left out.")
