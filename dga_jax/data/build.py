@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dga_jax.clusters.histogram import count_documents
 from dga_jax.data.corpus import Corpus
 from dga_jax.data.layout import Streams, split_documents
 from dga_jax.data.staging import staged
@@ -26,7 +25,7 @@ from dga_jax.data.token_log import TokenLog, TokenReader, cut_rows
 from dga_jax.data.tokenizer import Tokenizer
 from dga_jax.errors import UserError
 
-if TYPE_CHECKING:  # it imports scikit-learn, which takes a second
+if TYPE_CHECKING:  # it imports JAX and scikit-learn, which takes a second
     from dga_jax.data.clustering import Clustered
 
 HELDOUT_EVERY = 20  # of a domain's documents, one in so many is held out
@@ -312,6 +311,8 @@ def _too_little(what: str, texts: _Texts, domain: int) -> UserError:
 
 def _add_clusters(writer, staging, clustered, corpus, domains, steered) -> None:
     """What it takes to put more documents into the clusters, and the target's own."""
+    from dga_jax.clusters.histogram import count_documents  # imports JAX
+
     embedder, tree, _ = clustered
     tree.save(staging / TREE)
     steers = set(steered.kept.documents.tolist())

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import tqdm
 from absl import flags
@@ -15,13 +16,15 @@ from absl import flags
 from dga_jax.console import duration
 from dga_jax.data import contamination
 from dga_jax.data.build import check_distinct, prepare_store
-from dga_jax.data.clustering import ClusterOptions, cluster_documents
 from dga_jax.data.corpus import Corpus
 from dga_jax.data.sources import expand
 from dga_jax.data.store import Store
 from dga_jax.data.tokenizer import load_tokenizer
 from dga_jax.errors import UserError
 from dga_jax.prepare import summary
+
+if TYPE_CHECKING:  # it imports JAX and scikit-learn, which takes a second
+    from dga_jax.data.clustering import ClusterOptions
 
 _GENERIC = flags.DEFINE_multi_string(
     "generic",
@@ -147,7 +150,7 @@ def _prepare(generic, target, target_eval, options, output, on_stage):
         for corpus in filter(None, (target, target_eval)):
             collections.deque(corpus.documents(), maxlen=0)
     work = pathlib.Path(_WORK.value or f"{output}.work")
-    clustered = cluster_documents(generic, options, work, on_stage) if options else None
+    clustered = _clustered(generic, options, work, on_stage) if options else None
     on_stage("tokenizing")
     parts = prepare_store(
         generic=generic,
@@ -163,9 +166,17 @@ def _prepare(generic, target, target_eval, options, output, on_stage):
     return parts
 
 
-def _cluster_options() -> ClusterOptions | None:
+def _clustered(generic, options, work, on_stage):
+    from dga_jax.data.clustering import cluster_documents
+
+    return cluster_documents(generic, options, work, on_stage)
+
+
+def _cluster_options() -> "ClusterOptions | None":
     if not _CLUSTER.value:
         return None
+    from dga_jax.data.clustering import ClusterOptions
+
     try:
         branching = tuple(int(part) for part in _CLUSTER.value)
     except ValueError:
