@@ -147,7 +147,8 @@ def _text(descriptions: Sequence[Description]) -> str:
     lines = []
     for d in sorted(descriptions, key=lambda d: -d.tokens):
         inside = int((d.parts > 0).sum())
-        fine = f", {inside:,} clusters inside" if len(d.parts) > 1 else ""
+        plural = "s" * (inside != 1)
+        fine = f", {inside:,} cluster{plural} inside" if len(d.parts) > 1 else ""
         lines.append(
             f"{d.name}  {d.share:.1%} of the tokens ({d.tokens:,}, {d.rows:,} rows"
             f"{fine})"

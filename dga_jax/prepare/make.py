@@ -96,8 +96,8 @@ _CONTAMINATION = flags.DEFINE_enum(
     "contamination",
     None,
     ["report", "drop"],
-    "Look for evaluation documents that share long n-grams with the corpus; 'drop'"
-    " leaves those documents of the corpus out.",
+    "Look for documents of --target_eval (without it, of --target) that share long"
+    " n-grams with the corpus; 'drop' leaves those documents of the corpus out.",
 )
 _NGRAM = flags.DEFINE_integer("ngram", 13, "Words of such an n-gram.", lower_bound=3)
 _QUIET_SECONDS = 30  # between lines of progress where nobody watches
@@ -224,7 +224,11 @@ def _report(parts, output: pathlib.Path, seconds: float) -> None:
     if store.branching:
         print(summary.clusters(store, parts))
     print(f"\nThe store is {output}. To train on it:\n")
-    level = f" --config.data.level={store.num_levels - 1}" if store.branching else ""
+    level = ""
+    if store.num_levels > 1:
+        level = (
+            f" --config.data.level={store.num_levels - 1} --config.mixer.basis=level0"
+        )
     print(
         "  python -m dga_jax.main --config=configs/quickstart.py"
         f" --config.data.store={shlex.quote(str(output))}{level}"

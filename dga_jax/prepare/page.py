@@ -116,7 +116,8 @@ def _labels(d: "Description", x, y, dx, dy) -> list[str]:
 
 
 def _section(d: "Description") -> str:
-    inside = f", {int((d.parts > 0).sum()):,} clusters inside"
+    count = int((d.parts > 0).sum())
+    inside = f", {count:,} cluster{'s' * (count != 1)} inside"
     name = html.escape(d.name)
     examples = "".join(f"<li>{html.escape(text)}</li>" for text in d.examples)
     return (

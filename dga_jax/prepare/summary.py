@@ -47,7 +47,7 @@ def _line(part: Part) -> tuple[str, ...]:
         f"{part.tokens:,}",
         f"{part.rows:,}",
         f"{part.heldout_rows:,}",
-        f"{part.text_bytes / part.text_tokens:.2f}",
+        f"{part.text_bytes / max(part.text_tokens, 1):.2f}",
         f"{part.padding:.1%}",
     )
 

@@ -167,3 +167,21 @@ def test_contaminated_documents_are_dropped(made, tmp_path):
         assert "1 of its 31 documents" in said
         row = next(x for x in result.stdout.splitlines() if x.startswith("generic"))
         assert row.split()[1] == str(documents)
+
+
+def test_fewer_kinds_of_documents_than_clusters(tmp_path):
+    """Clusters stay empty, and nothing minds."""
+    texts = ["All happy families are alike. " * 9] * 40 + ["x", "7"]
+    generic = tmp_path / "generic.jsonl"
+    generic.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    output = tmp_path / "store"
+    result = run(
+        *flags_of(output, generic=str(generic), tokenizer="bytes", cluster="4,3")
+    )
+    assert result.returncode == 0, result.stderr
+    assert "10 of them empty" in result.stdout
+    rows = Store.open(output).domains(0).num_rows
+    assert (rows > 0).sum() == 2
+    result = run("describe", str(output))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("1 cluster inside") == 2
