@@ -137,6 +137,10 @@ def main(argv: Sequence[str]) -> None:
             )
     except FileExistsError as error:
         raise UserError(f"{error}; remove it or choose another --output") from error
+    except KeyboardInterrupt:
+        if options:
+            print(f"what is done is kept in {_work(output)}", file=sys.stderr)
+        raise
     _report(parts, output, time.monotonic() - began)
 
 
@@ -149,7 +153,7 @@ def _prepare(generic, target, target_eval, options, output, on_stage):
     if options:  # better now than after hours of embedding
         for corpus in filter(None, (target, target_eval)):
             collections.deque(corpus.documents(), maxlen=0)
-    work = pathlib.Path(_WORK.value or f"{output}.work")
+    work = _work(output)
     clustered = _clustered(generic, options, work, on_stage) if options else None
     on_stage("tokenizing")
     parts = prepare_store(
@@ -164,6 +168,10 @@ def _prepare(generic, target, target_eval, options, output, on_stage):
     if clustered and not _WORK.value:
         shutil.rmtree(work)
     return parts
+
+
+def _work(output: pathlib.Path) -> pathlib.Path:
+    return pathlib.Path(_WORK.value or f"{output}.work")
 
 
 def _clustered(generic, options, work, on_stage):
