@@ -17,6 +17,7 @@ import fcntl
 import hashlib
 import itertools
 import json
+import math
 import os
 import pathlib
 from collections.abc import Callable, Iterator
@@ -89,6 +90,24 @@ class Clustered(NamedTuple):
     embedder: Embedder
     tree: Tree
     assignments: np.ndarray
+
+
+def imbalance(assignments: np.ndarray, branching: tuple[int, ...]) -> list[float]:
+    """By level, the most documents of a cluster over the mean of its siblings.
+
+    Of clusters with fewer documents than children are wanted nothing can be said; they
+    do not count. 0 where no other is left.
+    """
+    found = []
+    for level in range(len(branching)):
+        finer = math.prod(branching[level + 1 :])
+        groups = math.prod(branching[:level])
+        counts = np.bincount(assignments // finer, minlength=groups * branching[level])
+        counts_GxK = counts.reshape(groups, branching[level])
+        large = counts_GxK[counts_GxK.sum(axis=1) >= branching[level]]
+        ratios = large.max(axis=1) / large.mean(axis=1)
+        found.append(float(ratios.max(initial=0)))
+    return found
 
 
 def cluster_documents(

@@ -155,6 +155,8 @@ def _prepare(generic, target, target_eval, options, output, on_stage):
             collections.deque(corpus.documents(), maxlen=0)
     work = _work(output)
     clustered = _clustered(generic, options, work, on_stage) if options else None
+    if clustered and options.max_imbalance:
+        tqdm.tqdm.write(_imbalance(clustered, options))
     on_stage("tokenizing")
     parts = prepare_store(
         generic=generic,
@@ -178,6 +180,18 @@ def _clustered(generic, options, work, on_stage):
     from dga_jax.data.clustering import cluster_documents
 
     return cluster_documents(generic, options, work, on_stage)
+
+
+def _imbalance(clustered, options) -> str:
+    """What came of the bound: it is kept on the sample that k-means is trained on."""
+    from dga_jax.data.clustering import imbalance
+
+    found = imbalance(clustered.assignments, options.branching)
+    levels = ", ".join(f"{ratio:.2f} at level {i}" for i, ratio in enumerate(found))
+    return (
+        "largest cluster over the mean of its siblings, of all documents:"
+        f" {levels}; asked for {options.max_imbalance:g}"
+    )
 
 
 def _cluster_options() -> "ClusterOptions | None":

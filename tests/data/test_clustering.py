@@ -135,6 +135,22 @@ def test_damaged_files(labelled, tmp_path, name):
         cluster_documents(documents, OPTIONS, tmp_path)
 
 
+def test_imbalance():
+    """Four documents in one of two clusters; of the one inside the other, nothing."""
+    assignments = np.array([0, 0, 0, 1, 2])
+    assert clustering.imbalance(assignments, (2, 2)) == [1.6, 1.5]
+    assert clustering.imbalance(assignments[4:], (2, 2)) == [0, 0]
+
+
+@pytest.mark.parametrize("bound", [1.5, 2.0])
+def test_a_bound_on_imbalance(labelled, tmp_path, bound):
+    documents, _ = labelled
+    options = ClusterOptions((5,), max_imbalance=bound)
+    found = cluster_documents(documents, options, tmp_path)
+    (reached,) = clustering.imbalance(found.assignments, (5,))
+    assert reached <= bound
+
+
 def test_more_clusters_than_documents(labelled, tmp_path):
     documents, _ = labelled
     with pytest.raises(UserError, match="512"):
