@@ -41,14 +41,21 @@ Lines = Sequence[Mapping[str, float | None]]
 Curve = tuple[np.ndarray, np.ndarray]  # steps and losses
 
 
-def draw(path: Path, title: str, lines: Lines, weights: Series | None) -> Path:
+def draw(
+    path: Path,
+    title: str,
+    lines: Lines,
+    weights: Series | None,
+    weights_title: str = "domain weights",
+) -> Path:
     """Draws a run; the file appears whole.
 
     Args:
         path: of the PNG.
         title: above the panels.
         lines: of the log; see `metrics.read_metrics`.
-        weights: of the domains over time; None leaves the panel empty.
+        weights: of domains, or of a basis, over time; None leaves the panel empty.
+        weights_title: above them.
 
     Returns:
         The path.
@@ -57,6 +64,7 @@ def draw(path: Path, title: str, lines: Lines, weights: Series | None) -> Path:
     figure.suptitle(title, fontsize=12, parse_math=False)
     end = 1.02 * max(lines[-1]["step"], 1)  # room to see an update after the last step
     if weights is not None:
+        left.set_title(weights_title, fontsize=10, loc="left")
         _draw_weights(left, weights, end)
     _draw_losses(right, lines)
     for axes in (left, right):
@@ -126,7 +134,6 @@ def draw_comparison(
 
 
 def _draw_weights(axes: "Axes", weights: Series, end: float) -> None:
-    axes.set_title("domain weights", fontsize=10, loc="left")
     names, values = weights.domains, weights.values
     coloured = leading(np.asarray(values[-1]), len(_COLOURS))
     others = np.setdiff1d(np.arange(len(names)), coloured)

@@ -59,7 +59,15 @@ def write_report(
     if basis_weights is not None:
         text += _weight_table("basis", workdir, lines, basis_weights)
     text += _summary(lines)
-    path = plot.draw(workdir / "mixture.png", title, lines, weights)
+    # With a basis, what moves is its weights; those of the domains follow.
+    shown = "domain" if basis_weights is None else "basis"
+    path = plot.draw(
+        workdir / "mixture.png",
+        title,
+        lines,
+        weights if basis_weights is None else basis_weights,
+        f"{shown} weights",
+    )
     print("\n".join([*text, f"plot: {path}"]), file=out or sys.stdout, flush=True)
     return path
 
