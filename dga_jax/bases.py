@@ -124,8 +124,8 @@ def check_clusters(store: Store) -> None:
     """Raises UserError unless the store's domains are clusters."""
     if not store.branching:
         raise UserError(
-            f"the domains of store {store.path} are not clusters: no histogram can be"
-            " made over them; prepare it with --cluster"
+            f"the domains of store {store.path} are not clusters: it has no histograms"
+            " and no levels to make a basis of; prepare it with --cluster"
         )
 
 
@@ -145,6 +145,12 @@ def read_basis(store: Store, name: str) -> StoredBasis:
             " or give level0 or the path of an .npy or .npz file"
         )
     arrays = read_arrays(path, "make the basis again")
+    missing = {"store", NATURAL, TARGET, "names", "indptr"} - arrays.keys()
+    if missing:
+        raise UserError(
+            f"{path} is not a basis that dga_jax.prepare basis made: it has no"
+            f" {sorted(missing)[0]}; make it again, or give the path of a file with P"
+        )
     if str(arrays["store"]) != store.content_hash:
         raise UserError(
             f"basis {path} was made for another store than {store.path}; make it again"
@@ -167,9 +173,13 @@ def check_names(basis: StoredBasis) -> None:
 
 
 def write_basis(store: Store, name: str, basis: StoredBasis) -> Path:
-    """Stores a basis with its store, whole or not at all; returns its path."""
+    """Stores a basis with its store, whole or not at all; returns its path.
+
+    Raises:
+      UserError: the store cannot be written to.
+    """
     path = basis_path(store, name)
-    path.parent.mkdir(exist_ok=True)
+    check_writable(store)
     aside = path.with_name(f".{path.name}.partial")
     with open(aside, "wb") as file:
         np.savez(
@@ -185,15 +195,31 @@ def write_basis(store: Store, name: str, basis: StoredBasis) -> Path:
     return path
 
 
+def check_writable(store: Store) -> None:
+    """Makes the folder of a store's bases; UserError unless it can be written to."""
+    folder = store.path / BASES
+    try:
+        folder.mkdir(exist_ok=True)
+        usable = os.access(folder, os.W_OK)
+    except OSError:
+        usable = False
+    if not usable:
+        raise UserError(
+            f"cannot write to {folder}: a basis is stored with its store; make it"
+            " writable, or copy the store"
+        )
+
+
 def basis_path(store: Store, name: str) -> Path:
     """Where a stored basis lies.
 
     Raises:
       UserError: no name for a file.
     """
-    if not re.fullmatch(r"[\w-][\w.-]*", name) or _LEVEL.fullmatch(name):
+    if not re.fullmatch(r"[\w-]{1,100}", name) or _LEVEL.fullmatch(name):
         raise UserError(
-            f"basis {name!r}: a name has letters, digits, - and _, and is not levelN"
+            f"basis {name!r}: a name has letters, digits, - and _, at most 100, and is"
+            " not levelN"
         )
     return store.path / BASES / f"{name}.npz"
 
@@ -227,10 +253,11 @@ def _from_counts(histograms, domains, smoothing) -> Basis:
 
 
 def _of_level(coarse, store, level, domains) -> Basis:
-    if coarse > level or not store.branching:
+    check_clusters(store)
+    if coarse > level:
         raise UserError(
-            f"config.mixer.basis=level{coarse}: the domains are of level {level} of"
-            f" {store.num_levels}; name a coarser one"
+            f"config.mixer.basis=level{coarse}: the domains are those of level {level},"
+            " a basis is of the same or a coarser one; name that, or set data.level"
         )
     parents = store.domains(coarse)
     stride = len(domains) // len(parents)

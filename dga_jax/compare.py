@@ -85,11 +85,12 @@ def compare(
     if not config.mixer.basis:
         raise UserError("config.mixer.basis is not set: name the basis to compare with")
     planned: list[tuple[str, int, Parts]] = []
-    probes = _parts(variant(config, "dga-basis", 0, 0), explicit).mixture.num_probes
+    chosen = variant(config, "dga-basis", 0, 0)
+    probes = _parts("dga-basis", chosen, explicit).mixture.num_probes
     for seed in seeds:
         for mixture in MIXTURES:
             chosen = variant(config, mixture, seed, probes)
-            planned.append((mixture, seed, _parts(chosen, explicit)))
+            planned.append((mixture, seed, _parts(mixture, chosen, explicit)))
     outcomes = []
     for mixture, seed, parts in planned:
         folder = directory / f"{mixture}-{seed}"
@@ -105,11 +106,11 @@ def compare(
     return outcomes
 
 
-def _parts(config, explicit) -> Parts:
+def _parts(mixture, config, explicit) -> Parts:
     try:
         return check(config, explicit)
     except UserError as error:
-        raise UserError(f"{config.mixer.name}, seed {config.seed}: {error}") from error
+        raise UserError(f"{mixture}, seed {config.seed}: {error}") from error
 
 
 def _outcome(mixture, seed, folder) -> Outcome:
@@ -157,6 +158,10 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(
             f"--seeds={','.join(flags.FLAGS.seeds)}: whole numbers, as in 0,1,2"
         ) from None
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise UserError(
+            f"--seeds={','.join(flags.FLAGS.seeds)}: one seed or more, each once"
+        )
     directory = Path(flags.FLAGS.workdir)
     outcomes = compare(config, explicit, directory, seeds)
     if outcomes is None:

@@ -3,6 +3,7 @@
 Joins `mixing` (which knows no data) and `data` (which knows no mixing) for the loop.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -86,6 +87,12 @@ class Mixture:
     def moves(self) -> bool:
         """Whether any update ever comes."""
         return self.mixer.signal is not None
+
+    @property
+    def initial_digest(self) -> str:
+        """Hex SHA-256 of the initial weights."""
+        weights = np.ascontiguousarray(self._initial, "<f8")
+        return hashlib.sha256(weights.tobytes()).hexdigest()
 
     def init(self) -> MixerState:
         """The initial weights, as `mixer.weights` says."""
@@ -185,9 +192,9 @@ class Mixture:
 
 
 def _check_not_empty(domains: Domains, store: Store):
-    """Named domains must have rows; clusters, in several levels, need not."""
+    """Named domains must have rows; clusters need not."""
     empty = np.flatnonzero(domains.num_rows == 0)
-    if empty.size and store.num_levels == 1:
+    if empty.size and not store.branching:
         raise UserError(
             f"store {store.path}: domain {domains.names[empty[0]]!r} has no training "
             "rows; give it text or leave it out, and prepare the store again"

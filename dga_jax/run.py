@@ -196,7 +196,9 @@ def _record(config, store, mixture):
     data = {
         "content_hash": store.content_hash,
         "domains": len(mixture.domains),
+        # Files that the config names may change under the same name.
         "basis": mixture.basis.digest if mixture.basis else "",
+        "initial_weights": mixture.initial_digest,
     }
     return {"config": fields, "data": data}
 

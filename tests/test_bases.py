@@ -171,7 +171,7 @@ def test_limited_domains_get_no_weight(cluster_store):
     ("fields", "message"),
     [
         ({"mixer__basis": "mmlu"}, "has no basis 'mmlu', it has none"),
-        ({"mixer__basis": "level1", "data__level": 0}, "name a coarser one"),
+        ({"mixer__basis": "level1", "data__level": 0}, "the same or a coarser one"),
         ({"mixer__basis": "../x"}, "a name has letters"),
         (
             {"mixer__name": "importance", "mixer__reference": "mmlu/law"},
@@ -215,6 +215,25 @@ def test_a_damaged_basis(store, references):
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(UserError, match="make the basis again"):
         bases.find_basis("kinds", store, 1, 1.0, alive(store, 1))
+
+
+def test_a_file_among_the_bases_that_is_none(store):
+    bases.check_writable(store)
+    np.savez(store.path / "bases" / "mine.npz", P=np.eye(30)[:2])
+    with pytest.raises(UserError, match="is not a basis that"):
+        bases.find_basis("mine", store, 1, 1.0, alive(store, 1))
+
+
+def test_where_a_basis_cannot_be_stored(store, references):
+    (store.path / "bases").touch()
+    with pytest.raises(UserError, match="cannot write to"):
+        bases.write_basis(store, "kinds", StoredBasis(references, True, True))
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a/b", "", "level0", "x" * 101])
+def test_names_that_no_basis_can_have(store, name):
+    with pytest.raises(UserError, match="a name has letters"):
+        bases.basis_path(store, name)
 
 
 def test_a_set_on_empty_domains_only(store, references):

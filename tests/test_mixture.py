@@ -15,11 +15,11 @@ def mixture_of(store, **fields):
 
 
 class Empty(Store):
-    """A store one of whose domains has no rows; with one or two levels."""
+    """A store one of whose domains, named or clusters, has no rows."""
 
-    def __init__(self, store, levels):
+    def __init__(self, store, branching):
         super().__init__(store.path, store.manifest)
-        self.num_levels = levels
+        self.branching = branching
 
     def domains(self, level=0):
         whole = super().domains(0)
@@ -93,11 +93,11 @@ def test_wrong_weight_files(content, words, byte_store, tmp_path):
 
 def test_a_named_domain_without_rows_is_an_error(byte_store):
     with pytest.raises(UserError, match="'dm_math' has no training rows"):
-        mixture_of(Empty(byte_store, levels=1))
+        mixture_of(Empty(byte_store, ()))
 
 
 def test_an_empty_cluster_has_weight_zero(byte_store):
-    store = Empty(byte_store, levels=2)
+    store = Empty(byte_store, (8,))
     mixture = mixture_of(store)
     state = mixture.init()
     assert mixture.num_probes == 7
@@ -111,8 +111,8 @@ def test_an_empty_cluster_has_weight_zero(byte_store):
     assert weights.sum() == pytest.approx(1)
     domains = mixture.cumulative(state).draw(np.random.default_rng(0), 10_000)
     assert 2 not in domains
-    with pytest.raises(UserError, match="'dm_math' has no training rows"):
-        mixture_of(store, mixer__weights="dm_math=.5,austen=.5")
+    with pytest.raises(UserError, match="'2' has no training rows"):
+        mixture_of(store, mixer__weights="2=.5,0=.5")
 
 
 def test_update_by_hand(byte_store):
@@ -173,7 +173,7 @@ def test_a_basis_starts_by_its_own_names(byte_store, tmp_path):
 
 
 def test_a_basis_avoids_empty_clusters(byte_store, tmp_path):
-    store = Empty(byte_store, levels=2)
+    store = Empty(byte_store, (8,))
     matrix = np.full((2, 8), 1 / 8)
     path = save_basis(tmp_path, matrix)
     mixture = mixture_of(store, mixer__basis=path)

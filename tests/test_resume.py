@@ -120,6 +120,16 @@ def test_a_basis_is_part_of_the_run(cluster_store, tmp_path):
         train_run(config, tmp_path / "run")
 
 
+def test_initial_weights_are_part_of_the_run(byte_store, tmp_path):
+    weights = tmp_path / "weights.json"
+    fields = {"mixer__weights": str(weights)}
+    weights.write_text('{"austen": 0.5, "wordnet": 0.5}')
+    train_run(small_config(byte_store, **fields, train__steps=2), tmp_path / "run")
+    weights.write_text('{"austen": 0.4, "wordnet": 0.6}')
+    with pytest.raises(UserError, match=r"store\.initial_weights was"):
+        train_run(small_config(byte_store, **fields, train__steps=3), tmp_path / "run")
+
+
 @pytest.mark.parametrize("variant", ["all", "static"])
 @pytest.mark.slow
 def test_stopped_at_any_step(variant, whole, byte_store, tmp_path, monkeypatch):

@@ -77,6 +77,8 @@ class TfidfEmbedder(Embedder):
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """See the base class; a text without words is the zero vector."""
+        if not texts:
+            return np.zeros((0, self.dim), np.float32)
         counts_nxf = _counts(texts)
         counts_nxf.data = 1 + np.log(counts_nxf.data)
         vectors_nxd = counts_nxf @ self._projection

@@ -322,7 +322,7 @@ def _add_clusters(writer, staging, clustered, corpus, domains, steered) -> None:
         for batch in corpus.batches()
     )
     allowed = domains.kept.predicted > 0
-    histogram = count_documents(embedder, tree, batches, allowed)
+    histogram = count_documents(embedder, tree, filter(None, batches), allowed)
     np.savez(staging / TARGET_HISTOGRAM, **histogram.arrays())
     files = [*embedder.save(staging), TREE, TARGET_HISTOGRAM]
     writer.add_clusters(tree.branching, embedder.kind, embedder.digest, files)

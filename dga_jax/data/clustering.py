@@ -4,7 +4,7 @@ A work directory holds
 
     job.json                  corpus and embedding; another job is refused
     embedder.json, ...        the embedder, once it is fitted
-    embeddings-00000.npy      float32 [n_i, d], one file a batch, written as it is made
+    embeddings-00000000.npy   float32 [n_i, d], one file a batch, written as it is made
     with_text.npy             bool [n], which documents have text; all are embedded then
     tree-DIGEST/              centroids by level, and tree.npz, assignments.npy at last
 
@@ -170,10 +170,15 @@ def _embedder(corpus, options, work) -> Embedder:
     name = tfidf.KIND if light else f"{options.embedding} {model.digest[:16]}"
     _check_same_job(work, {"embedding": name, "corpus": corpus.identity()})
     if not (work / SPEC).exists():
-        embedder = model or tfidf.TfidfEmbedder.fit(_sample_texts(corpus), _SEED)
+        embedder = model or _fitted(corpus, options)
         embedder.save(work)
         return embedder
-    return model or load_embedder(work)
+    try:
+        return model or load_embedder(work)
+    except UserError as error:
+        raise UserError(
+            f"the embedder in {work} is damaged ({error}); remove {work} and run again"
+        ) from error
 
 
 def _check_same_job(work, job):
@@ -199,8 +204,18 @@ def _check_same_job(work, job):
         )
 
 
-def _sample_texts(corpus) -> list[str]:
-    """A uniform sample of texts, cut to what counts: Vitter's algorithm R (1985)."""
+def _fitted(corpus, options) -> Embedder:
+    """The light embedder; says early that there are more clusters than documents."""
+    texts, documents = _sample_texts(corpus)
+    check_enough(options.branching, documents)
+    return tfidf.TfidfEmbedder.fit(texts, _SEED)
+
+
+def _sample_texts(corpus) -> tuple[list[str], int]:
+    """A uniform sample of texts, cut to what counts, and how many there are.
+
+    Vitter's algorithm R (1985).
+    """
     rng = np.random.default_rng(_SEED)
     sample, seen = [], 0
     for document in corpus.documents():
@@ -214,18 +229,18 @@ def _sample_texts(corpus) -> list[str]:
             sample[place] = text
     if not sample:
         raise UserError("no document of --generic holds any text")
-    return sample
+    return sample, seen
 
 
 def _embed(corpus, embedder, work) -> np.ndarray:
     """Embeds batch by batch what is not embedded yet; bool [n], who has text."""
     path = work / _WITH_TEXT
-    if path.exists():
-        shards = _shards(work, embedder.dim)
-        return _load(path, (sum(len(_open(shard)) for shard in shards),))
+    shards = _shards(work, embedder.dim)
+    if path.exists() and len(_open(path)) == sum(len(_open(x)) for x in shards):
+        return _load(path, (None,))
     with_text = []
     for i, batch in enumerate(corpus.batches()):
-        shard = work / f"embeddings-{i:05d}.npy"
+        shard = work / f"embeddings-{i:08d}.npy"
         if shard.exists():
             _load(shard, (len(batch), embedder.dim))
         else:
@@ -239,6 +254,12 @@ def _embed(corpus, embedder, work) -> np.ndarray:
 def _tree(options, work, with_text, dim) -> tuple[Tree, pathlib.Path]:
     """The tree, level by level, and the directory for all that depends on it."""
     check_enough(options.branching, int(with_text.sum()))
+    leaves = math.prod(options.branching)
+    if leaves > options.sample:
+        raise UserError(
+            f"--cluster_sample={options.sample}: {leaves:,} clusters cannot be trained"
+            f" on fewer documents than that; give {leaves:,} or more"
+        )
     how = dataclasses.asdict(options)
     text = json.dumps(
         [how[k] for k in ("branching", "sample", "max_imbalance", "start")]

@@ -169,7 +169,7 @@ def load_basis(path: str | Path, domain_names: Sequence[str]) -> Basis:
     if len(names) != len(matrix) or len(set(names)) != len(names):
         raise UserError(
             f"basis {path}: {len(matrix)} rows of P need as many distinct names, "
-            f"got {len(names)}"
+            f"got {len(set(names))}"
         )
     return Basis.of(names, _distributions(path, matrix, names))
 
@@ -194,7 +194,10 @@ def _read(path):
             "or numpy.savez(P=P, names=names, domains=domains)"
         ) from None
     if "P" not in fields:
-        raise UserError(f"basis {path}: no array named P in it")
+        raise UserError(
+            f"basis {path}: no array named P in it; one that is stored with its store "
+            "goes by its name alone"
+        )
     return fields["P"], _strings(fields.get("names")), _strings(fields.get("domains"))
 
 

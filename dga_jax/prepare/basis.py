@@ -52,6 +52,7 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"{path} exists; choose another --name, or give --overwrite")
     if not _REFERENCES.value:
         raise UserError("--references is missing. Run with --help for the flags")
+    bases.check_writable(store)
     histograms = _count(
         store, Corpus(tuple(expand(_REFERENCES.value)), domain_field=_GROUP_BY.value)
     )

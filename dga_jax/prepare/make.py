@@ -219,6 +219,11 @@ def _cluster_options() -> "ClusterOptions | None":
 def _decontaminated(generic: Corpus, evaluation: Corpus) -> Corpus:
     found = contamination.find(generic, evaluation, _NGRAM.value)
     drop = _CONTAMINATION.value == "drop"
+    if drop and len(found.positions) == found.documents:
+        raise UserError(
+            f"--contamination=drop: every document of --generic shares {found.ngram}"
+            " words in a row with the evaluation documents, none is left; raise --ngram"
+        )
     tqdm.tqdm.write(found.describe(dropped=drop))
     return generic.without(found.positions) if drop else generic
 

@@ -50,6 +50,7 @@ def test_texts_of_a_kind_are_near(texts, embedder):
 
 
 def test_a_text_without_words_is_zero(embedder):
+    assert embedder.embed([]).shape == (0, embedder.dim)
     assert not embedder.embed(["", "! ? 7"]).any()
 
 

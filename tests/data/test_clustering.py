@@ -106,6 +106,29 @@ def test_a_work_directory_has_one_job(labelled, tmp_path, monkeypatch):
         cluster_documents(documents, OPTIONS, work)
 
 
+def test_a_lost_embedding_is_made_again(labelled, tmp_path):
+    documents, _ = labelled
+    whole = cluster_documents(documents, OPTIONS, tmp_path)
+    for path in tmp_path.glob("tree-*/*"):
+        path.unlink()
+    (tmp_path / "embeddings-00000002.npy").unlink()
+    found = cluster_documents(documents, OPTIONS, tmp_path)
+    np.testing.assert_array_equal(found.assignments, whole.assignments)
+
+
+def test_a_sample_smaller_than_the_tree(labelled, tmp_path):
+    documents, _ = labelled
+    with pytest.raises(UserError, match="--cluster_sample=20: 24 clusters"):
+        cluster_documents(documents, ClusterOptions((8, 3), sample=20), tmp_path)
+
+
+def test_more_clusters_than_documents_before_any_is_embedded(labelled, tmp_path):
+    documents, _ = labelled
+    with pytest.raises(UserError, match="512 clusters of 400 documents"):
+        cluster_documents(documents, ClusterOptions((8, 8, 8)), tmp_path)
+    assert not list(tmp_path.glob("embeddings*"))
+
+
 @pytest.mark.parametrize("shape", [(50, 7), (49, 128), (50,)])
 @pytest.mark.parametrize("complete", [True, False])
 def test_embeddings_of_something_else(labelled, tmp_path, shape, complete):
@@ -115,14 +138,14 @@ def test_embeddings_of_something_else(labelled, tmp_path, shape, complete):
         path.unlink()
     if not complete:
         (tmp_path / "with_text.npy").unlink()
-    np.save(tmp_path / "embeddings-00002.npy", np.zeros(shape, np.float32))
+    np.save(tmp_path / "embeddings-00000002.npy", np.zeros(shape, np.float32))
     with pytest.raises(UserError, match="expected") as error:
         cluster_documents(documents, OPTIONS, tmp_path)
     assert "remove" in str(error.value)
 
 
 @pytest.mark.parametrize(
-    "name", ["embeddings-00002.npy", "with_text.npy", "embedder.npz", "job.json"]
+    "name", ["embeddings-00000002.npy", "with_text.npy", "embedder.npz", "job.json"]
 )
 def test_damaged_files(labelled, tmp_path, name):
     documents, _ = labelled
@@ -149,12 +172,6 @@ def test_a_bound_on_imbalance(labelled, tmp_path, bound):
     found = cluster_documents(documents, options, tmp_path)
     (reached,) = clustering.imbalance(found.assignments, (5,))
     assert reached <= bound
-
-
-def test_more_clusters_than_documents(labelled, tmp_path):
-    documents, _ = labelled
-    with pytest.raises(UserError, match="512"):
-        cluster_documents(documents, ClusterOptions((8, 8, 8)), tmp_path)
 
 
 def test_only_one_process_at_a_time(labelled, tmp_path):

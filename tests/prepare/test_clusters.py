@@ -123,7 +123,7 @@ def test_killed_it_goes_on(made, tmp_path):
     output = tmp_path / "store"
     work = tmp_path / "store.work"
     whole = made[0]
-    for stage in ("embedder.json", "embeddings-00001.npy", "tree-*/tree.npz"):
+    for stage in ("embedder.json", "embeddings-00000001.npy", "tree-*/tree.npz"):
         process = subprocess.Popen(
             command(*flags_of(output)), cwd=ROOT, stderr=subprocess.DEVNULL
         )
