@@ -16,8 +16,7 @@ from dga_jax.errors import UserError
 KIND = "tfidf"
 DIM = 128
 FEATURES = 1 << 15
-# What a document is about shows at its beginning: 2,000 characters put the 17 kinds of
-# text of our trials into their own clusters as well as whole documents did.
+# What a document is about shows at its beginning; the rest would only take time.
 CHARACTERS = 4096
 _WEIGHTS = "embedder.npz"
 
