@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-from dga_jax.clusters.histogram import Histograms, read_arrays
+from dga_jax.clusters.histogram import Histograms
 from dga_jax.data.store import BASES, TARGET_HISTOGRAM, Domains, Store
 from dga_jax.errors import UserError
+from dga_jax.files import read_arrays, replaced
 from dga_jax.mixing.basis import Basis, check_size, load_basis
 
 TARGET, NATURAL = "target", "natural"
@@ -180,8 +181,7 @@ def write_basis(store: Store, name: str, basis: StoredBasis) -> Path:
     """
     path = basis_path(store, name)
     check_writable(store)
-    aside = path.with_name(f".{path.name}.partial")
-    with open(aside, "wb") as file:
+    with replaced(path) as file:
         np.savez(
             file,
             **basis.histograms.arrays(),
@@ -189,9 +189,6 @@ def write_basis(store: Store, name: str, basis: StoredBasis) -> Path:
             natural=np.array(basis.natural),
             target=np.array(basis.target),
         )
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
     return path
 
 

@@ -1,18 +1,17 @@
 """A run's directory: one run at a time, the same run as before, room to write."""
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dga_jax import files
 from dga_jax.errors import UserError
 
 CONFIG_NAME = "config.json"
-_LOCK_NAME = ".lock"
 # Groups and fields that a resumed run may change: none of them touches what is computed
 # from what data, beyond rounding.
 _MAY_CHANGE = ("mesh.", "checkpoint.", "eval.", "log.", "data.store", "data.threads")
@@ -20,29 +19,9 @@ _MAY_CHANGE = ("mesh.", "checkpoint.", "eval.", "log.", "data.store", "data.thre
 _REASONS = {"train.steps": " (the schedules of the steps already made depend on it)"}
 
 
-@contextlib.contextmanager
-def locked(workdir: Path) -> Iterator[None]:
-    """Holds the workdir for this process; made if it does not exist.
-
-    Raises:
-      UserError: it cannot be made or written to, or another process holds it.
-    """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        lock = open(workdir / _LOCK_NAME, "w")  # noqa: SIM115 (held until the end)
-    except OSError as error:
-        raise UserError(
-            f"--workdir={workdir}: {error.strerror}; choose a directory you can write"
-        ) from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"--workdir={workdir}: another process is running there; wait for it, "
-                "or choose another directory"
-            ) from None
-        yield
+def locked(workdir: Path) -> contextlib.AbstractContextManager[None]:
+    """Holds the workdir for this process; see `files.locked`."""
+    return files.locked(workdir, "workdir", "another process is running there")
 
 
 def check_same_run(

@@ -1,8 +1,6 @@
 """Histograms of sets of documents over the clusters of a tree."""
 
 import dataclasses
-import pathlib
-import zipfile
 from collections.abc import Iterable
 
 import numpy as np
@@ -10,7 +8,6 @@ from scipy import sparse
 
 from dga_jax.clusters.embedding import Embedder
 from dga_jax.clusters.tree import Tree
-from dga_jax.errors import UserError
 
 SMOOTHING = 1.0  # documents of the natural distribution that count with a set's own
 
@@ -107,16 +104,3 @@ def count_documents(
     ones = np.ones(len(rows))
     shape = (len(names), len(allowed))
     return Histograms(names, sparse.coo_array((ones, (rows, columns)), shape).tocsr())
-
-
-def read_arrays(path: pathlib.Path, what: str) -> dict[str, np.ndarray]:
-    """The arrays of an `.npz` file of ours.
-
-    Raises:
-      UserError: missing or damaged; `what` says how to make it again.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"cannot read {path} ({error}); {what}") from error

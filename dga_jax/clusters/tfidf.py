@@ -3,7 +3,6 @@
 import hashlib
 import json
 import pathlib
-import zipfile
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +10,7 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 
 from dga_jax.clusters.embedding import SPEC, Embedder
-from dga_jax.errors import UserError
+from dga_jax.files import read_arrays
 
 KIND = "tfidf"
 DIM = 128
@@ -65,14 +64,8 @@ class TfidfEmbedder(Embedder):
         Raises:
           UserError: the file is missing or damaged.
         """
-        path = directory / _WEIGHTS
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return cls(file["idf"], file["components"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(
-                f"cannot read {path} ({error}); prepare the store again"
-            ) from error
+        arrays = read_arrays(directory / _WEIGHTS, "prepare the store again")
+        return cls(arrays["idf"], arrays["components"])
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """See the base class; a text without words is the zero vector."""

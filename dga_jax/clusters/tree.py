@@ -1,17 +1,15 @@
 """A tree of clusters: k-means in each cluster of the level above, level by level."""
 
 import dataclasses
-import io
 import math
-import os
 import pathlib
-import zipfile
 
 import numpy as np
 from jax.sharding import Mesh
 
 from dga_jax.clusters import kmeans
 from dga_jax.errors import UserError
+from dga_jax.files import read_arrays, replaced
 
 _BATCH = 1 << 17  # points that are assigned at a time
 
@@ -119,12 +117,8 @@ class Tree:
         for level in range(self.fitted):
             arrays[f"centroids{level}"] = self.centroids[level]
             arrays[f"prices{level}"] = self.prices[level]
-        aside = path.with_name(f".{path.name}.partial")
-        with open(aside, "wb") as file:
+        with replaced(path) as file:
             np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
 
     @classmethod
     def load(cls, path: pathlib.Path) -> "Tree":
@@ -133,26 +127,13 @@ class Tree:
         Raises:
           UserError: the file is missing or damaged.
         """
-        try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-                levels = range((len(file.files) - 1) // 2)
-                return cls(
-                    tuple(file["branching"].tolist()),
-                    tuple(file[f"centroids{level}"] for level in levels),
-                    tuple(file[f"prices{level}"] for level in levels),
-                )
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            EOFError,
-            TypeError,
-            zipfile.BadZipFile,
-        ) as error:
-            raise UserError(
-                f"cannot read the clusters in {path} ({error}); remove it and prepare"
-                " again"
-            ) from error
+        arrays = read_arrays(path, "remove it and prepare again")
+        levels = range((len(arrays) - 1) // 2)
+        return cls(
+            tuple(arrays["branching"].tolist()),
+            tuple(arrays[f"centroids{level}"] for level in levels),
+            tuple(arrays[f"prices{level}"] for level in levels),
+        )
 
 
 def check_enough(branching: tuple[int, ...], documents: int) -> None:

@@ -11,16 +11,13 @@ A work directory holds
 Every file appears whole or not at all.
 """
 
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import itertools
 import json
 import math
-import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +29,7 @@ from dga_jax.clusters.minilm import MiniLM
 from dga_jax.clusters.tree import Tree, check_enough
 from dga_jax.data.corpus import Corpus
 from dga_jax.errors import UserError
+from dga_jax.files import locked, replaced
 
 _JOB, _WITH_TEXT = "job.json", "with_text.npy"
 _TREE, _ASSIGNMENTS = "tree.npz", "assignments.npy"
@@ -128,7 +126,7 @@ def cluster_documents(
       UserError: `work` belongs to another job or is in use, a file in it is damaged,
         or there are more clusters than documents.
     """
-    with _locked(work):
+    with locked(work, "work", "in use by another process"):
         on_stage("embedding")
         embedder = _embedder(corpus, options, work)
         with_text = _embed(corpus, embedder, work)
@@ -141,26 +139,6 @@ def cluster_documents(
             _save(path, np.concatenate(parts))
         assignments = np.array(_load(path, with_text.shape))
         return Clustered(embedder, tree, assignments)
-
-
-@contextlib.contextmanager
-def _locked(work: pathlib.Path) -> Iterator[None]:
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        lock = open(work / ".lock", "w")  # noqa: SIM115 (held until the end)
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {work}: {error.strerror}; choose another --work"
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{work} is in use by another process; wait for it, or choose another"
-                " --work"
-            ) from None
-        yield
 
 
 def _embedder(corpus, options, work) -> Embedder:
@@ -184,7 +162,8 @@ def _embedder(corpus, options, work) -> Embedder:
 def _check_same_job(work, job):
     path = work / _JOB
     if not path.exists():
-        _write_text(path, json.dumps(job, indent=1))
+        with replaced(path) as file:
+            file.write(json.dumps(job, indent=1).encode())
         return
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
@@ -333,15 +312,5 @@ def _open(path) -> np.ndarray:
 
 
 def _save(path: pathlib.Path, array: np.ndarray) -> None:
-    aside = path.with_name(f".{path.name}.partial")
-    with open(aside, "wb") as file:
+    with replaced(path) as file:
         np.save(file, array)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
-
-
-def _write_text(path: pathlib.Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.partial")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)

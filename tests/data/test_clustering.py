@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from dga_jax import files
 from dga_jax.clusters import tfidf
 from dga_jax.clusters.tree import Tree
 from dga_jax.data import clustering, corpus
@@ -177,7 +178,7 @@ def test_a_bound_on_imbalance(labelled, tmp_path, bound):
 def test_only_one_process_at_a_time(labelled, tmp_path):
     documents, _ = labelled
     with (
-        clustering._locked(tmp_path),
+        files.locked(tmp_path, "work", ""),
         pytest.raises(UserError, match="in use by another process"),
     ):
         cluster_documents(documents, OPTIONS, tmp_path)

@@ -1,0 +1,70 @@
+"""Files that appear whole, arrays that may be damaged, directories of one process."""
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import zipfile
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+
+from dga_jax.errors import UserError
+
+
+@contextlib.contextmanager
+def replaced(path: pathlib.Path) -> Iterator[BinaryIO]:
+    """A file to write that takes its place, on disk, when the block ends well."""
+    aside = path.with_name(f".{path.name}.partial")
+    with open(aside, "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+
+
+def read_arrays(path: pathlib.Path, remedy: str) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz` file of ours.
+
+    Raises:
+      UserError: missing or damaged; `remedy` says what to do.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        TypeError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise UserError(f"cannot read {path} ({error}); {remedy}") from error
+
+
+@contextlib.contextmanager
+def locked(directory: pathlib.Path, flag: str, busy: str) -> Iterator[None]:
+    """Holds a directory for this process; made if it does not exist.
+
+    Raises:
+      UserError: it cannot be made or written to, or another process holds it; `flag`
+        is what named it, `busy` says what that process does.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = open(directory / ".lock", "w")  # noqa: SIM115 (held until the end)
+    except OSError as error:
+        raise UserError(
+            f"--{flag}={directory}: {error.strerror}; choose a directory you can write"
+        ) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"--{flag}={directory}: {busy}; wait for it, or choose another"
+                " directory"
+            ) from None
+        yield
