@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from dga_jax.data.build import prepare_store
 from dga_jax.data.corpus import Corpus
-from dga_jax.data.sources import expand
+from dga_jax.data.sources import Shard, expand
 from dga_jax.data.store import FORMAT_VERSION, Store
 from dga_jax.data.tokenizer import load_tokenizer
 from dga_jax.errors import UserError
@@ -40,21 +40,25 @@ def sample_store(
     target = SAMPLE / "target" / "python_docs.steer.jsonl.xz"
     target_eval = SAMPLE / "target" / "python_docs.eval.jsonl.xz"
     tokenizer = SAMPLE / "tokenizer.json"
-    key = _digest(seq_len, branching, [*generic, target, target_eval, tokenizer])
+    files = [pathlib.Path(path) for shard in generic for path in shard.paths]
+    key = _digest(seq_len, branching, [*files, target, target_eval, tokenizer])
     cache = _writable(cache_dir or _default_cache())
     path = cache / f"sample-{seq_len}-{key}"
     if not path.exists():
-        corpus = Corpus(tuple(generic))
         # Where a run beside this one is quicker, it has made the same.
-        with contextlib.suppress(FileExistsError):
+        with (
+            contextlib.suppress(FileExistsError),
+            tempfile.TemporaryDirectory(dir=cache) as work,
+        ):
             prepare_store(
-                generic=corpus,
-                target=Corpus((target,)),
-                target_eval=Corpus((target_eval,)),
+                generic=Corpus(tuple(generic)),
+                target=Corpus((Shard.of(target),)),
+                target_eval=Corpus((Shard.of(target_eval),)),
                 tokenizer=load_tokenizer(tokenizer),
                 seq_len=seq_len,
                 output=path,
-                clustered=_clustered(corpus, branching, cache) if branching else None,
+                clusters=_options(branching) if branching else None,
+                work=work,
             )
     try:
         Store.open(path)
@@ -63,13 +67,11 @@ def sample_store(
     return path
 
 
-def _clustered(corpus: Corpus, branching: tuple[int, ...], cache: pathlib.Path):
+def _options(branching: tuple[int, ...]):
     # Imported here, for scikit-learn takes a second that few runs need.
-    from dga_jax.data.clustering import ClusterOptions, cluster_documents
+    from dga_jax.data.build.clustering import ClusterOptions
 
-    with tempfile.TemporaryDirectory(dir=cache) as work:
-        options = ClusterOptions(branching)
-        return cluster_documents(corpus, options, pathlib.Path(work))
+    return ClusterOptions(branching)
 
 
 def _digest(

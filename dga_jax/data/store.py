@@ -40,7 +40,7 @@ from dga_jax.data.tokenizer import (
 )
 from dga_jax.errors import UserError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PAD = -1  # padding in rows as they are read
 SPLITS = ("train", "heldout", "target", "target_eval")
 MANIFEST = "manifest.json"

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -15,7 +16,8 @@ from dga_jax.data.store import ClusterNames, Domains
 from dga_jax.data.tokenizer import Tokenizer
 from dga_jax.errors import UserError
 
-_SHARD_BYTES = 1 << 30
+SHARD_BYTES = 1 << 30
+BLOCK_ROWS = 1024  # rows are hashed in blocks, so that files can be written in any order
 # Rows are read at random, one by one, so each is a group of its own. Compression would
 # save 14% of the space (11-bit ids in 16) and reading would take 1.7 times as long.
 _OPTIONS = "group_size:1,uncompressed"
@@ -24,6 +26,115 @@ _OPTIONS = "group_size:1,uncompressed"
 def row_dtype(vocab_size: int) -> np.dtype:
     """The type of tokens on disk; its largest value is padding."""
     return np.dtype("<u2" if vocab_size <= np.iinfo(np.uint16).max else "<u4")
+
+
+def rows_per_file(seq_len: int, dtype: np.dtype, shard_bytes: int = SHARD_BYTES) -> int:
+    """Rows in files of at most `shard_bytes`, whole blocks of them."""
+    blocks = shard_bytes // ((seq_len + 1) * dtype.itemsize * BLOCK_ROWS)
+    return max(1, blocks) * BLOCK_ROWS
+
+
+def file_names(split: str, num_rows: int, per_file: int) -> list[tuple[str, int]]:
+    """Names of the files of a split, and the rows in each."""
+    count = -(-num_rows // per_file)
+    return [
+        (
+            f"{split}-{i:05d}-of-{count:05d}.array_record",
+            min(per_file, num_rows - i * per_file),
+        )
+        for i in range(count)
+    ]
+
+
+class RowHasher:
+    """SHA-256 of each `BLOCK_ROWS` rows that are added."""
+
+    def __init__(self):
+        self._digests: list[str] = []
+        self._block, self._rows = hashlib.sha256(), 0
+
+    def add(self, rows: np.ndarray) -> None:
+        """Adds rows [m, L+1] as they are on disk."""
+        while len(rows):
+            here = rows[: BLOCK_ROWS - self._rows]
+            self._block.update(np.ascontiguousarray(here).view(np.uint8).data)
+            self._rows, rows = self._rows + len(here), rows[len(here) :]
+            if self._rows == BLOCK_ROWS:
+                self._end_block()
+
+    def digests(self) -> list[str]:
+        """Hex digests of the blocks, of which the last may have fewer rows."""
+        if self._rows:
+            self._end_block()
+        return self._digests
+
+    def _end_block(self) -> None:
+        self._digests.append(self._block.hexdigest())
+        self._block, self._rows = hashlib.sha256(), 0
+
+
+def split_hash(digests: Iterable[str]) -> str:
+    """Hex SHA-256 of a split: of its blocks' digests."""
+    digest = hashlib.sha256()
+    for block in digests:
+        digest.update(bytes.fromhex(block))
+    return digest.hexdigest()
+
+
+def level_hash(domains: Domains) -> str:
+    """Hex SHA-256 of a level: of its names, unless they are numbers, and its tables."""
+    if isinstance(domains.names, ClusterNames):
+        digest = hashlib.sha256()
+    else:
+        digest = hashlib.sha256("\n".join(domains.names).encode())
+    for table in (domains.offsets, domains.heldout_offsets, domains.tokens):
+        digest.update(np.ascontiguousarray(table, "<i8").data)
+    return digest.hexdigest()
+
+
+def content_hash(manifest: dict) -> str:
+    """Hash of rows, domains and tokenizer, whatever the files they lie in."""
+    splits = {
+        split: {key: value for key, value in entry.items() if key != "shards"}
+        for split, entry in manifest["splits"].items()
+    }
+    content = {k: v for k, v in manifest.items() if k not in ("content_hash", "files")}
+    text = json.dumps(content | {"splits": splits}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_records(path: str | os.PathLike, blocks: Iterable[np.ndarray]) -> dict:
+    """Writes one file of rows.
+
+    Args:
+      path: of the file.
+      blocks: rows [m, L+1] as they are on disk.
+
+    Returns:
+      `rows`, `tokens` that they predict, `bytes` and `sha256` of the file, and
+      `blocks`, the digests of its rows.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    hasher, rows, tokens = RowHasher(), 0, 0
+    with _array_record(pathlib.Path(path)) as sink:
+        for block in blocks:
+            hasher.add(block)
+            rows += len(block)
+            padding = np.iinfo(block.dtype).max
+            tokens += int(np.count_nonzero(block[:, 1:] != padding))
+            for row in block:
+                sink.write(row.tobytes())
+    file = describe_file(path)
+    return {"rows": rows, "tokens": tokens, **file, "blocks": hasher.digests()}
+
+
+def describe_file(path: str | os.PathLike) -> dict:
+    """`bytes` and `sha256` of a file."""
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    return {"bytes": os.path.getsize(path), "sha256": digest.hexdigest()}
 
 
 class StoreWriter:
@@ -37,17 +148,16 @@ class StoreWriter:
         directory: pathlib.Path,
         tokenizer: Tokenizer,
         seq_len: int,
-        shard_bytes: int = _SHARD_BYTES,
+        shard_bytes: int = SHARD_BYTES,
     ):
-        """Writes into an existing directory, in shards of about `shard_bytes`."""
+        """Writes into an existing directory, in files of at most `shard_bytes`."""
         self._directory = directory
         self._tokenizer = tokenizer
         self._seq_len = seq_len
         self.dtype = row_dtype(tokenizer.vocab_size)
         self.pad = int(np.iinfo(self.dtype).max)
-        record_bytes = (seq_len + 1) * self.dtype.itemsize
-        self._rows_per_shard = max(1, shard_bytes // record_bytes)
-        self._splits, self._levels, self._names = {}, [], []
+        self.rows_per_file = rows_per_file(seq_len, self.dtype, shard_bytes)
+        self._splits, self._levels, self._files = {}, [], {}
         self._clusters: dict | None = None
 
     def write_split(
@@ -60,42 +170,43 @@ class StoreWriter:
           num_rows: how many rows the blocks hold together.
           blocks: rows [m, L+1] of `dtype`, padded with `pad`.
         """
-        digest, tokens = hashlib.sha256(), 0
-        rows = itertools.chain.from_iterable(blocks)
-        shards = self._shards(split, num_rows)
-        for shard in shards:
-            with _array_record(self._directory / shard["name"]) as sink:
-                for row in itertools.islice(rows, shard["rows"]):
-                    record = row.astype(self.dtype, copy=False).tobytes()
-                    digest.update(record)
-                    sink.write(record)
-                    tokens += int(np.count_nonzero(row[1:] != self.pad))
+        rows = (row[None] for block in blocks for row in block)
+        reports = []
+        for name, count in file_names(split, num_rows, self.rows_per_file):
+            records = itertools.islice(rows, count)
+            reports.append(write_records(self._directory / name, records))
+        self.add_split(split, num_rows, reports)
+
+    def add_split(self, split: str, num_rows: int, reports: Iterable[dict]) -> None:
+        """Says what is in the files of a split: what `write_records` returned."""
+        shards, digests, tokens = [], [], 0
+        names = file_names(split, num_rows, self.rows_per_file)
+        for (name, rows), report in zip(names, reports, strict=True):
+            self._files[name] = {key: report[key] for key in ("bytes", "sha256")}
+            shards.append({"name": name, "rows": rows})
+            digests += report["blocks"]
+            tokens += report["tokens"]
         self._splits[split] = {
             "rows": num_rows,
             "tokens": tokens,
-            "sha256": digest.hexdigest(),
+            "sha256": split_hash(digests),
             "shards": shards,
         }
-        self._names += [shard["name"] for shard in shards]
 
     def write_level(self, domains: Domains) -> None:
         """Writes the domains of the next level; the coarsest comes first."""
-        name = store.OFFSETS.format(level=len(self._levels))
         table = {
             "offsets": np.asarray(domains.offsets, np.int64),
             "heldout_offsets": np.asarray(domains.heldout_offsets, np.int64),
             "tokens": np.asarray(domains.tokens, np.int64),
         }
-        if isinstance(domains.names, ClusterNames):
-            digest = hashlib.sha256()
-        else:
+        if not isinstance(domains.names, ClusterNames):
             table["names"] = np.array(domains.names, np.str_)
-            digest = hashlib.sha256("\n".join(domains.names).encode())
+        name = store.OFFSETS.format(level=len(self._levels))
         np.savez(self._directory / name, **table)
-        for key in ("offsets", "heldout_offsets", "tokens"):
-            digest.update(table[key].astype("<i8").tobytes())
-        self._names.append(name)
-        self._levels.append({"domains": len(domains), "sha256": digest.hexdigest()})
+        self._describe(name)
+        entry = {"domains": len(domains), "sha256": level_hash(domains)}
+        self._levels.append(entry)
 
     def add_clusters(
         self, branching: Sequence[int], embedding: str, digest: str, files: list[str]
@@ -113,17 +224,18 @@ class StoreWriter:
             "embedding": embedding,
             "embedder_sha256": digest,
         }
-        self._names += files
+        for name in files:
+            self._describe(name)
 
     def finish(self) -> None:
         """Writes the tokenizer and, last, the manifest with the hashes of all files."""
         tokenizer = self._tokenizer
         np.save(self._directory / store.TOKEN_BYTES, tokenizer.token_bytes)
-        self._names.append(store.TOKEN_BYTES)
+        self._describe(store.TOKEN_BYTES)
         if tokenizer.content is not None:
             (self._directory / store.TOKENIZER).write_bytes(tokenizer.content)
-            self._names.append(store.TOKENIZER)
-        content = {
+            self._describe(store.TOKENIZER)
+        manifest = {
             "format_version": store.FORMAT_VERSION,
             "tokenizer": {
                 "kind": tokenizer.kind,
@@ -137,29 +249,14 @@ class StoreWriter:
             "splits": self._splits,
         }
         if self._clusters:
-            content["clusters"] = self._clusters
-        manifest = content | {
-            "content_hash": _content_hash(content),
-            "files": {name: self._describe(name) for name in sorted(self._names)},
-        }
+            manifest["clusters"] = self._clusters
+        manifest["content_hash"] = content_hash(manifest)
+        manifest["files"] = dict(sorted(self._files.items()))
         text = json.dumps(manifest, indent=1) + "\n"
         (self._directory / store.MANIFEST).write_text(text, encoding="utf-8")
 
-    def _shards(self, split: str, num_rows: int) -> list[dict]:
-        count = -(-num_rows // self._rows_per_shard)
-        return [
-            {
-                "name": f"{split}-{i:05d}-of-{count:05d}.array_record",
-                "rows": min(self._rows_per_shard, num_rows - i * self._rows_per_shard),
-            }
-            for i in range(count)
-        ]
-
-    def _describe(self, name: str) -> dict:
-        path = self._directory / name
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
-        return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+    def _describe(self, name: str) -> None:
+        self._files[name] = describe_file(self._directory / name)
 
 
 @contextlib.contextmanager
@@ -171,16 +268,5 @@ def _array_record(path: pathlib.Path) -> Iterator[ArrayRecordWriter]:
         sink.close()
     except RuntimeError as error:  # the library's, when the disk is full
         raise UserError(
-            f"cannot write {path.name} in {path.parent.parent}: {error}; free some"
-            " space or choose another disk"
+            f"cannot write {path}: {error}; free some space or choose another disk"
         ) from error
-
-
-def _content_hash(content: dict) -> str:
-    """Hash of rows, domains and tokenizer, whatever the files they lie in."""
-    splits = {
-        split: {key: value for key, value in entry.items() if key != "shards"}
-        for split, entry in content["splits"].items()
-    }
-    text = json.dumps(content | {"splits": splits}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()

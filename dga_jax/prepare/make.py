@@ -1,9 +1,7 @@
 """Makes a store: python -m dga_jax.prepare --help."""
 
-import collections
 import pathlib
 import shlex
-import shutil
 import signal
 import sys
 import time
@@ -14,24 +12,25 @@ import tqdm
 from absl import flags
 
 from dga_jax.console import duration
-from dga_jax.data import contamination
-from dga_jax.data.build import check_distinct, prepare_store
+from dga_jax.data.build import LeaveOut, Prepared, Watch, prepare_store
+from dga_jax.data.build.engine import Engine, Local
+from dga_jax.data.build.folder import Folder
 from dga_jax.data.corpus import Corpus
-from dga_jax.data.sources import expand
-from dga_jax.data.store import Store
+from dga_jax.data.sources import Fields, Shard, expand, parse_filter
 from dga_jax.data.tokenizer import load_tokenizer
 from dga_jax.errors import UserError
 from dga_jax.prepare import summary
 
 if TYPE_CHECKING:  # it imports JAX and scikit-learn, which takes a second
-    from dga_jax.data.clustering import ClusterOptions
+    from dga_jax.data.build.clustering import ClusterOptions
 
 _GENERIC = flags.DEFINE_multi_string(
     "generic",
     [],
-    "Quoted globs of the corpus to train on: JSON lines, plain, .gz, .xz or .zst, with"
-    " fields 'text' and 'domain' (without it, the file's name up to its first dot)."
-    " Several are separated by commas, or by repeating the flag.",
+    "The corpus to train on: quoted globs of JSON lines, Parquet or text files, on this"
+    " machine or behind a URL (gs://, s3://, hf://), tfds:NAME/SPLIT, redpajama:GLOB,"
+    " pile:GLOB; see docs/sources. NAME=PATTERN gives all that matches one domain's"
+    " name. Several are separated by commas, or by repeating the flag.",
 )
 _TARGET = flags.DEFINE_multi_string(
     "target", [], "The same for the target, which steers the mixture."
@@ -42,14 +41,58 @@ _TARGET_EVAL = flags.DEFINE_multi_string(
     "The same for the part of the target it is evaluated on; without it, every fifth"
     " document of --target is kept for that.",
 )
+_TEXT_FIELD = flags.DEFINE_string(
+    "text_field", None, "Holds a document's text; 'text', or the format's own."
+)
+_TARGET_TEXT_FIELD = flags.DEFINE_string(
+    "target_text_field", None, "The same for the target, if it is another."
+)
+_DOMAIN_FIELD = flags.DEFINE_string(
+    "domain_field",
+    None,
+    "Names a document's domain; without it, 'domain' where there is one, else the name"
+    " of the file or source.",
+)
+_ID_FIELD = flags.DEFINE_string(
+    "id_field", None, "Identifies a document in --dropped."
+)
+_FILTER = flags.DEFINE_multi_string(
+    "filter",
+    [],
+    "Use only documents of --generic for which this holds, as in"
+    " 'rps_doc_word_count>=50'; may be repeated.",
+)
+_MAX_DOCUMENT_MB = flags.DEFINE_float(
+    "max_document_mb", 16.0, "Longer documents are an error.", lower_bound=0.001
+)
 _TOKENIZER = flags.DEFINE_string(
-    "tokenizer", None, "'bytes', or the path of a tokenizer.json.", required=True
+    "tokenizer",
+    None,
+    "'bytes', or the path of a tokenizer.json or of a SentencePiece .model.",
+    required=True,
 )
 _SEQ_LEN = flags.DEFINE_integer(
     "seq_len", None, "Tokens that a row predicts.", lower_bound=1, required=True
 )
 _OUTPUT = flags.DEFINE_string(
     "output", None, "The store to make; must not exist.", required=True
+)
+_DEDUP = flags.DEFINE_bool(
+    "dedup", False, "Leave out documents of --generic whose text an earlier one has."
+)
+_DEDUP_MEMORY_MB = flags.DEFINE_integer(
+    "dedup_memory_mb", 256, "Memory to look for them, in a process.", lower_bound=1
+)
+_CONTAMINATION = flags.DEFINE_enum(
+    "contamination",
+    None,
+    ["report", "drop"],
+    "Look for documents of --target_eval (without it, of --target) that share long"
+    " n-grams with the corpus; 'drop' leaves those documents of the corpus out.",
+)
+_NGRAM = flags.DEFINE_integer("ngram", 13, "Words of such an n-gram.", lower_bound=3)
+_DROPPED = flags.DEFINE_string(
+    "dropped", None, "Where to list the documents left out, a JSON object a line."
 )
 _CLUSTER = flags.DEFINE_list(
     "cluster",
@@ -89,17 +132,15 @@ _CLUSTER_START = flags.DEFINE_enum(
 _WORK = flags.DEFINE_string(
     "work",
     None,
-    "Where embeddings and centroids are kept as they are made; a stopped job goes on"
-    " from there. OUTPUT.work, removed at the end, unless given.",
+    "Where tokens, embeddings and centroids are kept as they are made; a stopped job"
+    " goes on from there. OUTPUT.work, removed at the end, unless given.",
 )
-_CONTAMINATION = flags.DEFINE_enum(
-    "contamination",
-    None,
-    ["report", "drop"],
-    "Look for documents of --target_eval (without it, of --target) that share long"
-    " n-grams with the corpus; 'drop' leaves those documents of the corpus out.",
+_ENGINE = flags.DEFINE_enum(
+    "engine", "local", ["local", "beam"], "What runs the steps; see docs/scale.md."
 )
-_NGRAM = flags.DEFINE_integer("ngram", 13, "Words of such an n-gram.", lower_bound=3)
+_BEAM_OPTIONS = flags.DEFINE_string(
+    "beam_options", "", "For Apache Beam, as in '--runner=FlinkRunner ...'."
+)
 _QUIET_SECONDS = 30  # between lines of progress where nobody watches
 
 
@@ -112,92 +153,93 @@ def main(argv: Sequence[str]) -> None:
             raise UserError(f"--{flag.name} is missing. Run with --help for the flags")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidy up as on Ctrl-C
     began = time.monotonic()
-    options = _cluster_options()
-    generic, target, target_eval = (
-        tuple(expand(flag.value)) for flag in (_GENERIC, _TARGET, _TARGET_EVAL)
+    output = _OUTPUT.value
+    work = Folder.of(_WORK.value or f"{output.rstrip('/')}.work")
+    engine = _engine(work)
+    try:
+        prepared = _prepare(engine, output)
+    except FileExistsError as error:
+        raise UserError(f"{error}; remove it or choose another --output") from error
+    except (KeyboardInterrupt, UserError):
+        if engine.is_main and work.is_local and work.path.exists():
+            print(
+                f"what is done is kept in {work}; the same command goes on from there",
+                file=sys.stderr,
+            )
+        raise
+    if engine.is_main:
+        _report(prepared, output, time.monotonic() - began)
+
+
+def _prepare(engine: Engine, output: str) -> Prepared:
+    options, fields = _cluster_options(), _fields()
+    generic = expand(_GENERIC.value, fields)
+    target_fields = Fields(
+        text=_TARGET_TEXT_FIELD.value or _TEXT_FIELD.value,
+        max_document_bytes=fields.max_document_bytes,
+    )
+    target, target_eval = (
+        expand(flag.value, target_fields) for flag in (_TARGET, _TARGET_EVAL)
     )
     passes = 1 + bool(_CONTAMINATION.value)
     if options:
         passes += 2 if options.embedding == "tfidf" else 1
-    output = pathlib.Path(_OUTPUT.value)
-    try:
-        if output.exists() or output.is_symlink():
-            raise FileExistsError(f"{output} exists")
-        steered = _size(target + target_eval) + (options is not None) * (
-            2 * _size(target) + _size(target_eval)
+    size = passes * _size(generic) + _size(target) + _size(target_eval)
+    with _progress(size, engine) as bar:
+        return prepare_store(
+            generic=Corpus(tuple(generic)),
+            target=Corpus(tuple(target)),
+            target_eval=Corpus(tuple(target_eval)) if target_eval else None,
+            tokenizer=load_tokenizer(_TOKENIZER.value),
+            seq_len=_SEQ_LEN.value,
+            output=output,
+            clusters=options,
+            leave_out=_leave_out(),
+            work=_WORK.value,
+            engine=engine,
+            watch=Watch(bar.set_description, bar.update),
         )
-        with _progress(passes * _size(generic) + steered) as bar:
-            parts = _prepare(
-                Corpus(generic, bar.update),
-                Corpus(target, bar.update),
-                Corpus(target_eval, bar.update) if target_eval else None,
-                options,
-                output,
-                bar.set_description,
-            )
-    except FileExistsError as error:
-        raise UserError(f"{error}; remove it or choose another --output") from error
-    except KeyboardInterrupt:
-        if options:
-            print(f"what is done is kept in {_work(output)}", file=sys.stderr)
-        raise
-    _report(parts, output, time.monotonic() - began)
 
 
-def _prepare(generic, target, target_eval, options, output, on_stage):
-    check_distinct(generic, target, target_eval)
-    tokenizer = load_tokenizer(_TOKENIZER.value)
-    if _CONTAMINATION.value:
-        on_stage("contamination")
-        generic = _decontaminated(generic, target_eval or target)
-    if options:  # better now than after hours of embedding
-        for corpus in filter(None, (target, target_eval)):
-            collections.deque(corpus.documents(), maxlen=0)
-    work = _work(output)
-    clustered = _clustered(generic, options, work, on_stage) if options else None
-    if clustered and options.max_imbalance:
-        tqdm.tqdm.write(_imbalance(clustered, options))
-    on_stage("tokenizing")
-    parts = prepare_store(
-        generic=generic,
-        target=target,
-        target_eval=target_eval,
-        tokenizer=tokenizer,
-        seq_len=_SEQ_LEN.value,
-        output=output,
-        clustered=clustered,
+def _fields() -> Fields:
+    """Which fields of the corpus are read."""
+    return Fields(
+        text=_TEXT_FIELD.value,
+        domain=_DOMAIN_FIELD.value,
+        identifier=_ID_FIELD.value,
+        filters=tuple(parse_filter(text) for text in _FILTER.value),
+        max_document_bytes=int(_MAX_DOCUMENT_MB.value * 1e6),
     )
-    if clustered and not _WORK.value:
-        shutil.rmtree(work)
-    return parts
 
 
-def _work(output: pathlib.Path) -> pathlib.Path:
-    return pathlib.Path(_WORK.value or f"{output}.work")
-
-
-def _clustered(generic, options, work, on_stage):
-    from dga_jax.data.clustering import cluster_documents
-
-    return cluster_documents(generic, options, work, on_stage)
-
-
-def _imbalance(clustered, options) -> str:
-    """What came of the bound: it is kept on the sample that k-means is trained on."""
-    from dga_jax.data.clustering import imbalance
-
-    found = imbalance(clustered.assignments, options.branching)
-    levels = ", ".join(f"{ratio:.2f} at level {i}" for i, ratio in enumerate(found))
-    return (
-        "largest cluster over the mean of its siblings, of all documents:"
-        f" {levels}; asked for {options.max_imbalance:g}"
+def _leave_out() -> LeaveOut:
+    if _DROPPED.value and not (_DEDUP.value or _CONTAMINATION.value == "drop"):
+        raise UserError(
+            "--dropped: nothing is dropped; give --dedup or --contamination=drop too"
+        )
+    return LeaveOut(
+        duplicates=_DEDUP.value,
+        memory_bytes=_DEDUP_MEMORY_MB.value * 10**6,
+        contamination=_CONTAMINATION.value,
+        ngram=_NGRAM.value,
+        listed=_DROPPED.value,
     )
+
+
+def _engine(work: Folder) -> Engine:
+    if _ENGINE.value == "beam":
+        from dga_jax.data.build.beam import BeamEngine
+
+        return BeamEngine(_BEAM_OPTIONS.value, work)
+    if _BEAM_OPTIONS.value:
+        raise UserError("--beam_options needs --engine=beam")
+    return Local()
 
 
 def _cluster_options() -> "ClusterOptions | None":
     if not _CLUSTER.value:
         return None
-    from dga_jax.data.clustering import ClusterOptions
+    from dga_jax.data.build.clustering import ClusterOptions
 
     try:
         branching = tuple(int(part) for part in _CLUSTER.value)
@@ -216,28 +258,23 @@ def _cluster_options() -> "ClusterOptions | None":
     )
 
 
-def _decontaminated(generic: Corpus, evaluation: Corpus) -> Corpus:
-    found = contamination.find(generic, evaluation, _NGRAM.value)
-    drop = _CONTAMINATION.value == "drop"
-    if drop and len(found.positions) == found.documents:
-        raise UserError(
-            f"--contamination=drop: every document of --generic shares {found.ngram}"
-            " words in a row with the evaluation documents, none is left; raise --ngram"
-        )
-    tqdm.tqdm.write(found.describe(dropped=drop))
-    return generic.without(found.positions) if drop else generic
+def _size(shards: Sequence[Shard]) -> int:
+    return sum(shard.num_bytes for shard in shards)
 
 
-def _size(paths: Sequence[pathlib.Path]) -> int:
-    return sum(path.stat().st_size for path in paths)
-
-
-def _progress(total: int) -> tqdm.tqdm:
+def _progress(total: int, engine: Engine) -> tqdm.tqdm:
     interval = 0.1 if sys.stderr.isatty() else _QUIET_SECONDS
-    return tqdm.tqdm(total=total, unit="B", unit_scale=True, mininterval=interval)
+    return tqdm.tqdm(
+        total=total,
+        unit="B",
+        unit_scale=True,
+        mininterval=interval,
+        disable=not engine.is_main,
+    )
 
 
-def _report(parts, output: pathlib.Path, seconds: float) -> None:
+def _report(prepared: Prepared, output: str, seconds: float) -> None:
+    parts = prepared.parts
     print(summary.table(parts))
     megabytes = sum(part.text_bytes for part in parts) / 1e6
     print(
@@ -247,17 +284,22 @@ def _report(parts, output: pathlib.Path, seconds: float) -> None:
     blank = sum(part.blank for part in parts)
     if blank:
         print(f"{blank:,} documents without text were left out.")
-    store = Store.open(output)
-    if store.branching:
-        print(summary.clusters(store, parts))
+    if _DEDUP.value:
+        print(f"{prepared.duplicates:,} exact duplicates were left out.")
+    if prepared.contamination:
+        print(prepared.contamination.describe(_CONTAMINATION.value == "drop"))
+    if prepared.branching:
+        print(summary.clusters(prepared, _SEQ_LEN.value, _MAX_IMBALANCE.value))
     print(f"\nThe store is {output}. To train on it:\n")
     level = ""
-    if store.num_levels > 1:
+    if len(prepared.levels) > 1:
         level = (
-            f" --config.data.level={store.num_levels - 1} --config.mixer.basis=level0"
+            f" --config.data.level={len(prepared.levels) - 1}"
+            " --config.mixer.basis=level0"
         )
+    name = pathlib.PurePath(output).name
     print(
         "  python -m dga_jax.main --config=configs/quickstart.py"
-        f" --config.data.store={shlex.quote(str(output))}{level}"
-        f" --workdir={shlex.quote(f'runs/{output.name}')}"
+        f" --config.data.store={shlex.quote(output)}{level}"
+        f" --workdir={shlex.quote(f'runs/{name}')}"
     )

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from dga_jax.data.build import Part
-from dga_jax.data.store import Store
+from dga_jax.data.build import Part, Prepared
+from dga_jax.data.build.imbalance import imbalance
 
 _SHOWN = 64
 _HEADER = (
@@ -70,20 +70,33 @@ def _total(parts: Sequence[Part]) -> Part:
     )
 
 
-def clusters(store: Store, parts: Sequence[Part]) -> str:
-    """What the levels are, and what it costs that rows never mix finest clusters."""
+def clusters(prepared: Prepared, seq_len: int, max_imbalance: float) -> str:
+    """What the levels are, and what it costs that rows never mix finest clusters.
+
+    Args:
+      prepared: what became of the corpus.
+      seq_len: L.
+      max_imbalance: the bound that was asked for, or 0. It is kept to on the sample
+        that k-means is trained on, so what came of it is said.
+    """
     lines = []
-    for level in range(store.num_levels):
-        rows = store.domains(level).num_rows
+    for level, rows in enumerate(prepared.levels):
         count = f"{len(rows):,} clusters"
         if empty := int((rows == 0).sum()):
             count += f", {empty:,} of them empty"
         lines.append(f"level {level}: {count}")
-    *domains, _ = parts
-    predicted = sum(part.rows for part in domains) * store.seq_len
+    *domains, _ = prepared.parts
+    predicted = sum(part.rows for part in domains) * seq_len
     padding = predicted - sum(part.tokens for part in domains)
     lines.append(
-        f"No row mixes clusters of level {store.num_levels - 1}: {padding:,} of"
+        f"No row mixes clusters of level {len(prepared.levels) - 1}: {padding:,} of"
         f" {predicted:,} places for tokens ({padding / predicted:.1%}) are padding."
     )
+    if max_imbalance:
+        found = imbalance(prepared.documents, prepared.branching)
+        levels = ", ".join(f"{ratio:.2f} at level {i}" for i, ratio in enumerate(found))
+        lines.append(
+            "Largest cluster over the mean of its siblings, of all documents:"
+            f" {levels}; asked for {max_imbalance:g}."
+        )
     return "\n".join(lines)

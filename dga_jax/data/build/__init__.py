@@ -1,0 +1,13 @@
+"""From text to a store: steps that are done once, whatever runs them."""
+
+from dga_jax.data.build.contract import LeaveOut, Part, Prepared, Watch
+from dga_jax.data.build.job import check_distinct, prepare_store
+
+__all__ = [
+    "LeaveOut",
+    "Part",
+    "Prepared",
+    "Watch",
+    "check_distinct",
+    "prepare_store",
+]

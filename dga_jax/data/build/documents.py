@@ -1,0 +1,150 @@
+"""The documents of a corpus as the later steps see them: domains, what is left out."""
+
+import abc
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from dga_jax.data.build.folder import Folder
+from dga_jax.data.build.tokenizing import Piece, Tokenized
+from dga_jax.data.sources import Shard
+
+
+class View(NamedTuple):
+    """Documents of one piece.
+
+    Attributes:
+      piece: its number in the shard.
+      domains: int64 [n], of the finest level.
+      lengths: int64 [n], tokens of each, end of text included; 0 for those left out.
+      text_bytes: int64 [n], UTF-8 bytes; 0 for those left out.
+      blank: bool [n], documents without text.
+      sizes: int64 [n], tokens of each in the piece's file, also of those left out.
+    """
+
+    piece: int
+    domains: np.ndarray
+    lengths: np.ndarray
+    text_bytes: np.ndarray
+    blank: np.ndarray
+    sizes: np.ndarray
+
+
+class Grouping(abc.ABC):
+    """Says which domain a document belongs to."""
+
+    @abc.abstractmethod
+    def domains(self, shard: Shard, pieces: Iterator[Piece]) -> Iterator[np.ndarray]:
+        """For each piece of a shard the domains of its documents, int64 [n]."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Named(Grouping):
+    """Documents name their domains; without any name there is one domain.
+
+    Attributes:
+      names: of the domains, sorted.
+    """
+
+    names: tuple[str, ...] = ()
+
+    def domains(self, shard: Shard, pieces: Iterator[Piece]) -> Iterator[np.ndarray]:
+        """See the base class."""
+        numbers = {name: i for i, name in enumerate(self.names)}
+        for piece in pieces:
+            if numbers:
+                here = np.array([numbers[name] for name in piece.names], np.int64)
+                yield here[piece.domains]
+            else:
+                yield np.zeros(len(piece.domains), np.int64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Assigned(Grouping):
+    """Documents were put into clusters.
+
+    Attributes:
+      folder: holds a file a shard, with the clusters of all of its documents.
+    """
+
+    folder: Folder
+
+    def domains(self, shard: Shard, pieces: Iterator[Piece]) -> Iterator[np.ndarray]:
+        """See the base class."""
+        assigned = self.folder.load(file_of(shard.digest))["clusters"]
+        start = 0
+        for piece in pieces:
+            stop = start + len(piece.lengths)
+            yield assigned[start:stop].astype(np.int64)
+            start = stop
+
+
+def file_of(digest: str) -> str:
+    """The name of a file about a shard."""
+    return f"{digest[:32]}.npz"
+
+
+@dataclasses.dataclass(frozen=True)
+class Dropped:
+    """Documents that are left out.
+
+    Attributes:
+      folder: holds a file for each shard that has some: `documents`, int64 [m], their
+        places in the shard, sorted.
+    """
+
+    folder: Folder
+
+    def of(self, shard: Shard) -> np.ndarray:
+        """Places in a shard of documents that are left out, int64 [m], sorted."""
+        name = file_of(shard.digest)
+        if not self.folder.has(name):
+            return np.zeros(0, np.int64)
+        return self.folder.load(name)["documents"]
+
+    def write(self, digest: str, documents: np.ndarray) -> None:
+        """Leaves documents of the shard of that digest out."""
+        self.folder.save(file_of(digest), documents=np.sort(documents))
+
+
+@dataclasses.dataclass(frozen=True)
+class Documents:
+    """The documents of a corpus.
+
+    Attributes:
+      tokenized: its shards.
+      grouping: their domains.
+      dropped: those left out.
+    """
+
+    tokenized: Tokenized
+    grouping: Grouping
+    dropped: Sequence[Dropped] = ()
+
+    def of(self, shard: Shard) -> Iterator[View]:
+        """The documents of a shard, piece by piece."""
+        pieces = self.tokenized.pieces(shard)
+        domains = self.grouping.domains(shard, self.tokenized.pieces(shard))
+        left_out = self.left_out(shard)
+        start = 0
+        for piece, domain in zip(pieces, domains, strict=True):
+            stop = start + len(piece.lengths)
+            kept = np.ones(len(piece.lengths), bool)
+            low, high = np.searchsorted(left_out, (start, stop))
+            kept[left_out[low:high] - start] = False
+            yield View(
+                piece.number,
+                domain,
+                piece.lengths * kept,
+                piece.text_bytes * kept,
+                piece.lengths == 0,
+                piece.lengths,
+            )
+            start = stop
+
+    def left_out(self, shard: Shard) -> np.ndarray:
+        """Places in a shard of documents that are left out, int64 [m], sorted."""
+        parts = [dropped.of(shard) for dropped in self.dropped]
+        return np.unique(np.concatenate([np.zeros(0, np.int64), *parts]))

@@ -1,0 +1,127 @@
+"""What runs the steps of a job: this process, one of several, or Apache Beam.
+
+A step is a function of one item that leaves what it makes in files, each whole or not
+there, and passes over what is there already. So any engine gives the same bytes, and a
+job that is stopped goes on where it was.
+"""
+
+import os
+import pathlib
+import secrets
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+from dga_jax.data.build.folder import Folder
+
+OnBytes = Callable[[int], object]
+Step = Callable[[Any, OnBytes], object]
+Scatter = Callable[[Any], Iterator[tuple[int, bytes]]]
+Gather = Callable[[int, Iterable[bytes]], object]
+
+
+class Engine(Protocol):
+    """Runs steps; `is_main` is False in all processes of a job but one."""
+
+    is_main: bool
+
+    def map(self, step: Step, items: Sequence[Any], on_bytes: OnBytes) -> None:
+        """Calls step(item, on_bytes) for all items, in any order and anywhere."""
+
+    def shuffle(
+        self,
+        scatter: Scatter,
+        items: Sequence[Any],
+        gather: Gather,
+        done: Callable[[int], bool],
+        spill: Folder,
+    ) -> None:
+        """Regroups bytes by key: gather(key, all that scatter(item) yielded for it).
+
+        Args:
+          scatter: yields (key, bytes).
+          items: what it is called with.
+          gather: called once a key; the bytes come in any order, may come twice.
+          done: whether a key was gathered before the job was stopped.
+          spill: an empty folder for what is on its way.
+        """
+
+    def meet(self, where: str) -> None:
+        """Returns when all processes of the job have come here."""
+
+
+class Local:
+    """Runs steps in this process, or divides them among the processes of a job.
+
+    Args:
+      rank: of this process.
+      count: processes; they share a file system.
+      meet: called with a name, waits for the others.
+    """
+
+    def __init__(
+        self,
+        rank: int = 0,
+        count: int = 1,
+        meet: Callable[[str], object] = lambda where: None,
+    ):
+        self._rank, self._count, self._meet = rank, count, meet
+        self.is_main = rank == 0
+
+    def map(self, step: Step, items: Sequence[Any], on_bytes: OnBytes) -> None:
+        """See `Engine`."""
+        for item in items[self._rank :: self._count]:
+            step(item, on_bytes)
+        self.meet(f"map {type(step).__name__}")
+
+    def shuffle(
+        self,
+        scatter: Scatter,
+        items: Sequence[Any],
+        gather: Gather,
+        done: Callable[[int], bool],
+        spill: Folder,
+    ) -> None:
+        """See `Engine`; what is on its way lies in files, one an item and key."""
+        name = type(scatter).__name__
+        folders = [spill.path / f"{i:06d}" for i in range(len(items))]
+        for i in range(self._rank, len(items), self._count):
+            if not folders[i].exists():
+                _spill(scatter(items[i]), folders[i])
+        self.meet(f"scatter {name}")
+        keys = sorted({int(key) for folder in folders for key in os.listdir(folder)})
+        self.meet(f"keys of {name}")
+        for key in keys[self._rank :: self._count]:
+            parts = [folder / str(key) for folder in folders]
+            if not done(key):
+                gather(key, _read(parts))
+            for part in parts:
+                part.unlink(missing_ok=True)
+        self.meet(f"gather {name}")
+
+    def meet(self, where: str) -> None:
+        """See `Engine`."""
+        self._meet(where)
+
+
+def _spill(pairs: Iterator[tuple[int, bytes]], folder: pathlib.Path) -> None:
+    """A directory with a file a key, which appears when it is whole."""
+    aside = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
+    aside.mkdir(parents=True)
+    try:
+        for key, data in pairs:
+            with open(aside / str(key), "ab") as file:
+                file.write(len(data).to_bytes(8, "little"))
+                file.write(data)
+        os.rename(aside, folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+def _read(paths: Iterable[pathlib.Path]) -> Iterator[bytes]:
+    for path in paths:
+        if path.exists():
+            with open(path, "rb") as file:
+                while size := file.read(8):
+                    yield file.read(int.from_bytes(size, "little"))

@@ -1,0 +1,166 @@
+"""What makes rows a store: domains, embedder and tree, the manifest; and a report."""
+
+import itertools
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from dga_jax.data.build.contract import Part
+from dga_jax.data.build.documents import Documents
+from dga_jax.data.build.folder import Folder
+from dga_jax.data.build.layout import ASIDE, KEPT, Layout
+from dga_jax.data.build.rows import Gather, Placed
+from dga_jax.data.corpus import Corpus
+from dga_jax.data.sources import Shard
+from dga_jax.data.store import (
+    MANIFEST,
+    TARGET_HISTOGRAM,
+    TREE,
+    ClusterNames,
+    Domains,
+    coarsened,
+)
+from dga_jax.data.store_writer import StoreWriter
+from dga_jax.data.tokenizer import Tokenizer
+from dga_jax.files import replaced
+
+if TYPE_CHECKING:  # it imports JAX and scikit-learn, which takes a second
+    from dga_jax.data.build.clustering import Clustered
+
+_TARGET = "target"
+
+
+class GroupedDomains(NamedTuple):
+    """Domains of the finest level, `group` of which make one of the coarsest.
+
+    Attributes:
+      names: of the coarsest level.
+      branching: children of each cluster by level; empty where domains are named.
+      group: finest domains of each.
+    """
+
+    names: Sequence[str]
+    branching: tuple[int, ...]
+    group: int
+
+
+def finish_store(
+    staged: Folder,
+    tokenizer: Tokenizer,
+    seq_len: int,
+    gather: Gather,
+    placed: Sequence[Placed],
+    domains: GroupedDomains,
+    clustered: "Clustered | None",
+    target: Corpus,
+) -> None:
+    """Writes all that is no row; the manifest comes last."""
+    with tempfile.TemporaryDirectory() as aside:
+        directory = pathlib.Path(aside)
+        writer = StoreWriter(directory, tokenizer, seq_len)
+        for number, split in enumerate(gather.splits):
+            writer.add_split(split.name, split.rows, gather.of_split(number))
+        for level in levels_of(placed[0].layout, domains):
+            writer.write_level(level)
+        if clustered:
+            _add_clusters(writer, directory, clustered, target, placed)
+        writer.finish()
+        names = sorted(os.listdir(directory), key=lambda name: name == MANIFEST)
+        for name in names:
+            staged.write(name, (directory / name).read_bytes())
+
+
+def levels_of(layout: Layout, domains: GroupedDomains) -> list[Domains]:
+    """The domains of every level, the coarsest first."""
+    offsets = layout.offsets
+    finest = Domains(
+        names=domains.names,
+        offsets=offsets[KEPT],
+        heldout_offsets=offsets[ASIDE],
+        tokens=layout.predicted[KEPT],
+    )
+    if not domains.branching:
+        return [finest]
+    return [
+        coarsened(finest, ClusterNames(domains.branching[: level + 1]))
+        for level in range(len(domains.branching))
+    ]
+
+
+def parts_of(placed: Sequence[Placed], domains: GroupedDomains) -> list[Part]:
+    """What became of each domain of the coarsest level, and of the target."""
+    generic, target, *evaluation = (one.layout for one in placed)
+    parts = list(_parts(generic, domains.names, generic.rows[ASIDE]))
+    heldout = evaluation[0].rows[KEPT] if evaluation else target.rows[ASIDE]
+    return [*parts, *_parts(target, [_TARGET], heldout)]
+
+
+def _parts(layout: Layout, names: Sequence[str], heldout: np.ndarray) -> Iterator[Part]:
+    counts, L = layout.counts, layout.seq_len
+    fields = (
+        counts.documents,
+        counts.blank,
+        counts.text_bytes,
+        counts.text_tokens,
+        layout.predicted[KEPT],
+        layout.rows[KEPT],
+        heldout,
+    )
+    sums = [field.reshape(len(names), -1).sum(axis=1).tolist() for field in fields]
+    for name, *values in zip(names, *sums, strict=True):
+        *_, tokens, rows, _ = values
+        yield Part(name, *values, padding=1 - tokens / (rows * L) if rows else 0.0)
+
+
+def _add_clusters(writer, directory, clustered, target, placed) -> None:
+    """What it takes to put more documents into the clusters, and the target's own."""
+    from dga_jax.clusters.histogram import count_documents  # imports JAX
+
+    embedder, tree, _ = clustered
+    tree.save(directory / TREE)
+    every = placed[1].layout.ranks.every  # 0: none of them is set aside
+    if placed[1].layout.cut[0]:  # the end of one text is, and the text steers too
+        every = 0
+    ranks = itertools.count()
+    batches = (
+        [
+            (_TARGET, document.text)
+            for document in batch
+            if document.num_bytes and not (every and next(ranks) % every == every - 1)
+        ]
+        for batch in target.batches()
+    )
+    histogram = count_documents(
+        embedder,
+        tree,
+        filter(None, batches),
+        allowed=placed[0].layout.predicted[KEPT] > 0,
+    )
+    np.savez(directory / TARGET_HISTOGRAM, **histogram.arrays())
+    files = [*embedder.save(directory), TREE, TARGET_HISTOGRAM]
+    writer.add_clusters(tree.branching, embedder.kind, embedder.digest, files)
+
+
+def list_left_out(documents: Documents, shards: Sequence[Shard], path: str) -> None:
+    """Writes a JSON object a line for each document that is left out.
+
+    With the `file`, the `place` of the document in it, counted from 0, and its `id` if
+    it has one.
+    """
+    with replaced(pathlib.Path(path)) as file:
+        for shard in shards:
+            left_out, start = documents.left_out(shard), 0
+            for piece in documents.tokenized.pieces(shard) if len(left_out) else ():
+                stop = start + len(piece.lengths)
+                low, high = np.searchsorted(left_out, (start, stop))
+                for place in left_out[low:high].tolist():
+                    item = {"file": shard.name, "place": place}
+                    if piece.identifiers:
+                        item["id"] = piece.identifiers[place - start]
+                    file.write(json.dumps(item, ensure_ascii=False).encode() + b"\n")
+                start = stop

@@ -1,0 +1,202 @@
+"""A directory of a job, on this machine or behind a URL, whose files appear whole."""
+
+import dataclasses
+import io
+import json
+import os
+import pathlib
+import secrets
+import shutil
+import zipfile
+from typing import Any
+
+import fsspec
+import numpy as np
+
+from dga_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """Files by name; what is read again after a `kill -9` is whole or not there.
+
+    Attributes:
+      url: an absolute path, or PROTOCOL://... that fsspec knows.
+    """
+
+    url: str
+
+    @classmethod
+    def of(cls, path: str | os.PathLike) -> "Folder":
+        """The folder of a path or URL; it need not exist."""
+        text = os.fspath(path).rstrip("/")
+        return cls(text if "://" in text else os.path.abspath(text))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a path of this machine."""
+        return "://" not in self.url
+
+    @property
+    def path(self) -> pathlib.Path:
+        """The path of a local folder."""
+        return pathlib.Path(self.url)
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __truediv__(self, name: str) -> "Folder":
+        return Folder(f"{self.url}/{name}")
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file of that name."""
+        if self.is_local:
+            return os.path.exists(f"{self.url}/{name}")
+        return self._remote(lambda fs, path: fs.exists(f"{path}/{name}"), "read")
+
+    def names(self) -> list[str]:
+        """Names of all that is in it, sorted; those in the making left out."""
+        if self.is_local:
+            found = os.listdir(self.url) if os.path.isdir(self.url) else []
+        else:
+            found = self._remote(_names, "read")
+        return sorted(name for name in found if not name.startswith("."))
+
+    def write(self, name: str, *data: bytes | memoryview) -> None:
+        """Writes a file of some bytes.
+
+        Raises:
+          UserError: it cannot be written; a full disk is one reason.
+        """
+        if not self.is_local:
+            content = b"".join(data)
+            self._remote(lambda fs, path: fs.pipe(f"{path}/{name}", content), "write")
+            return
+        aside = self.path / f".{name}.{os.getpid()}-{secrets.token_hex(4)}"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with open(aside, "wb") as file:
+                for part in data:
+                    file.write(part)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, self.path / name)
+        except OSError as error:
+            aside.unlink(missing_ok=True)
+            raise UserError(self._cannot("write", name, error)) from error
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file.
+
+        Raises:
+          UserError: it cannot be read.
+        """
+        if not self.is_local:
+            return self._remote(lambda fs, path: fs.cat_file(f"{path}/{name}"), "read")
+        try:
+            return (self.path / name).read_bytes()
+        except OSError as error:
+            raise UserError(self._cannot("read", name, error)) from error
+
+    def save(self, name: str, **arrays: np.ndarray) -> None:
+        """Writes an `.npz` file."""
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        self.write(name, buffer.getbuffer())
+
+    def load(self, name: str) -> dict[str, np.ndarray]:
+        """The arrays of an `.npz` file.
+
+        Raises:
+          UserError: it cannot be read, or is damaged.
+        """
+        try:
+            with np.load(io.BytesIO(self.read(name)), allow_pickle=False) as file:
+                return dict(file)
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise UserError(self._damaged(name, error)) from error
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Writes a value as JSON."""
+        self.write(name, json.dumps(value, indent=1, ensure_ascii=False).encode())
+
+    def read_json(self, name: str) -> Any:
+        """What `write_json` wrote.
+
+        Raises:
+          UserError: it cannot be read, or is damaged.
+        """
+        try:
+            return json.loads(self.read(name))
+        except ValueError as error:
+            raise UserError(self._damaged(name, error)) from error
+
+    def put(self, path: pathlib.Path, name: str) -> None:
+        """Moves a file of this machine here."""
+        if not self.is_local:
+            self._remote(
+                lambda fs, url: fs.put_file(str(path), f"{url}/{name}"), "write"
+            )
+            path.unlink()
+            return
+        try:
+            os.replace(path, self.path / name)
+        except OSError as error:
+            raise UserError(self._cannot("write", name, error)) from error
+
+    def fetch(self, directory: pathlib.Path) -> pathlib.Path:
+        """A directory of this machine with these files: `directory`, if it is remote.
+
+        Libraries that read files by path are served this way.
+        """
+        if self.is_local:
+            return self.path
+        for name in self.names():
+            (directory / name).write_bytes(self.read(name))
+        return directory
+
+    def fetch_file(self, name: str, directory: pathlib.Path) -> pathlib.Path:
+        """The path of one file; a remote one is copied to `directory`."""
+        if self.is_local:
+            return self.path / name
+        (directory / name).write_bytes(self.read(name))
+        return directory / name
+
+    def remove(self) -> None:
+        """Removes it and all that is in it, if it exists."""
+        if self.is_local:
+            shutil.rmtree(self.url, ignore_errors=True)
+        else:
+            self._remote(lambda fs, path: _remove(fs, path), "write")
+
+    def _remote(self, action, verb):
+        """What `action(file system, path)` gives; libraries raise what they like."""
+        try:
+            fs, path = fsspec.core.url_to_fs(self.url)
+            return action(fs, path)
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(
+                f"cannot {verb} {self.url}: {reason}; check the address, the network"
+                " and your credentials"
+            ) from error
+
+    def _cannot(self, verb, name, error) -> str:
+        return (
+            f"cannot {verb} {self.url}/{name}: {error.strerror or error}; free some"
+            " space, or choose another disk or directory, and run again"
+        )
+
+    def _damaged(self, name, error) -> str:
+        return f"{self.url}/{name} is damaged ({error}); remove it and run again"
+
+
+def _names(fs, path) -> list[str]:
+    if not fs.exists(path):
+        return []
+    return [os.path.basename(found.rstrip("/")) for found in fs.ls(path, detail=False)]
+
+
+def _remove(fs, path) -> None:
+    if fs.exists(path):
+        fs.rm(path, recursive=True)

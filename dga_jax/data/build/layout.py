@@ -1,0 +1,308 @@
+"""Which documents make up which rows: domains, nested in groups, and what is held out.
+
+Domains are those of the finest level, `group` of them in a row make a domain of the
+coarsest level. Where there is one level the two are the same. In each split a domain is
+a *stream*: the tokens of its documents, joined in their order.
+
+Where a token lies depends on all documents before it. So the corpus is gone through
+three times, each time in segments that do not wait for each other: documents are
+counted by domain, which tells every segment the ranks of its documents; ranks tell what
+is held out, and tokens are counted by domain and split; then tokens are placed. Between
+two passes the counts of the segments are summed up, a blocked prefix sum (Blelloch
+1990). Memory grows with the number of domains, not of documents.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from dga_jax.data.build.documents import Documents, View
+from dga_jax.data.build.engine import Engine, OnBytes
+from dga_jax.data.build.folder import Folder
+from dga_jax.data.sources import Shard
+
+_SEGMENTS = 512  # of a corpus at most: each costs a table of its domains
+KEPT, ASIDE = 0, 1
+
+
+class Segment(NamedTuple):
+    """Shards of a corpus in a row; a number for each segment."""
+
+    number: int
+    shards: tuple[Shard, ...]
+
+
+def segments(shards: Sequence[Shard]) -> list[Segment]:
+    """Cuts a corpus into segments of about equally many shards."""
+    count = min(len(shards), _SEGMENTS)
+    bounds = [i * len(shards) // count for i in range(count + 1)]
+    return [
+        Segment(i, tuple(shards[bounds[i] : bounds[i + 1]])) for i in range(count)
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Numbers by segment, field and domain, as files; 0 where there is no entry.
+
+    Attributes:
+      folder: holds a file a segment.
+      name: of the table.
+      size: k, domains.
+    """
+
+    folder: Folder
+    name: str
+    size: int
+
+    def has(self, segment: Segment) -> bool:
+        """Whether the numbers of a segment are there."""
+        return self.folder.has(self._file(segment))
+
+    def write(self, segment: Segment, values: np.ndarray) -> None:
+        """Writes int64 [fields, k] of a segment; only what is not 0 takes space."""
+        (domains,) = np.nonzero(values.any(axis=0))
+        self.folder.save(
+            self._file(segment), domains=domains, values=values[:, domains]
+        )
+
+    def read(self, segment: Segment) -> np.ndarray:
+        """Gives back what was written."""
+        arrays = self.folder.load(self._file(segment))
+        values = np.zeros((len(arrays["values"]), self.size), np.int64)
+        values[:, arrays["domains"]] = arrays["values"]
+        return values
+
+    def _file(self, segment: Segment) -> str:
+        return f"{self.name}-{segment.number:05d}.npz"
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """Of each domain of a corpus, int64 [k].
+
+    Attributes:
+      documents: with text.
+      blank: documents without.
+      text_bytes: UTF-8 bytes of the documents.
+      text_tokens: tokens of the documents, end of text not counted.
+    """
+
+    documents: np.ndarray
+    blank: np.ndarray
+    text_bytes: np.ndarray
+    text_tokens: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class CountDocuments:
+    """First pass."""
+
+    documents: Documents
+    table: Table
+
+    def __call__(self, segment: Segment, on_bytes: OnBytes) -> None:
+        """Writes `Counts` of a segment as a table."""
+        if self.table.has(segment):
+            return
+        size = self.table.size
+        totals = np.zeros((4, size), np.int64)
+        for shard in segment.shards:
+            for view in self.documents.of(shard):
+                weights = (
+                    view.lengths > 0,
+                    view.blank,
+                    view.text_bytes,
+                    np.maximum(view.lengths - 1, 0),
+                )
+                for field, weight in enumerate(weights):
+                    counts = np.bincount(view.domains, weight, size)
+                    totals[field] += counts.astype(np.int64)
+        self.table.write(segment, totals)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranks:
+    """Ranks of documents in their groups, and so which are set aside.
+
+    Groups are gone through domain by domain, so what is held out comes from large and
+    small domains alike.
+
+    Attributes:
+      first: int64 [k], rank of a domain's first document in its group.
+      every: of a group's documents, the last of each so many is set aside; 0: none.
+      before: for each segment, the documents before it by domain.
+    """
+
+    first: np.ndarray
+    every: int
+    before: Table
+
+    def start(self, segment: Segment) -> np.ndarray:
+        """The rank of the next document of each domain: int64 [k], to be moved on."""
+        return self.first + self.before.read(segment)[0]
+
+    def aside(self, view: View, next_rank: np.ndarray) -> np.ndarray:
+        """Which documents are set aside, bool [n]; moves `next_rank` on."""
+        chosen = np.zeros(len(view.lengths), bool)
+        (documents,) = np.nonzero(view.lengths)
+        domains = view.domains[documents]
+        ranks = next_rank[domains] + places(domains)
+        np.add.at(next_rank, domains, 1)
+        if self.every:
+            chosen[documents] = ranks % self.every == self.every - 1
+        return chosen
+
+
+@dataclasses.dataclass(frozen=True)
+class CountTokens:
+    """Second pass."""
+
+    documents: Documents
+    ranks: Ranks
+    table: Table
+
+    def __call__(self, segment: Segment, on_bytes: OnBytes) -> None:
+        """Writes the tokens kept and set aside by a segment, a table of two fields."""
+        if self.table.has(segment):
+            return
+        size = self.table.size
+        next_rank = self.ranks.start(segment)
+        totals = np.zeros(2 * size, np.int64)
+        for shard in segment.shards:
+            for view in self.documents.of(shard):
+                place = self.ranks.aside(view, next_rank) * size + view.domains
+                counts = np.bincount(place, view.lengths, 2 * size)
+                totals += counts.astype(np.int64)
+        self.table.write(segment, totals.reshape(2, size))
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How a corpus becomes rows.
+
+    Attributes:
+      counts: of each domain.
+      ranks: say what is set aside.
+      before: for each segment, the tokens before it by split and domain.
+      starts: int64 [2, k], by split and domain the first token of the stream that is in
+        the split.
+      stops: int64 [2, k], the end of what is.
+      cut: bool [k], domains whose documents are in both splits: the end of the stream
+        is set aside. The token at the border is in both, and predicted in one.
+      too_small: domains of groups that have too little text for both splits.
+      seq_len: L.
+    """
+
+    counts: Counts
+    ranks: Ranks
+    before: Table
+    starts: np.ndarray
+    stops: np.ndarray
+    cut: np.ndarray
+    too_small: np.ndarray
+    seq_len: int
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """int64 [2, k], tokens that the rows predict: all of a stream but the first."""
+        return np.maximum(self.stops - self.starts - 1, 0)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """int64 [2, k], rows of each domain in each split."""
+        return -(-self.predicted // self.seq_len)
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """int64 [2, k+1]; rows offsets[s, i]:offsets[s, i+1] are domain i's."""
+        return np.pad(np.cumsum(self.rows, axis=1), ((0, 0), (1, 0)))
+
+
+def lay_out(
+    documents: Documents,
+    parts: Sequence[Segment],
+    engine: Engine,
+    folder: Folder,
+    *,
+    size: int,
+    group: int = 1,
+    every: int,
+    seq_len: int,
+) -> Layout:
+    """Counts documents and tokens, and says where each token goes.
+
+    Args:
+      documents: of the corpus.
+      parts: its segments.
+      engine: runs the passes.
+      folder: for their tables.
+      size: k, domains.
+      group: domains of one group.
+      every: of a group's documents, one in so many is set aside. From a group with
+        fewer documents the end of its largest stream is, in whole rows where it has
+        several. 0: nothing is set aside.
+      seq_len: L.
+    """
+    table = Table(folder, "documents", size)
+    engine.map(CountDocuments(documents, table), parts, lambda count: None)
+    before, totals = _summed_up(table, parts, engine)
+    counts = Counts(*totals)
+    by_group = counts.documents.reshape(-1, group)
+    first = (np.cumsum(by_group, axis=1) - by_group).ravel()
+    ranks = Ranks(first, every, before)
+    table = Table(folder, "tokens", size)
+    engine.map(CountTokens(documents, ranks, table), parts, lambda count: None)
+    before, stops = _summed_up(table, parts, engine)
+    starts = np.zeros_like(stops)
+    cut = np.zeros(size, bool)
+    too_small = []
+    alone = by_group.any(axis=1) & ~stops[ASIDE].reshape(-1, group).any(axis=1)
+    for i in np.flatnonzero(alone) if every else ():
+        domains = np.arange(i * group, (i + 1) * group)
+        largest = domains[np.argmax(stops[KEPT, domains])]
+        border = _border(int(stops[KEPT, largest]), seq_len, every)
+        if border < 1:
+            too_small.append(largest)
+            continue
+        cut[largest] = True
+        starts[ASIDE, largest], stops[ASIDE, largest] = border, stops[KEPT, largest]
+        stops[KEPT, largest] = border + 1
+    small = np.array(too_small, np.int64)
+    return Layout(counts, ranks, before, starts, stops, cut, small, seq_len)
+
+
+def _summed_up(table, parts, engine):
+    """For each segment the sums of those before it, and the sums of all.
+
+    Sums before a segment are kept of the domains that it has.
+    """
+    before = Table(table.folder, f"before-{table.name}", table.size)
+    totals = sum(table.read(segment) for segment in parts)
+    if engine.is_main:
+        running = np.zeros_like(totals)
+        for segment in parts:
+            here = table.read(segment)
+            before.write(segment, np.where(here.any(axis=0), running, 0))
+            running += here
+    engine.meet(f"sums of {table.name}")
+    return before, totals
+
+
+def _border(tokens, seq_len, every):
+    """Where the part of a stream set aside begins; below 1 if it is too short."""
+    rows = -(-(tokens - 1) // seq_len)
+    if rows > 1:
+        return (rows - max(1, rows // every)) * seq_len
+    return tokens - 1 - max(1, (tokens - 1) // every)
+
+
+def places(keys: np.ndarray) -> np.ndarray:
+    """How many equal keys come before each, int64 [n]."""
+    order = np.argsort(keys, kind="stable")
+    sorted_keys = keys[order]
+    found = np.empty(len(keys), np.int64)
+    found[order] = np.arange(len(keys)) - np.searchsorted(sorted_keys, sorted_keys)
+    return found

@@ -1,0 +1,247 @@
+"""Last steps: tokens go to their places in rows, rows to the files of the store."""
+
+import dataclasses
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from dga_jax.data import store_writer
+from dga_jax.data.build.documents import Documents
+from dga_jax.data.build.folder import Folder
+from dga_jax.data.build.layout import ASIDE, KEPT, Layout, Segment
+from dga_jax.data.sources import Shard
+from dga_jax.errors import UserError
+
+_WRITTEN_ROWS = 1 << 13  # read at a time, to be written as records
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """A split of the store, to be written in files of equally many rows.
+
+    Attributes:
+      name: one of `store.SPLITS`.
+      rows: of the split.
+      row_tokens: L + 1.
+      dtype: of tokens on disk; its largest value is padding.
+      rows_per_file: but the last file's.
+    """
+
+    name: str
+    rows: int
+    row_tokens: int
+    dtype: np.dtype
+    rows_per_file: int
+
+    @property
+    def files(self) -> list[tuple[str, int]]:
+        """Name and rows of each file."""
+        return store_writer.file_names(self.name, self.rows, self.rows_per_file)
+
+
+class Placed(NamedTuple):
+    """A corpus whose tokens have places.
+
+    Attributes:
+      documents: of the corpus.
+      layout: says where the tokens go.
+      splits: numbers of the splits for what is kept and what is set aside.
+    """
+
+    documents: Documents
+    layout: Layout
+    splits: tuple[int, int]
+
+
+_FILES = 1 << 32  # more than a split has: what makes one number of split and file
+
+
+def key_of(split: int, file: int) -> int:
+    """One number for a file of a split."""
+    return split * _FILES + file
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Yields the tokens of a segment with the places they go to, by file of the store.
+
+    Attributes:
+      corpora: what is placed.
+      splits: of the store.
+    """
+
+    corpora: Sequence[Placed]
+    splits: Sequence[Split]
+
+    def __call__(self, item: tuple[int, Segment]) -> Iterator[tuple[int, bytes]]:
+        """Yields (`key_of` a file, what `Gather` reads) for a segment of a corpus."""
+        number, segment = item
+        documents, layout, _ = placed = self.corpora[number]
+        next_rank = layout.ranks.start(segment)
+        next_token = layout.before.read(segment)  # [2, k], as kept and set aside
+        for shard in segment.shards:
+            for view in documents.of(shard):
+                aside = layout.ranks.aside(view, next_rank)
+                if view.lengths.any():
+                    chunks = self._chunks(placed, shard, view, aside, next_token)
+                    yield from _by_file(chunks)
+
+    def _chunks(self, placed, shard: Shard, view, aside, next_token):
+        """Yields (key, first place, tokens): what one piece puts in a row in a file."""
+        documents, layout, splits = placed
+        tokens = documents.tokenized.tokens(shard, view.piece)
+        (chosen,) = np.nonzero(view.lengths)
+        side = np.where(aside[chosen], ASIDE, KEPT)
+        order = np.lexsort((view.domains[chosen], side))
+        chosen, side = chosen[order], side[order]
+        domains, lengths = view.domains[chosen], view.lengths[chosen]
+        ends = np.cumsum(view.sizes)
+        change = np.flatnonzero(np.diff(side) | np.diff(domains)) + 1
+        for first, last in zip(
+            [0, *change], [*change, len(chosen)], strict=True
+        ):
+            here = chosen[first:last]
+            text = np.concatenate(
+                [tokens[ends[i] - view.sizes[i] : ends[i]] for i in here]
+            )
+            s, d = side[first], domains[first]
+            start = next_token[s, d]
+            next_token[s, d] += lengths[first:last].sum()
+            for target in (KEPT, ASIDE) if layout.cut[d] else (s,):
+                # A cut stream is counted as kept, and in both splits.
+                yield from self._in_split(
+                    self.splits[splits[target]],
+                    splits[target],
+                    text,
+                    start - layout.starts[target, d],
+                    layout.stops[target, d] - layout.starts[target, d],
+                    layout.offsets[target, d],
+                )
+
+    def _in_split(self, split, number, text, start, size, first_row):
+        """The part of a text at `start` of a stream of `size` tokens, by file."""
+        if start < 0:
+            text, start = text[-start:], 0
+        text = text[: max(size - start, 0)]
+        if not len(text) or size < 2:
+            return
+        L = split.row_tokens - 1
+        # Token p is in row p // L; the last of a row is also the first of the next,
+        # unless there is none. In a split of such rows, place j holds token j - j // W.
+        low = start + start // L - (start > 0 and start % L == 0)
+        last = start + len(text) - 1
+        high = last + (last - 1) // L + 1 if last == size - 1 else last + last // L + 1
+        j = np.arange(low, high)
+        filled = text[j - j // split.row_tokens - start]
+        low, high = (x + first_row * split.row_tokens for x in (low, high))
+        in_file = split.rows_per_file * split.row_tokens
+        for file in range(low // in_file, (high - 1) // in_file + 1):
+            begin, end = max(low, file * in_file), min(high, (file + 1) * in_file)
+            yield (
+                key_of(number, file),
+                begin - file * in_file,
+                filled[begin - low : end - low],
+            )
+
+
+def _by_file(chunks) -> Iterator[tuple[int, bytes]]:
+    """Chunks of one file joined: their number, first places, lengths, tokens."""
+    found: dict[int, tuple[list, list]] = {}
+    for key, place, tokens in chunks:
+        heads, parts = found.setdefault(key, ([], []))
+        heads.append((place, len(tokens)))
+        parts.append(tokens)
+    for key, (heads, parts) in found.items():
+        table = np.array(heads, "<i8").T
+        data = np.concatenate(parts).tobytes()
+        yield int(key), len(heads).to_bytes(8, "little") + table.tobytes() + data
+
+
+@dataclasses.dataclass(frozen=True)
+class Gather:
+    """Writes a file of the store from the tokens that belong there.
+
+    Attributes:
+      splits: of the store.
+      store: where the files go.
+      reports: gets a report of each file, written when the file is there.
+    """
+
+    splits: Sequence[Split]
+    store: Folder
+    reports: Folder
+
+    def done(self, key: int) -> bool:
+        """Whether the file was written."""
+        return self.reports.has(f"{key}.json")
+
+    def of_split(self, split: int) -> list[dict]:
+        """What `store_writer.write_records` said of the files of a split."""
+        keys = [key_of(split, file) for file in range(len(self.splits[split].files))]
+        return [self.reports.read_json(f"{key}.json") for key in keys]
+
+    def __call__(self, key: int, parts: Iterable[bytes]) -> None:
+        """Writes one file; places that no token goes to are padding."""
+        split, file = self.splits[key // _FILES], key % _FILES
+        name, rows = split.files[file]
+        near = self.store.is_local and self.reports.is_local
+        directory = self.reports.url if near else tempfile.gettempdir()
+        try:
+            os.makedirs(directory, exist_ok=True)
+            with tempfile.TemporaryFile(dir=directory) as places:
+                _fill(places, split, rows, parts)
+                handle, aside = tempfile.mkstemp(prefix=".rows-", dir=directory)
+                os.close(handle)
+                try:
+                    blocks = _blocks(places, split)
+                    report = store_writer.write_records(aside, blocks)
+                    self.store.put(pathlib.Path(aside), name)
+                finally:
+                    if os.path.exists(aside):
+                        os.unlink(aside)
+        except OSError as error:
+            raise UserError(
+                f"cannot write {name} in {directory}: {error.strerror};"
+                " free some space, or choose another disk, and run again"
+            ) from error
+        self.reports.write_json(f"{key}.json", report)
+
+
+def _fill(places, split: Split, rows: int, parts: Iterable[bytes]) -> None:
+    """Puts tokens in their places of a file of rows, padding elsewhere."""
+    row_bytes = split.row_tokens * split.dtype.itemsize
+    padding = b"\xff" * (row_bytes * min(rows, _WRITTEN_ROWS))
+    for start in range(0, rows, _WRITTEN_ROWS):
+        places.write(padding[: row_bytes * min(_WRITTEN_ROWS, rows - start)])
+    places.flush()
+    for part in parts:
+        count = int.from_bytes(part[:8], "little")
+        head = 8 + 16 * count
+        table = np.frombuffer(part[8:head], "<i8").reshape(2, count)
+        sizes = table[1] * split.dtype.itemsize
+        ends = head + np.cumsum(sizes)
+        data = memoryview(part)
+        for place, size, end in zip(
+            (table[0] * split.dtype.itemsize).tolist(),
+            sizes.tolist(),
+            ends.tolist(),
+            strict=True,
+        ):
+            _write_at(places.fileno(), data[end - size : end], place)
+
+
+def _write_at(descriptor: int, data: memoryview, place: int) -> None:
+    while len(data):  # a full disk may take a part and fail at the next
+        written = os.pwrite(descriptor, data, place)
+        data, place = data[written:], place + written
+
+
+def _blocks(places, split: Split) -> Iterator[np.ndarray]:
+    places.seek(0)
+    size = _WRITTEN_ROWS * split.row_tokens * split.dtype.itemsize
+    while data := places.read(size):
+        yield np.frombuffer(data, split.dtype).reshape(-1, split.row_tokens)

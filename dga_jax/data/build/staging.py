@@ -1,0 +1,61 @@
+"""Directories that appear whole or not at all."""
+
+import errno
+import os
+import pathlib
+import secrets
+import shutil
+
+from dga_jax.errors import UserError
+
+
+def publish(directory: pathlib.Path, output: pathlib.Path) -> None:
+    """Moves a directory that is complete to where it is wanted, whole or not at all.
+
+    To another file system it is copied beside `output` first.
+
+    Raises:
+      FileExistsError: `output` exists, or another process was quicker; it is untouched.
+      UserError: its parent cannot be made or written to.
+    """
+    if os.path.lexists(output):
+        raise FileExistsError(f"{output} exists")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        _sync(directory)
+        try:
+            os.rename(directory, output)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            _copy(directory, output)
+        _sync(output.parent)
+    except OSError as error:  # ENOTEMPTY or EEXIST, as the file system likes
+        if os.path.lexists(output):
+            raise FileExistsError(f"{output} exists") from error
+        raise UserError(
+            f"cannot write to {output.parent}: {error.strerror or error}; choose"
+            " another directory"
+        ) from error
+
+
+def _copy(directory: pathlib.Path, output: pathlib.Path) -> None:
+    aside = output.with_name(
+        f".{output.name}.partial-{os.getpid()}-{secrets.token_hex(4)}"
+    )
+    try:
+        shutil.copytree(directory, aside)
+        for path in [*aside.iterdir(), aside]:
+            _sync(path)
+        os.rename(aside, output)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    shutil.rmtree(directory)
+
+
+def _sync(path: pathlib.Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,192 @@
+"""First step: the tokens of every document, a file for each few megabytes of text.
+
+Under the folder of a tokenizer, each shard of the corpus has a folder by its digest:
+
+    000000.tokens      the documents' tokens, one after another
+    000000.npz         what is known of each document; written when its tokens are
+    ...                a piece a number
+    shard.json         counts, and the domains that documents name; the shard is done
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from dga_jax.data.build.engine import OnBytes
+from dga_jax.data.build.folder import Folder
+from dga_jax.data.corpus import batched, read_pieces
+from dga_jax.data.sources import Document, Shard, clash
+from dga_jax.data.store_writer import row_dtype
+from dga_jax.data.tokenizer import Tokenizer
+
+_SUMMARY = "shard.json"
+HASH_BYTES = 16  # the chance that two of 10^10 texts share one is 10^-19
+
+
+class Piece(NamedTuple):
+    """Some documents of a shard, in order.
+
+    Attributes:
+      number: of the piece in its shard.
+      lengths: int64 [n], tokens of each, end of text included; 0 for a blank text.
+      text_bytes: int64 [n], UTF-8 bytes; 0 for a blank text.
+      names: the domains that the documents name.
+      domains: int64 [n], which of `names`.
+      hashes: uint8 [n, 16], of the texts.
+      identifiers: n identifiers, or none.
+    """
+
+    number: int
+    lengths: np.ndarray
+    text_bytes: np.ndarray
+    names: list[str]
+    domains: np.ndarray
+    hashes: np.ndarray
+    identifiers: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokenized:
+    """The shards that a tokenizer has read.
+
+    Attributes:
+      folder: holds a folder a shard.
+      dtype: of tokens.
+    """
+
+    folder: Folder
+    dtype: np.dtype
+
+    def of(self, shard: Shard) -> Folder:
+        """Where the pieces of a shard are."""
+        return self.folder / shard.digest[:32]
+
+    def is_done(self, shard: Shard) -> bool:
+        """Whether all of a shard is tokenized."""
+        return self.of(shard).has(_SUMMARY)
+
+    def summary(self, shard: Shard) -> dict:
+        """What is known of a shard.
+
+        Its `name`, the number of its `pieces`, of its `documents`, and of those
+        `with_text`; and `domains`, {name: what lent the domain its name}.
+        """
+        return self.of(shard).read_json(_SUMMARY)
+
+    def pieces(self, shard: Shard) -> Iterator[Piece]:
+        """The pieces of a shard in order."""
+        folder = self.of(shard)
+        for number in range(self.summary(shard)["pieces"]):
+            arrays = folder.load(f"{number:06d}.npz")
+            yield Piece(
+                number,
+                arrays["lengths"].astype(np.int64),
+                arrays["text_bytes"].astype(np.int64),
+                arrays["names"].tolist(),
+                arrays["domains"].astype(np.int64),
+                arrays["hashes"],
+                json.loads(arrays["identifiers"].tobytes()),
+            )
+
+    def tokens(self, shard: Shard, piece: int) -> np.ndarray:
+        """The tokens of a piece, [sum of lengths]."""
+        data = self.of(shard).read(f"{piece:06d}.tokens")
+        return np.frombuffer(data, self.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokenize:
+    """The step: tokenizes what is not yet tokenized of a shard."""
+
+    folder: Folder
+    tokenizer: Tokenizer
+
+    @property
+    def result(self) -> Tokenized:
+        """What the step makes, once it has run for all shards."""
+        return Tokenized(self.folder, row_dtype(self.tokenizer.vocab_size))
+
+    def __call__(self, shard: Shard, on_bytes: OnBytes) -> None:
+        """Reads a shard; raises UserError if it cannot be used or holds no text."""
+        made = self.result
+        if made.is_done(shard):
+            on_bytes(shard.num_bytes)
+            return
+        folder = made.of(shard)
+        sources: dict[str, set[str]] = {}
+        pieces = documents = with_text = 0
+        for number, piece in enumerate(read_pieces(shard, on_bytes)):
+            for document in piece:
+                sources.setdefault(document.domain, set()).add(document.source)
+            if not folder.has(f"{number:06d}.npz"):
+                self._write(folder, number, piece, made.dtype)
+            pieces, documents = pieces + 1, documents + len(piece)
+            with_text += sum(document.num_bytes > 0 for document in piece)
+        folder.write_json(
+            _SUMMARY,
+            {
+                "name": shard.name,
+                "pieces": pieces,
+                "documents": documents,
+                "with_text": with_text,
+                "domains": {name: sorted(given) for name, given in sources.items()},
+            },
+        )
+
+    def _write(
+        self, folder: Folder, number: int, piece: Sequence[Document], dtype: np.dtype
+    ) -> None:
+        tokens, lengths = [], []
+        end = np.array([self.tokenizer.end_of_text], dtype)
+        for batch in batched(piece):
+            texts = [document.text if document.num_bytes else "" for document in batch]
+            for encoded in self.tokenizer.encode_batch(texts):
+                lengths.append(len(encoded) + 1 if len(encoded) else 0)
+                if len(encoded):
+                    tokens += [encoded.astype(dtype, copy=False), end]
+        joined = np.concatenate([np.zeros(0, dtype), *tokens])
+        folder.write(f"{number:06d}.tokens", joined.tobytes())
+        names = {document.domain: 0 for document in piece}
+        names = {name: i for i, name in enumerate(names)}
+        identified = any(document.identifier for document in piece)
+        identifiers = [document.identifier for document in piece] if identified else []
+        folder.save(
+            f"{number:06d}.npz",
+            lengths=np.array(lengths, np.uint32),
+            text_bytes=np.array([d.num_bytes for d in piece], np.uint32),
+            names=np.array(list(names), np.str_),
+            domains=np.array([names[d.domain] for d in piece], np.uint32),
+            hashes=_hashes(piece),
+            # As an array of strings, each would take what the longest does.
+            identifiers=np.frombuffer(json.dumps(identifiers).encode(), np.uint8),
+        )
+
+
+def domain_names(tokenized: Tokenized, shards: Iterable[Shard]) -> list[str]:
+    """The domains of some shards, sorted.
+
+    Raises:
+      UserError: two sources lend their name to one domain, or one source does and
+        documents of another name it so.
+    """
+    sources: dict[str, str] = {}
+    for shard in shards:
+        for name, given in tokenized.summary(shard)["domains"].items():
+            for source in given:
+                before = sources.setdefault(name, source)
+                if before != source:
+                    named = "a field of other documents"
+                    raise clash(name, before or named, source or named)
+    return sorted(sources)
+
+
+def _hashes(piece: Sequence[Document]) -> np.ndarray:
+    digests = b"".join(
+        hashlib.blake2b(document.text.encode(), digest_size=HASH_BYTES).digest()
+        for document in piece
+    )
+    return np.frombuffer(digests, np.uint8).reshape(len(piece), HASH_BYTES)
