@@ -96,9 +96,9 @@ def prepare_store(
         raise UserError(f"seq_len must be at least 1, not {seq_len}")
     check_distinct(generic, target, target_eval)
     corpora = [generic, target, *([target_eval] if target_eval else [])]
-    paths = itertools.chain.from_iterable(corpus.paths for corpus in corpora)
+    shards = itertools.chain.from_iterable(corpus.shards for corpus in corpora)
     with staged(output) as staging:
-        _check_space(staging, sum(path.stat().st_size for path in paths), "the text")
+        _check_space(staging, sum(shard.num_bytes for shard in shards), "the text")
         writer = StoreWriter(staging, tokenizer, seq_len)
         build = _Build(writer, staging / "tokens.log", tokenizer, seq_len)
         domains = build.generic(generic, clustered)
@@ -123,9 +123,10 @@ def check_distinct(generic: Corpus, target: Corpus, target_eval: Corpus | None) 
         ("target", target),
         ("target_eval", target_eval),
     ]:
-        if corpus and not corpus.paths:
+        if corpus and not corpus.shards:
             raise UserError(f"no file given for {flag}")
-        for path in corpus.paths if corpus else ():
+        shards = corpus.shards if corpus else ()
+        for path in itertools.chain.from_iterable(shard.paths for shard in shards):
             if seen.setdefault(os.path.realpath(path), flag) != flag:
                 raise UserError(
                     f"{path} is in both {seen[os.path.realpath(path)]} and {flag}; a"

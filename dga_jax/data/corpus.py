@@ -3,14 +3,11 @@
 import dataclasses
 import hashlib
 import itertools
-import os
-import pathlib
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from dga_jax.data.sources import DOMAIN, Document, read_documents
-from dga_jax.errors import UserError
+from dga_jax.data.sources import Document, Shard, read_documents
 
 # Tokenizing keeps some 120 bytes a token for a moment; and all cores want documents.
 _BATCH_BYTES = 1 << 21
@@ -19,18 +16,16 @@ _BATCH_DOCUMENTS = 4096
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """Files of documents, read in this order.
+    """Shards of documents, read in this order.
 
     Attributes:
-      paths: the files.
-      on_bytes: called with the number of bytes read from the files, as they are read.
-      domain_field: of a JSON object, what names the domain of its document.
+      shards: what is read.
+      on_bytes: called with the number of bytes read from disk, as they are read.
       dropped: int64 [m], sorted, positions of documents that are left out.
     """
 
-    paths: tuple[pathlib.Path, ...]
+    shards: tuple[Shard, ...]
     on_bytes: Callable[[int], object] = lambda count: None
-    domain_field: str = DOMAIN
     dropped: np.ndarray = dataclasses.field(
         default_factory=lambda: np.zeros(0, np.int64)
     )
@@ -39,21 +34,17 @@ class Corpus:
         """Streams all documents that are not dropped, those without text too.
 
         Raises:
-          UserError: a file that cannot be used, or holds no text at all.
+          UserError: a shard that cannot be used, or holds no text at all.
         """
         dropped = iter(self.dropped.tolist())
         next_dropped = next(dropped, None)
         position = itertools.count()
-        for path in self.paths:
-            empty = True
-            for document in read_documents(path, self.on_bytes, self.domain_field):
-                empty = empty and not document.num_bytes
+        for shard in self.shards:
+            for document in read_documents(shard, self.on_bytes):
                 if next(position) == next_dropped:
                     next_dropped = next(dropped, None)
                 else:
                     yield document
-            if empty:
-                raise UserError(f"{path} holds no text; add some or leave it out")
 
     def batches(self) -> Iterator[list[Document]]:
         """The same in batches of bounded size, always the same ones."""
@@ -65,12 +56,9 @@ class Corpus:
 
     def identity(self) -> dict[str, object]:
         """What tells this corpus from another, without reading it; ready for JSON."""
-        files = [
-            [os.path.realpath(path), path.stat().st_size, path.stat().st_mtime_ns]
-            for path in self.paths
-        ]
+        shards = [shard.digest for shard in self.shards]
         dropped = hashlib.sha256(self.dropped.astype("<i8").tobytes()).hexdigest()
-        return {"files": files, "dropped documents": dropped}
+        return {"shards": shards, "dropped documents": dropped}
 
 
 def batched(documents: Iterable[Document]) -> Iterator[list[Document]]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from dga_jax.data.build import prepare_store
 from dga_jax.data.corpus import Corpus
-from dga_jax.data.sources import expand
+from dga_jax.data.sources import Shard, expand
 from dga_jax.data.store import FORMAT_VERSION, Store
 from dga_jax.data.tokenizer import load_tokenizer
 from dga_jax.errors import UserError
@@ -40,7 +40,8 @@ def sample_store(
     target = SAMPLE / "target" / "python_docs.steer.jsonl.xz"
     target_eval = SAMPLE / "target" / "python_docs.eval.jsonl.xz"
     tokenizer = SAMPLE / "tokenizer.json"
-    key = _digest(seq_len, branching, [*generic, target, target_eval, tokenizer])
+    paths = [pathlib.Path(shard.paths[0]) for shard in generic]
+    key = _digest(seq_len, branching, [*paths, target, target_eval, tokenizer])
     cache = _writable(cache_dir or _default_cache())
     path = cache / f"sample-{seq_len}-{key}"
     if not path.exists():
@@ -49,8 +50,8 @@ def sample_store(
         with contextlib.suppress(FileExistsError):
             prepare_store(
                 generic=corpus,
-                target=Corpus((target,)),
-                target_eval=Corpus((target_eval,)),
+                target=Corpus((Shard.of(target),)),
+                target_eval=Corpus((Shard.of(target_eval),)),
                 tokenizer=load_tokenizer(tokenizer),
                 seq_len=seq_len,
                 output=path,

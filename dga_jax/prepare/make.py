@@ -17,7 +17,7 @@ from dga_jax.console import duration
 from dga_jax.data import contamination
 from dga_jax.data.build import check_distinct, prepare_store
 from dga_jax.data.corpus import Corpus
-from dga_jax.data.sources import expand
+from dga_jax.data.sources import Shard, expand
 from dga_jax.data.store import Store
 from dga_jax.data.tokenizer import load_tokenizer
 from dga_jax.errors import UserError
@@ -228,8 +228,8 @@ def _decontaminated(generic: Corpus, evaluation: Corpus) -> Corpus:
     return generic.without(found.positions) if drop else generic
 
 
-def _size(paths: Sequence[pathlib.Path]) -> int:
-    return sum(path.stat().st_size for path in paths)
+def _size(shards: Sequence[Shard]) -> int:
+    return sum(shard.num_bytes for shard in shards)
 
 
 def _progress(total: int) -> tqdm.tqdm:
