@@ -42,6 +42,7 @@ def byte_corpora(tmp_path_factory):
     """
     from dga_jax.data.corpus import Corpus
     from dga_jax.data.sample import SAMPLE
+    from dga_jax.data.sources import Shard
 
     folder = tmp_path_factory.mktemp("texts")
     files = {}
@@ -56,9 +57,9 @@ def byte_corpora(tmp_path_factory):
             files[part].append(cut)
     target_eval, target = files["target"]
     return {
-        "generic": Corpus(tuple(files["generic"])),
-        "target": Corpus((target,)),
-        "target_eval": Corpus((target_eval,)),
+        "generic": Corpus(tuple(map(Shard.of, files["generic"]))),
+        "target": Corpus((Shard.of(target),)),
+        "target_eval": Corpus((Shard.of(target_eval),)),
     }
 
 
@@ -99,11 +100,12 @@ def vectors():
     """Of 120 documents of each text of the sample, embedded: float32 [960, d]."""
     from dga_jax.clusters.tfidf import TfidfEmbedder
     from dga_jax.data.sample import SAMPLE
-    from dga_jax.data.sources import read_documents
+    from dga_jax.data.sources import Shard, read_documents
 
     texts = []
     for path in sorted((SAMPLE / "generic").glob("*.xz")):
-        documents = [document.text[:3000] for document in read_documents(path)]
+        shard = Shard.of(path)
+        documents = [document.text[:3000] for document in read_documents(shard)]
         texts += documents[:: len(documents) // 120][:120]
     return TfidfEmbedder.fit(texts).embed(texts)
 

@@ -61,11 +61,11 @@ def test_histograms_count_every_document(references):
 def test_nothing_is_counted_where_there_are_no_rows(cluster_store, byte_corpora):
     allowed = np.zeros(30, bool)
     allowed[[3, 17]] = True
-    (path,) = byte_corpora["target"].paths
+    (shard,) = byte_corpora["target"].shards
     found = count_documents(
         load_embedder(cluster_store.path),
         Tree.load(cluster_store.path / TREE),
-        [[("all", document.text) for document in read_documents(path)]],
+        [[("all", document.text) for document in read_documents(shard)]],
         allowed,
     )
     assert found.counts.sum() == 30

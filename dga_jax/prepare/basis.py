@@ -11,7 +11,7 @@ from dga_jax.clusters.embedders import load_embedder
 from dga_jax.clusters.histogram import SMOOTHING, Histograms, count_documents
 from dga_jax.clusters.tree import Tree
 from dga_jax.data.corpus import Corpus
-from dga_jax.data.sources import DOMAIN, expand
+from dga_jax.data.sources import Fields, expand
 from dga_jax.data.store import TREE, Store
 from dga_jax.errors import UserError
 
@@ -26,7 +26,7 @@ _REFERENCES = flags.DEFINE_multi_string(
 )
 _GROUP_BY = flags.DEFINE_string(
     "group_by",
-    DOMAIN,
+    None,
     "A field: documents with the same value are one reference set. 'supercategory'"
     " groups the subjects of MMLU.",
 )
@@ -53,9 +53,8 @@ def main(argv: Sequence[str]) -> None:
     if not _REFERENCES.value:
         raise UserError("--references is missing. Run with --help for the flags")
     bases.check_writable(store)
-    histograms = _count(
-        store, Corpus(tuple(expand(_REFERENCES.value)), domain_field=_GROUP_BY.value)
-    )
+    shards = expand(_REFERENCES.value, Fields(domain=_GROUP_BY.value))
+    histograms = _count(store, Corpus(tuple(shards)))
     basis = StoredBasis(histograms, _NATURAL.value, _TARGET.value)
     bases.check_names(basis)
     path = write_basis(store, _NAME.value, basis)

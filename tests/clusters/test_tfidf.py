@@ -8,7 +8,7 @@ from sklearn.preprocessing import normalize
 from dga_jax.clusters import tfidf
 from dga_jax.clusters.tfidf import TfidfEmbedder
 from dga_jax.data.sample import SAMPLE
-from dga_jax.data.sources import read_documents
+from dga_jax.data.sources import Shard, read_documents
 from dga_jax.errors import UserError
 
 
@@ -16,7 +16,7 @@ from dga_jax.errors import UserError
 def texts():
     found = []
     for path in sorted((SAMPLE / "generic").glob("*.xz")):
-        documents = [document.text for document in read_documents(path)]
+        documents = [document.text for document in read_documents(Shard.of(path))]
         found += documents[:: len(documents) // 30][:30]
     return found
 

@@ -16,6 +16,7 @@ from dga_jax.data import corpus as corpus_module
 from dga_jax.data.build import prepare_store
 from dga_jax.data.clustering import ClusterOptions, cluster_documents
 from dga_jax.data.corpus import Corpus
+from dga_jax.data.sources import Shard
 from dga_jax.data.store import PAD, Store
 from dga_jax.data.tokenizer import BytesTokenizer
 from dga_jax.errors import UserError
@@ -34,9 +35,9 @@ def prepare(directory, generic, target=("dog " * 50,) * 20, target_eval=(), seq_
     files = [write(directory / f"{name}.jsonl", generic[name]) for name in generic]
     evals = [write(directory / "eval.json", target_eval)] if target_eval else []
     parts = prepare_store(
-        generic=Corpus(tuple(files)),
-        target=Corpus((write(directory / "target.json", target),)),
-        target_eval=Corpus(tuple(evals)) if evals else None,
+        generic=Corpus(tuple(map(Shard.of, files))),
+        target=Corpus((Shard.of(write(directory / "target.json", target)),)),
+        target_eval=Corpus(tuple(map(Shard.of, evals))) if evals else None,
         tokenizer=BytesTokenizer(),
         seq_len=seq_len,
         output=directory / "store",
@@ -170,8 +171,8 @@ def test_a_named_domain_without_text(tmp_path):
         file.writelines(json.dumps({"text": word}) + "\n" for word in WORDS)
     with pytest.raises(UserError, match="domain 'hollow' has too little text: 0"):
         prepare_store(
-            generic=Corpus((path,)),
-            target=Corpus((write(tmp_path / "t.jsonl", WORDS),)),
+            generic=Corpus((Shard.of(path),)),
+            target=Corpus((Shard.of(write(tmp_path / "t.jsonl", WORDS)),)),
             tokenizer=BytesTokenizer(),
             seq_len=8,
             output=tmp_path / "store",
@@ -198,7 +199,10 @@ def test_a_file_has_one_purpose(tmp_path):
     ]:
         with pytest.raises(UserError, match=re.escape(f"{link} is in both")):
             prepare_store(
-                **{flag: Corpus(tuple(paths)) for flag, paths in files.items()},
+                **{
+                    flag: Corpus(tuple(map(Shard.of, paths)))
+                    for flag, paths in files.items()
+                },
                 tokenizer=BytesTokenizer(),
                 seq_len=8,
                 output=tmp_path / "store",

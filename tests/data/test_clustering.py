@@ -12,7 +12,7 @@ from dga_jax.data import clustering, corpus
 from dga_jax.data.clustering import ClusterOptions, cluster_documents
 from dga_jax.data.corpus import Corpus
 from dga_jax.data.sample import SAMPLE
-from dga_jax.data.sources import read_documents
+from dga_jax.data.sources import Shard, read_documents
 from dga_jax.errors import UserError
 
 KINDS = ("austen", "dm_math", "factbook", "python_code")
@@ -23,13 +23,11 @@ OPTIONS = ClusterOptions((8, 3))
 def labelled(tmp_path_factory):
     """400 documents of four kinds in one file, in turn, and their kinds."""
     path = tmp_path_factory.mktemp("text") / "all.jsonl"
-    kinds = [
-        [d.text for d in read_documents(SAMPLE / "generic" / f"{kind}.jsonl.xz")][:100]
-        for kind in KINDS
-    ]
+    shards = [Shard.of(SAMPLE / "generic" / f"{kind}.jsonl.xz") for kind in KINDS]
+    kinds = [[d.text for d in read_documents(shard)][:100] for shard in shards]
     texts = [text for texts in zip(*kinds, strict=True) for text in texts]
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    return Corpus((path,)), np.tile(np.arange(4), 100)
+    return Corpus((Shard.of(path),)), np.tile(np.arange(4), 100)
 
 
 @pytest.fixture(autouse=True)

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from dga_jax.data import contamination
 from dga_jax.data.corpus import Corpus
+from dga_jax.data.sources import Shard
 
 
 def corpus_of(directory, name, texts):
     path = directory / f"{name}.jsonl"
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    return Corpus((path,))
+    return Corpus((Shard.of(path),))
 
 
 words = st.lists(st.sampled_from("abc"), min_size=1, max_size=14).map(" ".join)

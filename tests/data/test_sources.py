@@ -1,11 +1,12 @@
 import gzip
 import json
 import lzma
+import pathlib
 
 import pytest
 import zstandard
 
-from dga_jax.data.sources import expand, read_documents
+from dga_jax.data.sources import Shard, expand, read_documents
 from dga_jax.errors import UserError
 
 COMPRESS = {
@@ -26,7 +27,7 @@ def test_reads_every_compression(tmp_path, suffix):
     path = tmp_path / f"moby.v2.jsonl{suffix}"
     data = lines(*[{"text": text} for text in TEXTS])
     path.write_bytes(COMPRESS[suffix](data))
-    documents = list(read_documents(path))
+    documents = list(read_documents(Shard.of(path)))
     assert [d.text for d in documents] == TEXTS
     assert {d.domain for d in documents} == {"moby"}
     assert [d.num_bytes for d in documents] == [len(t.encode()) for t in TEXTS]
@@ -37,14 +38,14 @@ def test_reads_files_that_were_concatenated(tmp_path, suffix):
     path = tmp_path / f"a.jsonl{suffix}"
     parts = [lines({"text": text}) for text in ("one", "two", "three")]
     path.write_bytes(b"".join(map(COMPRESS[suffix], parts)))
-    assert [d.text for d in read_documents(path)] == ["one", "two", "three"]
+    assert [d.text for d in read_documents(Shard.of(path))] == ["one", "two", "three"]
 
 
 def test_reports_the_bytes_of_the_file(tmp_path):
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(gzip.compress(lines(*[{"text": "x" * i} for i in range(2000)])))
     counts = []
-    list(read_documents(path, counts.append))
+    list(read_documents(Shard.of(path), counts.append))
     assert sum(counts) == path.stat().st_size
 
 
@@ -53,13 +54,13 @@ def test_domain_field_comes_before_the_file_name(tmp_path):
     path.write_bytes(
         lines({"text": "a", "domain": "b/c"}, {"text": "a", "domain": None})
     )
-    assert [d.domain for d in read_documents(path)] == ["b/c", "file"]
+    assert [d.domain for d in read_documents(Shard.of(path))] == ["b/c", "file"]
 
 
 def test_byte_order_mark_and_blank_lines(tmp_path):
     path = tmp_path / "a.json"
     path.write_bytes(b'\xef\xbb\xbf{"text": "a"}\r\n\n  \n{"text": " \\n"}')
-    assert [(d.text, d.num_bytes) for d in read_documents(path)] == [
+    assert [(d.text, d.num_bytes) for d in read_documents(Shard.of(path))] == [
         ("a", 1),
         (" \n", 0),
     ]
@@ -84,7 +85,7 @@ def test_a_bad_line_is_named(tmp_path, line, message):
     path = tmp_path / "bad.jsonl"
     path.write_bytes(lines({"text": "fine"}) * 1233 + line + b"\n")
     with pytest.raises(UserError, match=rf"bad\.jsonl, line 1234: .*{message}"):
-        list(read_documents(path))
+        list(read_documents(Shard.of(path)))
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".xz", ".zst"])
@@ -100,12 +101,16 @@ def test_damaged_compression_is_named(tmp_path, suffix, damage):
     path = tmp_path / f"bad.jsonl{suffix}"
     path.write_bytes(packed)
     with pytest.raises(UserError, match=r"bad\.jsonl.*(truncated or damaged|line \d+)"):
-        list(read_documents(path))
+        list(read_documents(Shard.of(path)))
 
 
 def test_unreadable(tmp_path):
     with pytest.raises(UserError, match=r"cannot read .*gone\.jsonl: No such file"):
-        list(read_documents(tmp_path / "gone.jsonl"))
+        list(read_documents(Shard.of(tmp_path / "gone.jsonl")))
+
+
+def paths(*patterns):
+    return [pathlib.Path(*shard.paths) for shard in expand(patterns)]
 
 
 def test_expand(tmp_path):
@@ -115,11 +120,11 @@ def test_expand(tmp_path):
         path.touch()
     here = str(tmp_path)
     names = ["a.jsonl", "b.jsonl", "x,y.jsonl"]
-    assert expand([f"{here}/*.jsonl"]) == [tmp_path / name for name in names]
-    both = expand([f"{here}/c.*,{here}/*a.jsonl", f"{here}/c.txt"])
+    assert paths(f"{here}/*.jsonl") == [tmp_path / name for name in names]
+    both = paths(f"{here}/c.*,{here}/*a.jsonl", f"{here}/c.txt")
     assert both == [tmp_path / "a.jsonl", tmp_path / "c.txt"]
-    assert expand([f"{here}/x,y.jsonl"]) == [tmp_path / "x,y.jsonl"]
-    assert tmp_path / "deep/er/d.jsonl" in expand([f"{here}/**/*.jsonl"])
+    assert paths(f"{here}/x,y.jsonl") == [tmp_path / "x,y.jsonl"]
+    assert tmp_path / "deep/er/d.jsonl" in paths(f"{here}/**/*.jsonl")
     with pytest.raises(UserError, match=r"no file matches .*\*\.gz"):
         expand([f"{here}/*.jsonl", f"{here}/*.gz"])
     with pytest.raises(UserError, match="is a directory"):

@@ -1,0 +1,22 @@
+"""Documents of a corpus, from files and data sets of many formats.
+
+`expand` turns what a user writes into shards, `read_documents` reads one.
+"""
+
+from dga_jax.data.sources.document import DOMAIN, Document, Fields
+from dga_jax.data.sources.filters import Filter, parse_filter
+from dga_jax.data.sources.patterns import expand
+from dga_jax.data.sources.read import read_documents
+from dga_jax.data.sources.shard import Shard, clash
+
+__all__ = [
+    "DOMAIN",
+    "Document",
+    "Fields",
+    "Filter",
+    "Shard",
+    "clash",
+    "expand",
+    "parse_filter",
+    "read_documents",
+]

@@ -1,0 +1,201 @@
+"""What a document is, and how it is taken from a record with fields."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from dga_jax.data import mmlu
+from dga_jax.data.sources.filters import MISSING, Filter, look_up
+
+DOMAIN = "domain"
+TEXT = "text"
+MAX_DOCUMENT_BYTES = 16 << 20
+
+
+class Document(NamedTuple):
+    """A text and where it comes from.
+
+    Attributes:
+      text: as it was found.
+      domain: what part of the corpus it belongs to.
+      num_bytes: its length in bytes of UTF-8; 0 for a blank text.
+      identifier: the value of the identifier field, "" if there is none.
+      source: what lent its name as the domain, "" if the document names it itself. One
+        domain from two sources is most likely an accident; see `shard.clash`.
+    """
+
+    text: str
+    domain: str
+    num_bytes: int
+    identifier: str = ""
+    source: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Fields:
+    """Which fields of a record are read; in a name, dots lead into objects.
+
+    Attributes:
+      text: None is the format's own, `text` nearly everywhere.
+      domain: None is `domain` where a record has it, else the source's name. A field
+        that is named here must be there.
+      identifier: None is the format's own, or nothing.
+      filters: what a record must meet to be read at all.
+      max_document_bytes: a longer text is an error.
+    """
+
+    text: str | None = None
+    domain: str | None = None
+    identifier: str | None = None
+    filters: tuple[Filter, ...] = ()
+    max_document_bytes: int = MAX_DOCUMENT_BYTES
+
+    def __post_init__(self):
+        object.__setattr__(self, "filters", tuple(self.filters))
+
+
+DEFAULTS = Fields()
+
+
+class Picker:
+    """Takes documents from the records of one source.
+
+    Attributes:
+      num_texts: records so far that held a text, or did not meet a filter.
+    """
+
+    def __init__(self, fields: Fields, domain: str, source: str, named: bool):
+        """A picker.
+
+        Args:
+          fields: what to read.
+          domain: of records that do not name theirs.
+          source: label of what lent that name.
+          named: the domain is this one, whatever a record says.
+        """
+        self.num_texts = 0
+        self._fields, self._domain, self._source = fields, domain, source
+        self._named = named
+        self._unseen = {one.field for one in fields.filters}
+        self._example: Mapping[str, Any] | None = None
+
+    def pick(
+        self,
+        item: Mapping[str, Any],
+        identifier: str = "",
+        signals: Mapping[str, Any] | None = None,
+    ) -> Document | None:
+        """The document of a record, or None if it does not meet the filters.
+
+        Args:
+          item: the record.
+          identifier: unless a field is named for it.
+          signals: where filters look first.
+
+        Raises:
+          ValueError: a field is missing, or not as it should be; in words for the user.
+        """
+        fields = self._fields
+        if fields.filters and not self._passes(item, signals):
+            self.num_texts += 1
+            return None
+        text = self._text(item)
+        domain, source = self._domain_of(item)
+        if fields.identifier is not None:
+            identifier = _identifier(item, fields.identifier)
+        size = utf8_bytes(text)
+        if size > fields.max_document_bytes:
+            raise ValueError(too_long(size, fields.max_document_bytes))
+        if not text or text.isspace():
+            size = 0
+        else:
+            self.num_texts += 1
+        return Document(text, domain, size, identifier, source)
+
+    def check_filters(self) -> None:
+        """Raises ValueError if a filter names a field that no record had."""
+        if self._unseen and self._example is not None:
+            raise ValueError(
+                f"no document has the field {min(self._unseen)!r} of a filter, only"
+                f" {names_of(self._example)}"
+            )
+
+    def _passes(self, item, signals) -> bool:
+        passed = True
+        if self._unseen:
+            self._example = {**item, **(signals or {})}
+        for one in self._fields.filters:
+            found = MISSING if signals is None else look_up(signals, one.field)
+            if found is MISSING:
+                found = look_up(item, one.field)
+            if found is not MISSING:
+                self._unseen.discard(one.field)
+            passed = passed and one.passes(found)
+        return passed
+
+    def _text(self, item) -> str:
+        """The text of a record, or the prompt of a multiple-choice question."""
+        name = self._fields.text or TEXT
+        text = look_up(item, name)
+        if isinstance(text, str):
+            return text
+        if text is not MISSING:
+            kind = "null" if text is None else type(text).__name__
+            raise ValueError(f"field {name!r} is not a string but {kind}")
+        if self._fields.text is None and mmlu.is_question(item):
+            return mmlu.render(item)
+        raise ValueError(f"no field {name!r}, only {names_of(item)}")
+
+    def _domain_of(self, item) -> tuple[str, str]:
+        if self._named:
+            return self._domain, self._source
+        name = self._fields.domain or DOMAIN
+        if name == mmlu.SUPERCATEGORY and "subject" in item:
+            return mmlu.supercategory(item["subject"]), ""
+        domain = look_up(item, name)
+        if domain is MISSING or domain is None:
+            if self._fields.domain is None:
+                return self._domain, self._source
+            raise ValueError(f"no field {name!r}, only {names_of(item)}")
+        if not isinstance(domain, str) or not domain or not domain.isprintable():
+            raise ValueError(
+                f"the {name} must be a name that can be printed, not {domain!r}"
+            )
+        return domain, ""
+
+
+def utf8_bytes(text: str) -> int:
+    """Length of a text in bytes of UTF-8.
+
+    Raises:
+      ValueError: it has lone surrogates; said in words for the user.
+    """
+    if text.isascii():
+        return len(text)
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError as error:
+        raise ValueError(f"its text is not valid Unicode: {error.reason}") from error
+
+
+def too_long(size: int, limit: int, what: str = "the document is") -> str:
+    """Says that a document is longer than allowed; both in bytes."""
+    return (
+        f"{what} {size / 1e6:,.1f} MB long, above the limit of {limit / 1e6:,.1f} MB;"
+        " split it, or raise --max_document_mb"
+    )
+
+
+def names_of(item: Mapping[str, Any]) -> str:
+    """The names of a record's fields, for a message."""
+    return ", ".join(map(repr, item)) or "nothing"
+
+
+def _identifier(item: Mapping[str, Any], name: str) -> str:
+    found = look_up(item, name)
+    if found is MISSING or found is None:
+        raise ValueError(f"no field {name!r}, only {names_of(item)}")
+    if isinstance(found, bool) or not isinstance(found, str | int):
+        kind = type(found).__name__
+        raise ValueError(f"field {name!r} is not a string or a whole number but {kind}")
+    return str(found)
