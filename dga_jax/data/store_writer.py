@@ -17,7 +17,9 @@ from dga_jax.data.tokenizer import Tokenizer
 from dga_jax.errors import UserError
 
 SHARD_BYTES = 1 << 30
-BLOCK_ROWS = 1024  # rows are hashed in blocks, so that files can be written in any order
+BLOCK_ROWS = (
+    1024  # rows are hashed in blocks, so that files can be written in any order
+)
 # Rows are read at random, one by one, so each is a group of its own. Compression would
 # save 14% of the space (11-bit ids in 16) and reading would take 1.7 times as long.
 _OPTIONS = "group_size:1,uncompressed"

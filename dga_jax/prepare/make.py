@@ -53,9 +53,7 @@ _DOMAIN_FIELD = flags.DEFINE_string(
     "Names a document's domain; without it, 'domain' where there is one, else the name"
     " of the file or source.",
 )
-_ID_FIELD = flags.DEFINE_string(
-    "id_field", None, "Identifies a document in --dropped."
-)
+_ID_FIELD = flags.DEFINE_string("id_field", None, "Identifies a document in --dropped.")
 _FILTER = flags.DEFINE_multi_string(
     "filter",
     [],

@@ -205,7 +205,9 @@ def _digest(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def _embedder_folder(kept, options, work, engine, on_bytes) -> tuple[Folder, str | None]:
+def _embedder_folder(
+    kept, options, work, engine, on_bytes
+) -> tuple[Folder, str | None]:
     """The folder of the embedder, fitted on a sample if need be; where its model is."""
     if options.embedding == tfidf.KIND:
         folder = work / f"tfidf-{_digest(kept.identity)}"

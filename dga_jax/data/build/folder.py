@@ -140,6 +140,9 @@ class Folder:
             path.unlink()
             return
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
             os.replace(path, self.path / name)
         except OSError as error:
             raise UserError(self._cannot("write", name, error)) from error

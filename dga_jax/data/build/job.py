@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dga_jax.data.build import contamination
+from dga_jax.data.build.contamination import Contamination, find_contamination
 from dga_jax.data.build.contract import LeaveOut, Prepared, Watch
 from dga_jax.data.build.documents import Documents, Named
 from dga_jax.data.build.duplicates import find_duplicates
@@ -183,14 +183,21 @@ class _Job:
     """The steps of a job, in their order."""
 
     def __init__(
-        self, texts, tokenizer, seq_len, output, clusters, leave_out, work, engine, watch
+        self,
+        texts,
+        tokenizer,
+        seq_len,
+        output,
+        clusters,
+        leave_out,
+        work,
+        engine,
+        watch,
     ):
         self._texts, self._tokenizer, self._seq_len = texts, tokenizer, seq_len
         self._output, self._clusters, self._leave_out = output, clusters, leave_out
         self._work, self._engine, self._watch = work, engine, watch
-        self._tokenize = Tokenize(
-            work / f"tokens-{tokenizer.digest[:16]}", tokenizer
-        )
+        self._tokenize = Tokenize(work / f"tokens-{tokenizer.digest[:16]}", tokenizer)
         self._folder = work / f"job-{self._digest()}"
         self._duplicates, self._contamination = 0, None
 
@@ -294,7 +301,7 @@ class _Job:
 
     def _find_contamination(self) -> Contamination:
         options = self._leave_out
-        found = contamination.find_contamination(
+        found = find_contamination(
             self._texts.generic.shards,
             self._texts.target_eval or self._texts.target,
             options.ngram,
@@ -310,7 +317,9 @@ class _Job:
             )
         return found
 
-    def _grouped(self, documents) -> "tuple[Documents, GroupedDomains, Clustered | None]":
+    def _grouped(
+        self, documents
+    ) -> "tuple[Documents, GroupedDomains, Clustered | None]":
         """The documents with their domains."""
         shards = self._texts.generic.shards
         if not self._clusters:

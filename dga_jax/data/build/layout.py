@@ -38,9 +38,7 @@ def segments(shards: Sequence[Shard]) -> list[Segment]:
     """Cuts a corpus into segments of about equally many shards."""
     count = min(len(shards), _SEGMENTS)
     bounds = [i * len(shards) // count for i in range(count + 1)]
-    return [
-        Segment(i, tuple(shards[bounds[i] : bounds[i + 1]])) for i in range(count)
-    ]
+    return [Segment(i, tuple(shards[bounds[i] : bounds[i + 1]])) for i in range(count)]
 
 
 @dataclasses.dataclass(frozen=True)

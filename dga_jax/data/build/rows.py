@@ -101,9 +101,7 @@ class Place:
         domains, lengths = view.domains[chosen], view.lengths[chosen]
         ends = np.cumsum(view.sizes)
         change = np.flatnonzero(np.diff(side) | np.diff(domains)) + 1
-        for first, last in zip(
-            [0, *change], [*change, len(chosen)], strict=True
-        ):
+        for first, last in zip([0, *change], [*change, len(chosen)], strict=True):
             here = chosen[first:last]
             text = np.concatenate(
                 [tokens[ends[i] - view.sizes[i] : ends[i]] for i in here]
