@@ -79,20 +79,19 @@ def byte_store(byte_corpora, tmp_path_factory):
 def cluster_store(byte_corpora, tmp_path_factory):
     """The same in 6 clusters of 5, labels thrown away; rows of 32."""
     from dga_jax.data.build import prepare_store
-    from dga_jax.data.clustering import ClusterOptions, cluster_documents
+    from dga_jax.data.build.clustering import ClusterOptions
     from dga_jax.data.store import Store
     from dga_jax.data.tokenizer import BytesTokenizer
 
-    folder = tmp_path_factory.mktemp("clusters")
-    options = ClusterOptions((6, 5))
+    path = tmp_path_factory.mktemp("clusters") / "store"
     prepare_store(
         **byte_corpora,
         tokenizer=BytesTokenizer(),
         seq_len=32,
-        output=folder / "store",
-        clustered=cluster_documents(byte_corpora["generic"], options, folder / "work"),
+        output=path,
+        clusters=ClusterOptions((6, 5)),
     )
-    return Store.open(folder / "store")
+    return Store.open(path)
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ class Corpus:
 
     def batches(self) -> Iterator[list[Document]]:
         """The same in batches of bounded size, always the same ones."""
-        return batched(self.documents())
+        return in_batches(self.documents())
 
 
 def read_pieces(
@@ -51,15 +51,15 @@ def read_pieces(
       UserError: it cannot be used, or holds no text at all.
     """
     documents = read_documents(shard, on_bytes)
-    yield from batched(documents, _PIECE_BYTES, _PIECE_DOCUMENTS)
+    yield from _batched(documents, _PIECE_BYTES, _PIECE_DOCUMENTS)
 
 
-def batched(
-    documents: Iterable[Document],
-    most_bytes: int = _BATCH_BYTES,
-    most_documents: int = _BATCH_DOCUMENTS,
-) -> Iterator[list[Document]]:
+def in_batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
     """Documents in lists of bounded size."""
+    return _batched(documents, _BATCH_BYTES, _BATCH_DOCUMENTS)
+
+
+def _batched(documents, most_bytes, most_documents) -> Iterator[list[Document]]:
     batch, size = [], 0
     for document in documents:
         batch.append(document)

@@ -6,6 +6,7 @@ leading bits, and each bucket is sorted: memory is that of one bucket.
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -91,7 +92,9 @@ class ScatterHashes:
 
 @dataclasses.dataclass(frozen=True)
 class FindInBucket:
-    """Finds the duplicates in a bucket."""
+    """Finds the duplicates in a bucket of `RECORD`s."""
+
+    RECORD: ClassVar = _RECORD
 
     folder: Folder
 

@@ -82,8 +82,8 @@ def prepare_store(
       output: where the store will be; must not exist.
       clusters: make clusters the domains; None: documents name theirs.
       leave_out: documents of `generic` that are not used.
-      work: keeps what is made on the way; None: OUTPUT.work, removed at the end, and
-        after an error that leaves nothing in it.
+      work: keeps tokens, embeddings and trees; None: OUTPUT.work, removed at the end,
+        and after an error that leaves nothing in it.
       engine: runs the steps; None: this process.
       watch: who is told.
 
@@ -109,12 +109,12 @@ def prepare_store(
         )
         try:
             prepared = job.run()
-        except UserError:
+        except (UserError, KeyboardInterrupt):
             if not kept and engine.is_main and not job.has_results:
                 folder.remove()
             raise
-        if not kept and engine.is_main:
-            folder.remove()
+        if engine.is_main:
+            (job.folder if kept else folder).remove()
     return prepared
 
 
@@ -180,7 +180,7 @@ class _Texts(NamedTuple):
 
 
 class _Job:
-    """The steps of a job, in their order."""
+    """The steps of a job, in their order; `folder` is of no use once it is done."""
 
     def __init__(
         self,
@@ -198,7 +198,7 @@ class _Job:
         self._output, self._clusters, self._leave_out = output, clusters, leave_out
         self._work, self._engine, self._watch = work, engine, watch
         self._tokenize = Tokenize(work / f"tokens-{tokenizer.digest[:16]}", tokenizer)
-        self._folder = work / f"job-{self._digest()}"
+        self.folder = work / f"job-{self._digest()}"
         self._duplicates, self._contamination = 0, None
 
     def _digest(self) -> str:
@@ -235,14 +235,14 @@ class _Job:
         self._watch.stage("writing")
         rows_bytes = sum(x.rows * x.row_tokens * x.dtype.itemsize for x in splits)
         _check_space(self._work, 2 * rows_bytes, "the store and its rows on their way")
-        gather = Gather(splits, self._staged, self._folder / "reports")
+        gather = Gather(splits, self._staged, self.folder / "reports")
         items = [
             (number, segment)
             for number, one in enumerate(placed)
             for segment in segments(self._texts.corpora[number].shards)
         ]
         self._engine.shuffle(
-            Place(placed, splits), items, gather, gather.done, self._folder / "rows"
+            Place(placed, splits), items, gather, gather.done, self.folder / "rows"
         )
         if self._engine.is_main:
             if self._leave_out.listed:
@@ -276,7 +276,7 @@ class _Job:
     @property
     def _staged(self) -> Folder:
         """Where the files of the store are until all are there."""
-        return self._folder / "store" if self._output.is_local else self._output
+        return self.folder / "store" if self._output.is_local else self._output
 
     def _without_left_out(self) -> Documents:
         """The documents of the corpus, each a domain of its own name yet."""
@@ -293,7 +293,7 @@ class _Job:
                 tokenized,
                 shards,
                 self._engine,
-                self._folder / "duplicates",
+                self.folder / "duplicates",
                 options.memory_bytes,
             )
             dropped.append(found)
@@ -306,7 +306,7 @@ class _Job:
             self._texts.target_eval or self._texts.target,
             options.ngram,
             self._engine,
-            self._folder / "contamination",
+            self.folder / "contamination",
             self._watch.on_bytes,
         )
         if options.contamination == "drop" and found.found == found.documents:
@@ -361,7 +361,7 @@ class _Job:
                 found,
                 segments(corpus.shards),
                 self._engine,
-                self._folder / f"{name}-counts",
+                self.folder / f"{name}-counts",
                 size=len(domains.names) * domains.group if is_generic else 1,
                 group=domains.group if is_generic else 1,
                 every=every,

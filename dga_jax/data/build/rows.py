@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import secrets
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -192,8 +193,7 @@ class Gather:
             os.makedirs(directory, exist_ok=True)
             with tempfile.TemporaryFile(dir=directory) as places:
                 _fill(places, split, rows, parts)
-                handle, aside = tempfile.mkstemp(prefix=".rows-", dir=directory)
-                os.close(handle)
+                aside = os.path.join(directory, f".{name}-{secrets.token_hex(4)}")
                 try:
                     blocks = _blocks(places, split)
                     report = store_writer.write_records(aside, blocks)

@@ -18,7 +18,7 @@ import numpy as np
 
 from dga_jax.data.build.engine import OnBytes
 from dga_jax.data.build.folder import Folder
-from dga_jax.data.corpus import batched, read_pieces
+from dga_jax.data.corpus import in_batches, read_pieces
 from dga_jax.data.sources import Document, Shard, clash
 from dga_jax.data.store_writer import row_dtype
 from dga_jax.data.tokenizer import Tokenizer
@@ -142,7 +142,7 @@ class Tokenize:
     ) -> None:
         tokens, lengths = [], []
         end = np.array([self.tokenizer.end_of_text], dtype)
-        for batch in batched(piece):
+        for batch in in_batches(piece):
             texts = [document.text if document.num_bytes else "" for document in batch]
             for encoded in self.tokenizer.encode_batch(texts):
                 lengths.append(len(encoded) + 1 if len(encoded) else 0)

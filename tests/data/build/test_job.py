@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from steps import clustered
 
 from dga_jax import bases
-from dga_jax.data import build
 from dga_jax.data import corpus as corpus_module
-from dga_jax.data.build import prepare_store
-from dga_jax.data.clustering import ClusterOptions, cluster_documents
+from dga_jax.data.build import job, layout, prepare_store
+from dga_jax.data.build.clustering import ClusterOptions
 from dga_jax.data.corpus import Corpus
 from dga_jax.data.sources import Shard
 from dga_jax.data.store import PAD, Store
@@ -34,7 +34,7 @@ def prepare(directory, generic, target=("dog " * 50,) * 20, target_eval=(), seq_
     """Prepares domains {name: texts} as bytes; the store and what was reported."""
     files = [write(directory / f"{name}.jsonl", generic[name]) for name in generic]
     evals = [write(directory / "eval.json", target_eval)] if target_eval else []
-    parts = prepare_store(
+    prepared = prepare_store(
         generic=Corpus(tuple(map(Shard.of, files))),
         target=Corpus((Shard.of(write(directory / "target.json", target)),)),
         target_eval=Corpus(tuple(map(Shard.of, evals))) if evals else None,
@@ -42,7 +42,7 @@ def prepare(directory, generic, target=("dog " * 50,) * 20, target_eval=(), seq_
         seq_len=seq_len,
         output=directory / "store",
     )
-    return Store.open(directory / "store"), parts
+    return Store.open(directory / "store"), prepared.parts
 
 
 def stream(rows: np.ndarray) -> list[int]:
@@ -129,8 +129,9 @@ def test_same_text_same_bytes(tmp_path, monkeypatch):
     first.mkdir()
     second.mkdir()
     store, _ = prepare(first, corpus)
-    # Neither the order of domains nor the size of batches and buffers may show.
-    monkeypatch.setattr(corpus_module, "_BATCH_BYTES", 10)
+    # Neither the order of domains nor the size of pieces and segments may show.
+    monkeypatch.setattr(corpus_module, "_PIECE_BYTES", 10)
+    monkeypatch.setattr(layout, "_SEGMENTS", 2)
     again, _ = prepare(second, dict(reversed(corpus.items())))
     assert store.content_hash == again.content_hash
     names = sorted(os.listdir(store.path))
@@ -182,10 +183,11 @@ def test_a_named_domain_without_text(tmp_path):
 @pytest.mark.parametrize("free", [10, 3000])
 def test_too_little_space_before_reading_or_writing(tmp_path, monkeypatch, free):
     usage = type("Usage", (), {"free": free})
-    monkeypatch.setattr(build.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(job.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(UserError, match="not enough disk"):
         prepare(tmp_path, {"d": ["a"] * 60}, ["dog"] * 10, seq_len=2000)
-    assert not list(tmp_path.glob("*store*"))
+    assert not (tmp_path / "store").exists()
+    assert (tmp_path / "store.work").exists() == (free == 3000)  # there are tokens
 
 
 def test_a_file_has_one_purpose(tmp_path):
@@ -210,18 +212,17 @@ def test_a_file_has_one_purpose(tmp_path):
 
 
 def test_rows_never_mix_finest_clusters(cluster_store, byte_corpora, tmp_path):
-    options = ClusterOptions((6, 5))
-    found = cluster_documents(byte_corpora["generic"], options, tmp_path / "work")
+    clusters, _ = clustered(byte_corpora["generic"], ClusterOptions((6, 5)), tmp_path)
     finest = cluster_store.domains(1)
     train = split_streams(cluster_store, "train", finest.offsets)
     heldout = split_streams(cluster_store, "heldout", finest.heldout_offsets)
     texts = [document.text for document in byte_corpora["generic"].documents()]
     expected = collections.defaultdict(list)
     held = collections.defaultdict(list)
-    order = np.argsort(found.assignments, kind="stable")
+    order = np.argsort(clusters, kind="stable")
     place = collections.Counter()
     for i in order:
-        cluster = found.assignments[i]
+        cluster = clusters[i]
         place[cluster // 5] += 1
         aside = place[cluster // 5] % 20 == 0
         (held if aside else expected)[cluster].append(texts[i])
@@ -242,15 +243,13 @@ def test_levels_nest(cluster_store):
 
 
 def test_the_targets_histogram_leaves_its_evaluation_part_out(byte_corpora, tmp_path):
-    options = ClusterOptions((4,))
-    generic = byte_corpora["generic"]
     prepare_store(
-        generic=generic,
+        generic=byte_corpora["generic"],
         target=byte_corpora["target"],
         tokenizer=BytesTokenizer(),
         seq_len=32,
         output=tmp_path / "store",
-        clustered=cluster_documents(generic, options, tmp_path / "work"),
+        clusters=ClusterOptions((4,)),
     )
     histogram = bases.target_histogram(Store.open(tmp_path / "store"))
     assert histogram.documents.tolist() == [24]
