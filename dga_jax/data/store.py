@@ -4,7 +4,7 @@ A directory holds
 
     manifest.json                       format, tokenizer, counts; size and SHA-256 of
                                         every file below
-    tokenizer.json                      unless the tokens are bytes
+    tokenizer.json or tokenizer.model   unless the tokens are bytes
     token_bytes.npy                     int32 [vocab_size]
     offsets-level0.npz                  the domains of level 0; coarsest level first
     embedder.*, tree.npz                where domains are clusters: what makes vectors
@@ -32,19 +32,13 @@ from collections.abc import Sequence
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
-from dga_jax.data.tokenizer import (
-    BYTES,
-    BytesTokenizer,
-    HuggingFaceTokenizer,
-    Tokenizer,
-)
+from dga_jax.data.tokenizer import Tokenizer, stored_tokenizer
 from dga_jax.errors import UserError
 
 FORMAT_VERSION = 1
 PAD = -1  # padding in rows as they are read
 SPLITS = ("train", "heldout", "target", "target_eval")
 MANIFEST = "manifest.json"
-TOKENIZER = "tokenizer.json"
 TOKEN_BYTES = "token_bytes.npy"
 OFFSETS = "offsets-level{level}.npz"
 TREE = "tree.npz"
@@ -237,11 +231,12 @@ class Store:
         return np.load(self.path / TOKEN_BYTES)
 
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer that made the rows."""
-        if self.manifest["tokenizer"]["kind"] == BYTES:
-            return BytesTokenizer()
-        path = self.path / TOKENIZER
-        return HuggingFaceTokenizer(path.read_bytes(), path)
+        """The tokenizer that made the rows.
+
+        Raises:
+          UserError: its file is damaged, or its kind unknown.
+        """
+        return stored_tokenizer(self.manifest["tokenizer"]["kind"], self.path)
 
     def _read_shard(self, name: str, positions: np.ndarray) -> np.ndarray:
         try:

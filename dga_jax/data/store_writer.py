@@ -121,8 +121,8 @@ class StoreWriter:
         np.save(self._directory / store.TOKEN_BYTES, tokenizer.token_bytes)
         self._names.append(store.TOKEN_BYTES)
         if tokenizer.content is not None:
-            (self._directory / store.TOKENIZER).write_bytes(tokenizer.content)
-            self._names.append(store.TOKENIZER)
+            (self._directory / tokenizer.file_name).write_bytes(tokenizer.content)
+            self._names.append(tokenizer.file_name)
         content = {
             "format_version": store.FORMAT_VERSION,
             "tokenizer": {

@@ -43,7 +43,10 @@ _TARGET_EVAL = flags.DEFINE_multi_string(
     " document of --target is kept for that.",
 )
 _TOKENIZER = flags.DEFINE_string(
-    "tokenizer", None, "'bytes', or the path of a tokenizer.json.", required=True
+    "tokenizer",
+    None,
+    "The path of a tokenizer.json or of a SentencePiece .model, or 'bytes'.",
+    required=True,
 )
 _SEQ_LEN = flags.DEFINE_integer(
     "seq_len", None, "Tokens that a row predicts.", lower_bound=1, required=True
