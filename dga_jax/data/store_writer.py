@@ -1,7 +1,6 @@
 """Writes what `dga_jax.data.store.Store` reads."""
 
 import contextlib
-import hashlib
 import itertools
 import json
 import pathlib
@@ -11,6 +10,7 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from dga_jax.data import store
+from dga_jax.data.digests import RowsDigest, content_hash, file_digest, level_digest
 from dga_jax.data.store import ClusterNames, Domains
 from dga_jax.data.tokenizer import Tokenizer
 from dga_jax.errors import UserError
@@ -60,15 +60,13 @@ class StoreWriter:
           num_rows: how many rows the blocks hold together.
           blocks: rows [m, L+1] of `dtype`, padded with `pad`.
         """
-        digest, tokens = hashlib.sha256(), 0
+        digest, tokens = RowsDigest(self.dtype), 0
         rows = itertools.chain.from_iterable(blocks)
         shards = self._shards(split, num_rows)
         for shard in shards:
             with _array_record(self._directory / shard["name"]) as sink:
                 for row in itertools.islice(rows, shard["rows"]):
-                    record = row.astype(self.dtype, copy=False).tobytes()
-                    digest.update(record)
-                    sink.write(record)
+                    sink.write(digest.update(row))
                     tokens += int(np.count_nonzero(row[1:] != self.pad))
         self._splits[split] = {
             "rows": num_rows,
@@ -86,16 +84,13 @@ class StoreWriter:
             "heldout_offsets": np.asarray(domains.heldout_offsets, np.int64),
             "tokens": np.asarray(domains.tokens, np.int64),
         }
-        if isinstance(domains.names, ClusterNames):
-            digest = hashlib.sha256()
-        else:
-            table["names"] = np.array(domains.names, np.str_)
-            digest = hashlib.sha256("\n".join(domains.names).encode())
+        names = None if isinstance(domains.names, ClusterNames) else domains.names
+        digest = level_digest(names, **table)
+        if names is not None:
+            table["names"] = np.array(names, np.str_)
         np.savez(self._directory / name, **table)
-        for key in ("offsets", "heldout_offsets", "tokens"):
-            digest.update(table[key].astype("<i8").tobytes())
         self._names.append(name)
-        self._levels.append({"domains": len(domains), "sha256": digest.hexdigest()})
+        self._levels.append({"domains": len(domains), "sha256": digest})
 
     def add_clusters(
         self, branching: Sequence[int], embedding: str, digest: str, files: list[str]
@@ -139,7 +134,7 @@ class StoreWriter:
         if self._clusters:
             content["clusters"] = self._clusters
         manifest = content | {
-            "content_hash": _content_hash(content),
+            "content_hash": content_hash(content),
             "files": {name: self._describe(name) for name in sorted(self._names)},
         }
         text = json.dumps(manifest, indent=1) + "\n"
@@ -157,9 +152,7 @@ class StoreWriter:
 
     def _describe(self, name: str) -> dict:
         path = self._directory / name
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
-        return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+        return {"bytes": path.stat().st_size, "sha256": file_digest(path)}
 
 
 @contextlib.contextmanager
@@ -174,13 +167,3 @@ def _array_record(path: pathlib.Path) -> Iterator[ArrayRecordWriter]:
             f"cannot write {path.name} in {path.parent.parent}: {error}; free some"
             " space or choose another disk"
         ) from error
-
-
-def _content_hash(content: dict) -> str:
-    """Hash of rows, domains and tokenizer, whatever the files they lie in."""
-    splits = {
-        split: {key: value for key, value in entry.items() if key != "shards"}
-        for split, entry in content["splits"].items()
-    }
-    text = json.dumps(content | {"splits": splits}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
