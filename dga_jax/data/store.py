@@ -4,7 +4,7 @@ A directory holds
 
     manifest.json                       format, tokenizer, counts; size and SHA-256 of
                                         every file below
-    tokenizer.json                      unless the tokens are bytes
+    tokenizer.json or tokenizer.model   unless the tokens are bytes
     token_bytes.npy                     int32 [vocab_size]
     offsets-level0.npz                  the domains of level 0; coarsest level first
     embedder.*, tree.npz                where domains are clusters: what makes vectors
@@ -20,6 +20,7 @@ little-endian uint16, or uint32 where the vocabulary needs it, and the largest v
 padding. `store_writer` makes stores.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -27,24 +28,18 @@ import math
 import operator
 import pathlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
-from dga_jax.data.tokenizer import (
-    BYTES,
-    BytesTokenizer,
-    HuggingFaceTokenizer,
-    Tokenizer,
-)
+from dga_jax.data.tokenizer import Tokenizer, stored_tokenizer
 from dga_jax.errors import UserError
 
 FORMAT_VERSION = 2
 PAD = -1  # padding in rows as they are read
 SPLITS = ("train", "heldout", "target", "target_eval")
 MANIFEST = "manifest.json"
-TOKENIZER = "tokenizer.json"
 TOKEN_BYTES = "token_bytes.npy"
 OFFSETS = "offsets-level{level}.npz"
 TREE = "tree.npz"
@@ -132,6 +127,8 @@ class Store:
       manifest: what manifest.json holds.
       seq_len: L; rows have L + 1 tokens.
       vocab_size: one more than the largest token id.
+      dtype: of tokens on disk.
+      padding: its largest value, which stands for no token.
       content_hash: hex; equal for equal rows, domains and tokenizer.
       num_levels: how many granularities of domains there are.
       branching: children of each cluster by level; empty where domains are named.
@@ -145,7 +142,8 @@ class Store:
         self.content_hash: str = manifest["content_hash"]
         self.num_levels: int = len(manifest["levels"])
         self.branching = tuple(manifest.get("clusters", {}).get("branching", ()))
-        self._dtype = np.dtype(manifest["dtype"])
+        self.dtype = np.dtype(manifest["dtype"])
+        self.padding = int(np.iinfo(self.dtype).max)
         self._shard_ends = {
             split: np.cumsum([shard["rows"] for shard in entry["shards"]], dtype=int)
             for split, entry in manifest["splits"].items()
@@ -162,7 +160,7 @@ class Store:
         """
         path = pathlib.Path(path)
         manifest = _read_manifest(path)
-        for name, entry in manifest["files"].items():
+        for name, expected in _sizes(path, manifest).items():
             try:
                 size = (path / name).stat().st_size
             except OSError as error:
@@ -170,12 +168,15 @@ class Store:
                     f"store {path}: cannot read {name} ({error.strerror}); prepare the"
                     " store again"
                 ) from error
-            if size != entry["bytes"]:
+            if size != expected:
                 raise UserError(
                     f"store {path} is truncated: {name} has {size:,} bytes, its"
-                    f" manifest says {entry['bytes']:,}; prepare the store again"
+                    f" manifest says {expected:,}; prepare the store again"
                 )
-        return cls(path, manifest)
+        try:
+            return cls(path, manifest)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise _damaged(path, error) from error
 
     def domains(self, level: int = 0) -> Domains:
         """The domains of a level; 0 is the coarsest.
@@ -218,18 +219,23 @@ class Store:
           IndexError: an id out of range.
           UserError: a file is damaged.
         """
+        rows = self.read_stored(split, ids)
+        # The padding, the largest value, wraps to 0 and so ends at PAD.
+        return (rows + rows.dtype.type(1)).astype(np.int32) - 1
+
+    def read_stored(self, split: str, ids: np.ndarray) -> np.ndarray:
+        """The same as it lies on disk: `dtype` [n, L+1], padded with `padding`."""
         ids = np.asarray(ids, np.int64)
         if ids.size and not 0 <= ids.min() <= ids.max() < self.num_rows(split):
             raise IndexError(f"{split} has {self.num_rows(split)} rows, not {ids}")
-        rows = np.empty((len(ids), self.seq_len + 1), self._dtype)
+        rows = np.empty((len(ids), self.seq_len + 1), self.dtype)
         shards, ends = self.manifest["splits"][split]["shards"], self._shard_ends[split]
         owners = np.searchsorted(ends, ids, side="right")
         for i in np.unique(owners):
             here = np.flatnonzero(owners == i)
             start = ends[i] - shards[i]["rows"]
             rows[here] = self._read_shard(shards[i]["name"], ids[here] - start)
-        # The padding, the largest value, wraps to 0 and so ends at PAD.
-        return (rows + rows.dtype.type(1)).astype(np.int32) - 1
+        return rows
 
     @functools.cached_property
     def token_bytes(self) -> np.ndarray:
@@ -237,21 +243,39 @@ class Store:
         return np.load(self.path / TOKEN_BYTES)
 
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer that made the rows."""
-        if self.manifest["tokenizer"]["kind"] == BYTES:
-            return BytesTokenizer()
-        path = self.path / TOKENIZER
-        return HuggingFaceTokenizer(path.read_bytes(), path)
+        """The tokenizer that made the rows.
+
+        Raises:
+          UserError: its file is damaged, or its kind unknown.
+        """
+        return stored_tokenizer(self.manifest["tokenizer"]["kind"], self.path)
+
+    def records(self, name: str) -> int:
+        """Rows in one of the files of rows.
+
+        Raises:
+          UserError: it is damaged.
+        """
+        with self._damage_told(name):
+            return self._reader(name).num_records()
 
     def _read_shard(self, name: str, positions: np.ndarray) -> np.ndarray:
-        try:
-            with self._opening:
-                if name not in self._readers:
-                    self._readers[name] = ArrayRecordReader(str(self.path / name))
+        with self._damage_told(name):
             # One call for many records: array_record reads them in parallel.
-            records = self._readers[name].read(positions.tolist())
-            rows = np.frombuffer(b"".join(records), self._dtype)
+            records = self._reader(name).read(positions.tolist())
+            rows = np.frombuffer(b"".join(records), self.dtype)
             return rows.reshape(len(positions), self.seq_len + 1)
+
+    def _reader(self, name: str) -> ArrayRecordReader:
+        with self._opening:
+            if name not in self._readers:
+                self._readers[name] = ArrayRecordReader(str(self.path / name))
+            return self._readers[name]
+
+    @contextlib.contextmanager
+    def _damage_told(self, name: str) -> Iterator[None]:
+        try:
+            yield
         except (IndexError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"store {self.path}: {name} is damaged ({error}); prepare the store"
@@ -271,12 +295,25 @@ def _read_manifest(path: pathlib.Path) -> dict:
     except FileNotFoundError as error:
         raise UserError(f"{path} is not a store: it has no {MANIFEST}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"store {path}: {MANIFEST} is damaged ({error}); prepare the store again"
-        ) from error
+        raise _damaged(path, error) from error
     if version != FORMAT_VERSION:
         raise UserError(
             f"store {path} has format version {version}, this program reads"
             f" {FORMAT_VERSION}; prepare the store again"
         )
     return manifest
+
+
+def _sizes(path: pathlib.Path, manifest: dict) -> dict[str, int]:
+    """Bytes of each file, by the manifest."""
+    try:
+        return {name: int(entry["bytes"]) for name, entry in manifest["files"].items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: pathlib.Path, error: Exception) -> UserError:
+    reason = f"no {error}" if isinstance(error, KeyError) else error
+    return UserError(
+        f"store {path}: {MANIFEST} is damaged ({reason}); prepare the store again"
+    )

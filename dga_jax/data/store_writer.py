@@ -1,7 +1,6 @@
 """Writes what `dga_jax.data.store.Store` reads."""
 
 import contextlib
-import hashlib
 import itertools
 import json
 import os
@@ -12,6 +11,14 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from dga_jax.data import store
+from dga_jax.data.digests import (
+    BLOCK_ROWS,
+    RowsDigest,
+    content_hash,
+    file_digest,
+    level_digest,
+    rows_digest,
+)
 from dga_jax.data.store import ClusterNames, Domains
 from dga_jax.data.tokenizer import Tokenizer
 from dga_jax.errors import UserError
@@ -48,63 +55,6 @@ def file_names(split: str, num_rows: int, per_file: int) -> list[tuple[str, int]
     ]
 
 
-class RowHasher:
-    """SHA-256 of each `BLOCK_ROWS` rows that are added."""
-
-    def __init__(self):
-        self._digests: list[str] = []
-        self._block, self._rows = hashlib.sha256(), 0
-
-    def add(self, rows: np.ndarray) -> None:
-        """Adds rows [m, L+1] as they are on disk."""
-        while len(rows):
-            here = rows[: BLOCK_ROWS - self._rows]
-            self._block.update(np.ascontiguousarray(here).view(np.uint8).data)
-            self._rows, rows = self._rows + len(here), rows[len(here) :]
-            if self._rows == BLOCK_ROWS:
-                self._end_block()
-
-    def digests(self) -> list[str]:
-        """Hex digests of the blocks, of which the last may have fewer rows."""
-        if self._rows:
-            self._end_block()
-        return self._digests
-
-    def _end_block(self) -> None:
-        self._digests.append(self._block.hexdigest())
-        self._block, self._rows = hashlib.sha256(), 0
-
-
-def split_hash(digests: Iterable[str]) -> str:
-    """Hex SHA-256 of a split: of its blocks' digests."""
-    digest = hashlib.sha256()
-    for block in digests:
-        digest.update(bytes.fromhex(block))
-    return digest.hexdigest()
-
-
-def level_hash(domains: Domains) -> str:
-    """Hex SHA-256 of a level: of its names, unless they are numbers, and its tables."""
-    if isinstance(domains.names, ClusterNames):
-        digest = hashlib.sha256()
-    else:
-        digest = hashlib.sha256("\n".join(domains.names).encode())
-    for table in (domains.offsets, domains.heldout_offsets, domains.tokens):
-        digest.update(np.ascontiguousarray(table, "<i8").data)
-    return digest.hexdigest()
-
-
-def content_hash(manifest: dict) -> str:
-    """Hash of rows, domains and tokenizer, whatever the files they lie in."""
-    splits = {
-        split: {key: value for key, value in entry.items() if key != "shards"}
-        for split, entry in manifest["splits"].items()
-    }
-    content = {k: v for k, v in manifest.items() if k not in ("content_hash", "files")}
-    text = json.dumps(content | {"splits": splits}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def write_records(path: str | os.PathLike, blocks: Iterable[np.ndarray]) -> dict:
     """Writes one file of rows.
 
@@ -119,24 +69,21 @@ def write_records(path: str | os.PathLike, blocks: Iterable[np.ndarray]) -> dict
     Raises:
       UserError: it cannot be written.
     """
-    hasher, rows, tokens = RowHasher(), 0, 0
+    digest, rows, tokens = RowsDigest(), 0, 0
     with _array_record(pathlib.Path(path)) as sink:
         for block in blocks:
-            hasher.add(block)
+            digest.update(block)
             rows += len(block)
             padding = np.iinfo(block.dtype).max
             tokens += int(np.count_nonzero(block[:, 1:] != padding))
             for row in block:
                 sink.write(row.tobytes())
-    file = describe_file(path)
-    return {"rows": rows, "tokens": tokens, **file, "blocks": hasher.digests()}
-
-
-def describe_file(path: str | os.PathLike) -> dict:
-    """`bytes` and `sha256` of a file."""
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-    return {"bytes": os.path.getsize(path), "sha256": digest.hexdigest()}
+    return {
+        "rows": rows,
+        "tokens": tokens,
+        **_described(pathlib.Path(path)),
+        "blocks": digest.blocks(),
+    }
 
 
 class StoreWriter:
@@ -191,7 +138,7 @@ class StoreWriter:
         self._splits[split] = {
             "rows": num_rows,
             "tokens": tokens,
-            "sha256": split_hash(digests),
+            "sha256": rows_digest(digests),
             "shards": shards,
         }
 
@@ -202,13 +149,14 @@ class StoreWriter:
             "heldout_offsets": np.asarray(domains.heldout_offsets, np.int64),
             "tokens": np.asarray(domains.tokens, np.int64),
         }
-        if not isinstance(domains.names, ClusterNames):
-            table["names"] = np.array(domains.names, np.str_)
+        names = None if isinstance(domains.names, ClusterNames) else domains.names
+        digest = level_digest(names, **table)
+        if names is not None:
+            table["names"] = np.array(names, np.str_)
         name = store.OFFSETS.format(level=len(self._levels))
         np.savez(self._directory / name, **table)
         self._describe(name)
-        entry = {"domains": len(domains), "sha256": level_hash(domains)}
-        self._levels.append(entry)
+        self._levels.append({"domains": len(domains), "sha256": digest})
 
     def add_clusters(
         self, branching: Sequence[int], embedding: str, digest: str, files: list[str]
@@ -235,8 +183,8 @@ class StoreWriter:
         np.save(self._directory / store.TOKEN_BYTES, tokenizer.token_bytes)
         self._describe(store.TOKEN_BYTES)
         if tokenizer.content is not None:
-            (self._directory / store.TOKENIZER).write_bytes(tokenizer.content)
-            self._describe(store.TOKENIZER)
+            (self._directory / tokenizer.file_name).write_bytes(tokenizer.content)
+            self._describe(tokenizer.file_name)
         manifest = {
             "format_version": store.FORMAT_VERSION,
             "tokenizer": {
@@ -258,7 +206,11 @@ class StoreWriter:
         (self._directory / store.MANIFEST).write_text(text, encoding="utf-8")
 
     def _describe(self, name: str) -> None:
-        self._files[name] = describe_file(self._directory / name)
+        self._files[name] = _described(self._directory / name)
+
+
+def _described(path: pathlib.Path) -> dict:
+    return {"bytes": path.stat().st_size, "sha256": file_digest(path)}
 
 
 @contextlib.contextmanager

@@ -1,6 +1,9 @@
 """Turns text into a store, and looks at stores.
 
     python -m dga_jax.prepare --generic=... --target=... --output=STORE    makes one
+    python -m dga_jax.prepare tokenizer ...        a tokenizer of your own text
+    python -m dga_jax.prepare inspect STORE        what a store holds, and some rows
+    python -m dga_jax.prepare verify STORE         rereads it all
     python -m dga_jax.prepare describe STORE       what its domains are about
     python -m dga_jax.prepare basis STORE ...      a basis of reference sets
 
@@ -14,7 +17,7 @@ from absl import flags
 
 from dga_jax import cli
 
-COMMANDS = ("describe", "basis")
+COMMANDS = ("tokenizer", "inspect", "verify", "describe", "basis")
 
 
 def _command():

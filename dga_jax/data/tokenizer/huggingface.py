@@ -1,18 +1,16 @@
-"""Text to token ids and back: plain bytes, or a Hugging Face `tokenizer.json`."""
+"""A Hugging Face `tokenizer.json`."""
 
-import abc
 import functools
-import hashlib
 import json
-import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 import tokenizers
 
+from dga_jax.data.tokenizer.base import Tokenizer
+from dga_jax.data.tokenizer.words import WordEncoder, word_pattern
 from dga_jax.errors import UserError
 
-BYTES = "bytes"
 HUGGING_FACE = "huggingface"
 END_OF_TEXT = (  # the first of these that the vocabulary holds ends a document
     "<|endoftext|>",
@@ -25,72 +23,18 @@ END_OF_TEXT = (  # the first of these that the vocabulary holds ends a document
 )
 
 
-class Tokenizer(abc.ABC):
-    """Maps text to ids and back.
-
-    Attributes:
-      kind: how the manifest of a store names this tokenizer.
-      vocab_size: one more than the largest id.
-      end_of_text: id of the token that ends a document.
-      token_bytes: int32 [vocab_size], UTF-8 bytes of text that each token stands for;
-        0 for special tokens, end of text among them.
-      content: what `tokenizer.json` holds, or None where there is no file to keep.
-    """
-
-    kind: str
-    vocab_size: int
-    end_of_text: int
-    content: bytes | None = None
-
-    @property
-    @abc.abstractmethod
-    def token_bytes(self) -> np.ndarray:
-        """See the class."""
-
-    @abc.abstractmethod
-    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Token ids of each text, uint32 [n_i], with no special token added."""
-
-    @abc.abstractmethod
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of some ids, end of text and other special tokens left out."""
-
-    @property
-    def digest(self) -> str:
-        """Hex SHA-256 of all that decides how text becomes ids."""
-        return hashlib.sha256(self.content or self.kind.encode()).hexdigest()
-
-
-class BytesTokenizer(Tokenizer):
-    """The 256 bytes of UTF-8, and 256 for end of text."""
-
-    kind = BYTES
-    vocab_size = 257
-    end_of_text = 256
-
-    @functools.cached_property
-    def token_bytes(self) -> np.ndarray:
-        """See the base class."""
-        return np.array([1] * 256 + [0], np.int32)
-
-    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """See the base class."""
-        return [
-            np.frombuffer(text.encode(), np.uint8).astype(np.uint32) for text in texts
-        ]
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """See the base class."""
-        return bytes(i for i in ids if 0 <= i < 256).decode(errors="replace")
-
-
 class HuggingFaceTokenizer(Tokenizer):
     """A `tokenizer.json` as the `tokenizers` library writes it."""
 
     kind = HUGGING_FACE
+    file_name = "tokenizer.json"
 
-    def __init__(self, content: bytes, origin: object = "tokenizer.json"):
-        """Reads the content of a `tokenizer.json`; `origin` names it in errors."""
+    def __init__(self, content: bytes, origin: object = file_name):
+        """Reads the content of a `tokenizer.json`; `origin` names it in errors.
+
+        Raises:
+          UserError: it is none, or it has no token that ends a text.
+        """
         try:
             self._tokenizer = tokenizers.Tokenizer.from_str(content.decode())
             self._spec = json.loads(content)
@@ -98,7 +42,7 @@ class HuggingFaceTokenizer(Tokenizer):
             raise UserError(
                 f"{origin} is not a tokenizer.json of the tokenizers library: {error}"
             ) from error
-        self.content = content
+        self.content, self._origin = content, str(origin)
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         # A corpus that spells "<|endoftext|>" means these characters, not the token.
@@ -112,6 +56,11 @@ class HuggingFaceTokenizer(Tokenizer):
                 " add one to its vocabulary"
             )
         self.end_of_text = self._ids[names[0]]
+        pattern = word_pattern(self._spec)
+        self._words = pattern and WordEncoder(pattern, self._encode_with_library)
+
+    def __reduce__(self):
+        return type(self), (self.content, self._origin)
 
     @functools.cached_property
     def token_bytes(self) -> np.ndarray:
@@ -120,6 +69,11 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """See the base class."""
+        if self._words:
+            return self._words.encode_batch(texts)
+        return self._encode_with_library(texts)
+
+    def _encode_with_library(self, texts: Sequence[str]) -> list[np.ndarray]:
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [np.array(encoding.ids, np.uint32) for encoding in encodings]
 
@@ -128,30 +82,12 @@ class HuggingFaceTokenizer(Tokenizer):
         return self._tokenizer.decode([int(i) for i in ids if i >= 0])
 
 
-def load_tokenizer(name: str | pathlib.Path) -> Tokenizer:
-    """The tokenizer that `name` stands for: "bytes", or the path of a tokenizer.json.
-
-    Raises:
-      UserError: no such file, not a tokenizer, or one without an end-of-text token.
-    """
-    if name == BYTES:
-        return BytesTokenizer()
-    try:
-        content = pathlib.Path(name).read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"tokenizer {name}: {error.strerror}; give the path of a tokenizer.json,"
-            f" or {BYTES!r}"
-        ) from error
-    return HuggingFaceTokenizer(content, name)
-
-
 def _token_bytes(tokenizer, spec, ids, end_of_text) -> np.ndarray:
     """UTF-8 bytes by token, by the way in which this kind of vocabulary spells them."""
     kinds = _component_types(spec.get("decoder")) | _component_types(
         spec.get("pre_tokenizer")
     )
-    added = {token["id"]: token for token in spec.get("added_tokens", [])}
+    added = {token["id"]: token for token in spec.get("added_tokens") or []}
     result = np.zeros(max(ids.values()) + 1, np.int32)
     for token, i in ids.items():
         if i in added:

@@ -1,0 +1,71 @@
+"""What every tokenizer can do, and the one that needs no file: plain bytes."""
+
+import abc
+import functools
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+BYTES = "bytes"
+
+
+class Tokenizer(abc.ABC):
+    """Maps text to ids and back. Can be pickled, for worker processes.
+
+    Attributes:
+      kind: how the manifest of a store names this tokenizer.
+      file_name: of the file that a store keeps it in; None where there is none.
+      vocab_size: one more than the largest id.
+      end_of_text: id of the token that ends a document.
+      token_bytes: int32 [vocab_size], UTF-8 bytes of text that each token stands for;
+        0 for special tokens, end of text among them.
+      content: what the file `file_name` holds, or None.
+    """
+
+    kind: str
+    file_name: str | None = None
+    vocab_size: int
+    end_of_text: int
+    content: bytes | None = None
+
+    @property
+    @abc.abstractmethod
+    def token_bytes(self) -> np.ndarray:
+        """See the class."""
+
+    @abc.abstractmethod
+    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Token ids of each text, uint32 [n_i], with no special token added."""
+
+    @abc.abstractmethod
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of some ids, end of text and other special tokens left out."""
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 of all that decides how text becomes ids."""
+        return hashlib.sha256(self.content or self.kind.encode()).hexdigest()
+
+
+class BytesTokenizer(Tokenizer):
+    """The 256 bytes of UTF-8, and 256 for end of text."""
+
+    kind = BYTES
+    vocab_size = 257
+    end_of_text = 256
+
+    @functools.cached_property
+    def token_bytes(self) -> np.ndarray:
+        """See the base class."""
+        return np.array([1] * 256 + [0], np.int32)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """See the base class."""
+        return [
+            np.frombuffer(text.encode(), np.uint8).astype(np.uint32) for text in texts
+        ]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """See the base class."""
+        return bytes(i for i in ids if 0 <= i < 256).decode(errors="replace")
