@@ -10,9 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from dga_jax.data import store
+from dga_jax.data import digests, store
 from dga_jax.data.digests import (
-    BLOCK_ROWS,
     RowsDigest,
     content_hash,
     file_digest,
@@ -24,9 +23,6 @@ from dga_jax.data.tokenizer import Tokenizer
 from dga_jax.errors import UserError
 
 SHARD_BYTES = 1 << 30
-BLOCK_ROWS = (
-    1024  # rows are hashed in blocks, so that files can be written in any order
-)
 # Rows are read at random, one by one, so each is a group of its own. Compression would
 # save 14% of the space (11-bit ids in 16) and reading would take 1.7 times as long.
 _OPTIONS = "group_size:1,uncompressed"
@@ -39,8 +35,9 @@ def row_dtype(vocab_size: int) -> np.dtype:
 
 def rows_per_file(seq_len: int, dtype: np.dtype, shard_bytes: int = SHARD_BYTES) -> int:
     """Rows in files of at most `shard_bytes`, whole blocks of them."""
-    blocks = shard_bytes // ((seq_len + 1) * dtype.itemsize * BLOCK_ROWS)
-    return max(1, blocks) * BLOCK_ROWS
+    row_bytes = (seq_len + 1) * dtype.itemsize
+    blocks = shard_bytes // (row_bytes * digests.BLOCK_ROWS)
+    return max(1, blocks) * digests.BLOCK_ROWS
 
 
 def file_names(split: str, num_rows: int, per_file: int) -> list[tuple[str, int]]:
@@ -128,17 +125,17 @@ class StoreWriter:
 
     def add_split(self, split: str, num_rows: int, reports: Iterable[dict]) -> None:
         """Says what is in the files of a split: what `write_records` returned."""
-        shards, digests, tokens = [], [], 0
+        shards, blocks, tokens = [], [], 0
         names = file_names(split, num_rows, self.rows_per_file)
         for (name, rows), report in zip(names, reports, strict=True):
             self._files[name] = {key: report[key] for key in ("bytes", "sha256")}
             shards.append({"name": name, "rows": rows})
-            digests += report["blocks"]
+            blocks += report["blocks"]
             tokens += report["tokens"]
         self._splits[split] = {
             "rows": num_rows,
             "tokens": tokens,
-            "sha256": rows_digest(digests),
+            "sha256": rows_digest(blocks),
             "shards": shards,
         }
 

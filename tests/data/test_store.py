@@ -5,7 +5,7 @@ from concurrent import futures
 import numpy as np
 import pytest
 
-from dga_jax.data import store_writer
+from dga_jax.data import digests, store_writer
 from dga_jax.data.store import PAD, SPLITS, Domains, Store
 from dga_jax.data.store_writer import StoreWriter, row_dtype
 from dga_jax.data.tokenizer import BytesTokenizer
@@ -22,6 +22,12 @@ class WideTokenizer(BytesTokenizer):
     @property
     def token_bytes(self):
         return np.ones(self.vocab_size, np.int32)
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch):
+    """So that files may have as few rows."""
+    monkeypatch.setattr(digests, "BLOCK_ROWS", 5)
 
 
 def make(directory, num_rows=100, shard_bytes=1 << 20, tokenizer=None):

@@ -4,6 +4,7 @@ import shutil
 import numpy as np
 import pytest
 
+from dga_jax.data import digests
 from dga_jax.data.digests import content_hash, file_digest
 from dga_jax.data.sample import SAMPLE
 from dga_jax.data.store import SPLITS, Domains, Store
@@ -121,7 +122,8 @@ def test_rows_that_were_exchanged(tmp_path):
     assert "the rows of train: their hash is not that" in problem(store)
 
 
-def test_rows_that_cannot_be(tmp_path):
+def test_rows_that_cannot_be(tmp_path, monkeypatch):
+    monkeypatch.setattr(digests, "BLOCK_ROWS", 10)  # so that there are two files
     pad = 65_535
     for i, (place, value, message) in enumerate(
         [

@@ -2,12 +2,9 @@
 
 import json
 import os
-import signal
-import subprocess
-import time
 
 import pytest
-from test_prepare import ROOT, TARGET, command, fails, run
+from test_prepare import TARGET, fails, run
 
 from dga_jax.data.sample import SAMPLE
 from dga_jax.data.store import Store
@@ -116,30 +113,6 @@ def test_errors_are_one_line_and_leave_nothing(tmp_path):
         output = tmp_path / f"store{len(os.listdir(tmp_path))}"
         assert message in fails(*flags_of(output, **change)), change
         assert not output.exists()
-
-
-@pytest.mark.slow
-def test_killed_it_goes_on(made, tmp_path):
-    output = tmp_path / "store"
-    work = tmp_path / "store.work"
-    whole = made[0]
-    for stage in ("embedder.json", "embeddings-00000001.npy", "tree-*/tree.npz"):
-        process = subprocess.Popen(
-            command(*flags_of(output)), cwd=ROOT, stderr=subprocess.DEVNULL
-        )
-        while not list(work.glob(stage)):
-            assert process.poll() is None
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert not output.exists()
-    assert "its corpus changed" in fails(
-        *flags_of(output, generic=f"{SAMPLE}/generic/a*.xz")
-    )
-    result = run(*flags_of(output))
-    assert result.returncode == 0, result.stderr
-    assert Store.open(output).content_hash == whole.content_hash
-    assert not work.exists()
 
 
 def test_contaminated_documents_are_dropped(made, tmp_path):

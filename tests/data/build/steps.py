@@ -32,9 +32,7 @@ def tokenized(corpus: Corpus, work: pathlib.Path, dropped=()) -> Documents:
     return Documents(step.result, Named(), dropped)
 
 
-def clustered(
-    corpus: Corpus, options: ClusterOptions, work: pathlib.Path, dropped=()
-):
+def clustered(corpus: Corpus, options: ClusterOptions, work: pathlib.Path, dropped=()):
     """Clusters of all documents, int64 [n], and what `cluster_documents` returned."""
     documents = tokenized(corpus, work, dropped)
     found = cluster_documents(

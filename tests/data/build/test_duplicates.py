@@ -61,7 +61,7 @@ def test_what_comes_twice_is_no_duplicate_of_itself(tmp_path):
 
 
 def test_a_store_without_duplicates(tmp_path):
-    """The store is the one of the texts without them; the list tells which they were."""
+    """The store is the one of the texts without them; a list tells which they were."""
     words = [f"word {i % 60}" for i in range(100)]
     path = tmp_path / "words.jsonl"
     lines = [json.dumps({"text": w, "id": f"#{i}"}) for i, w in enumerate(words)]
@@ -82,8 +82,11 @@ def test_a_store_without_duplicates(tmp_path):
         )
         assert prepared.parts[0].documents == 60
         assert prepared.duplicates == 40 * leave_out.duplicates
-    hashes = {Store.open(tmp_path / name).content_hash for name in ("dropped", "unique")}
+    hashes = {
+        Store.open(tmp_path / name).content_hash for name in ("dropped", "unique")
+    }
     assert len(hashes) == 1
-    listed = [json.loads(x) for x in (tmp_path / "list.jsonl").read_text().splitlines()]
+    lines = (tmp_path / "list.jsonl").read_text().splitlines()
+    listed = [json.loads(line) for line in lines]
     assert [item["place"] for item in listed] == list(range(60, 100))
     assert listed[0] == {"file": str(path), "place": 60, "id": "#60"}

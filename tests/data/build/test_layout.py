@@ -99,7 +99,7 @@ def expected(shards, count, group, every, seq_len):
 @settings(max_examples=60, deadline=None)
 @given(corpora(), st.integers(2, 7), st.integers(1, 9), st.integers(1, 3))
 def test_rows_are_those_of_the_streams(corpus, every, seq_len, segments):
-    shards, count, group = corpus
+    shards, count, _ = corpus
     streams = expected(*corpus, every, seq_len)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(layout, "_SEGMENTS", segments)
