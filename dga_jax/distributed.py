@@ -93,6 +93,8 @@ def together(stops_at_sigterm: bool = True) -> Iterator[None]:
             client.key_value_set(f"{_STOPPED}{jax.process_index()}", "")
         raise
     finally:
+        if stops_at_sigterm:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
         ended.set()
         # A thread inside of JAX must not outlive the interpreter.
         watch.join()

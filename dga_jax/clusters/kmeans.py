@@ -197,7 +197,7 @@ def fit(
     _, counts, inertia_G = sums(blocks, centroids, prices, mesh=mesh)
     counts = np.asarray(counts, np.int64)
     return Level(
-        np.asarray(centroids),
+        sharding.fetch(centroids),
         np.where(counts > 0, prices, np.float32(np.inf)),
         counts,
         float(np.asarray(inertia_G, np.float64).sum()),
