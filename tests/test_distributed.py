@@ -1,21 +1,20 @@
-"""Two processes with four devices each compute what one does on one device."""
+"""Two processes with four devices each compute what one does on one device.
+
+They meet, agree, and stop together.
+"""
 
 import os
-import pathlib
 import signal
-import socket
-import subprocess
-import sys
 import time
 
 import jax
 import pytest
+from processes import finish, start
 from runs import log_of, small_config, train_run
 
 from dga_jax import distributed
 from dga_jax.errors import UserError
 
-ROOT = pathlib.Path(__file__).parents[1]
 STEPS = 12
 FIELDS = {
     "train.steps": STEPS,
@@ -36,43 +35,12 @@ FIELDS = {
 }
 
 
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("localhost", 0))
-        return sock.getsockname()[1]
-
-
 def launch(store, directory):
     """Starts both processes on `directory`."""
-    port = free_port()
     flags = ["--config=configs/quickstart.py:debug", "--config.mesh.fsdp=2"]
     flags += [f"--config.{name}={value}" for name, value in FIELDS.items()]
     flags += [f"--config.data.store={store.path}", f"--workdir={directory}"]
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "dga_jax.main", *flags],
-            cwd=ROOT,
-            env={
-                **os.environ,
-                "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("count=8", "count=4"),
-                "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
-                "JAX_NUM_PROCESSES": "2",
-                "JAX_PROCESS_ID": str(i),
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for i in range(2)
-    ]
-
-
-def finish(processes):
-    """What the first of both printed, once both ended well."""
-    results = [process.communicate(timeout=200) for process in processes]
-    for process, (_, errors) in zip(processes, results, strict=True):
-        assert process.returncode == 0, errors
-    return results[0][0]
+    return start(["-m", "dga_jax.main", *flags])
 
 
 def until_step(processes, directory, step):
@@ -163,3 +131,92 @@ def test_who_cannot_be_reached(alone, monkeypatch):
     monkeypatch.setenv("SLURM_NTASKS", "2")
     with pytest.raises(UserError, match="deadline exceeded"):
         distributed.initialize()
+
+
+# How a process of three fails, what the others do meanwhile, and what all come to. The
+# first in each tuple of messages is of the one that fails.
+ANOTHER = "error: another process of this job has stopped; see its message"
+JOB = """
+import jax
+import sys
+import time
+from jax.experimental import multihost_utils
+from dga_jax import cli, distributed
+from dga_jax.errors import UserError
+
+
+def main(_):
+    distributed.initialize()
+    mine = jax.process_index() == {index}
+    with distributed.together():
+        for _ in range(2):
+            distributed.meet("a place to meet again")
+            agreed = distributed.broadcast({{"of": jax.process_index()}})
+            assert agreed == {{"of": 0}}
+        if mine:
+            {first}
+        else:
+            {others}
+        distributed.meet("the end")
+    print("done")
+
+
+cli.run(main)
+"""
+
+
+def job(index, first, others="pass"):
+    """Return codes and last lines of stderr, that of process `index` first."""
+    script = JOB.format(index=index, first=first, others=others)
+    processes = start(["-c", script], count=3, devices=1)
+    said = [process.communicate(timeout=60)[1].strip() for process in processes]
+    codes = [process.returncode for process in processes]
+    order = [index, *(i for i in range(3) if i != index)]
+    return [codes[i] for i in order], [said[i].splitlines()[-1:] for i in order]
+
+
+@pytest.mark.parametrize(
+    ("index", "others"),
+    [
+        (0, "pass"),
+        (1, "pass"),
+        (0, "multihost_utils.process_allgather(jax.numpy.ones(1))"),
+        (1, "time.sleep(50)"),
+    ],
+    ids=["first, meet", "meet", "first, collective", "sleep"],
+)
+def test_one_fails(index, others):
+    """The others end too, quietly, whatever they do."""
+    began = time.monotonic()
+    codes, said = job(index, "raise UserError('a bad file')", others)
+    assert codes == [2, 2, 2]
+    assert said == [["error: a bad file"], [ANOTHER], [ANOTHER]]
+    assert time.monotonic() - began < 40
+
+
+def test_those_who_are_done_wait():
+    codes, _ = job(1, "time.sleep(3)")
+    assert codes == [0, 0, 0]
+
+
+def test_those_with_a_limit_do_not_wait_longer():
+    limited = "distributed.meet('the file', timeout=1)"
+    codes, said = job(1, "time.sleep(50)", limited)
+    assert codes == [2, 2, 2]
+    late = "after 1 s not all processes of this job have come to 'the file'"
+    assert any(line[0].startswith(f"error: {late}") for line in said[1:])
+    assert said[0] == [ANOTHER]
+
+
+def test_one_is_terminated():
+    terminate = "import signal; signal.raise_signal(signal.SIGTERM)"
+    codes, said = job(1, terminate)
+    assert codes == [2, 2, 2]
+    assert said[0] == ["error: stopped by SIGTERM; run the same command to go on"]
+    assert said[1:] == [[ANOTHER], [ANOTHER]]
+
+
+def test_alone_it_is_as_if_nothing_were():
+    with distributed.together():
+        distributed.meet("nobody", timeout=1)
+        assert distributed.broadcast({"a": (1, None)}) == {"a": [1, None]}

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dga_jax import sharding
 from dga_jax.clusters.blocks import Blocks, costs
 
 _ROUNDS = 200
@@ -15,6 +16,7 @@ _TICK, _DECAY = 0.1, 0.97
 
 def crowds(points: np.ndarray, groups: np.ndarray, limit_G: np.ndarray) -> np.ndarray:
     """Which of the points [n] are equal to more points than their group's limit."""
+    # Each process hashes in another way, but which are equal comes out the same.
     hashes = np.fromiter((hash(x.tobytes()) for x in points), np.int64, len(points))
     _, kind_n, count = np.unique(hashes, return_inverse=True, return_counts=True)
     return count[kind_n] > limit_G[groups]
@@ -22,7 +24,7 @@ def crowds(points: np.ndarray, groups: np.ndarray, limit_G: np.ndarray) -> np.nd
 
 def balance(
     blocks: Blocks,
-    counted_NxB: np.ndarray,
+    groups_NxB: np.ndarray,
     centroids_GxKxd: jax.Array,
     prices_GxK: np.ndarray,
     limit_G: np.ndarray,
@@ -38,7 +40,8 @@ def balance(
 
     Args:
       blocks: points.
-      counted_NxB: bool, rows whose points count; others go where they are cheapest.
+      groups_NxB: int64, groups of the rows whose points count; -1 for the others, which
+        go where they are cheapest.
       centroids_GxKxd: stay as they are.
       prices_GxK: float32, to begin with.
       limit_G: int64; its K-fold is at least the number of points of the group.
@@ -50,16 +53,17 @@ def balance(
     """
     G, K = prices_GxK.shape
     costs_NxBxK = costs(blocks, centroids_GxKxd, mesh=mesh)
-    group_n = np.asarray(blocks.group_N)[np.nonzero(counted_NxB)[0]]
+    counted_NxB = groups_NxB >= 0
+    group_n = groups_NxB[counted_NxB]
     prices_GxK, limit_C = prices_GxK.copy(), np.repeat(limit_G, K)
     for i in range(_ROUNDS):
         label_NxB, margin_NxB = _choices(costs_NxBxK, blocks.group_N, prices_GxK)
-        cluster_n = group_n * K + np.asarray(label_NxB)[counted_NxB]
+        cluster_n = group_n * K + sharding.fetch(label_NxB)[counted_NxB]
         crowded_C = np.bincount(cluster_n, minlength=G * K) > limit_C
         if not crowded_C.any():
             break
         (mine_n,) = np.nonzero(crowded_C[cluster_n])
-        margin_n = np.asarray(margin_NxB)[counted_NxB][mine_n]
+        margin_n = sharding.fetch(margin_NxB)[counted_NxB][mine_n]
         prices_GxK.reshape(-1)[crowded_C] += (
             _rises(cluster_n[mine_n], margin_n, limit_C) + scale * _TICK * _DECAY**i
         )

@@ -39,7 +39,10 @@ class Blocks(NamedTuple):
 
 
 def cut(points, groups, num_groups, mesh, rounded=False):
-    """Blocks on the mesh, and which point each of their rows is, int64 [N, B].
+    """Blocks on the mesh, and which point each of their rows is: int64 [N, B].
+
+    -1 for padding. The blocks may be on other processes' devices too, which then have
+    the same points; these rows are known on every host.
 
     With `rounded` their number is one of few, so that little is compiled anew for other
     points.
@@ -67,6 +70,7 @@ def cut(points, groups, num_groups, mesh, rounded=False):
     offset_NxB = np.minimum(np.arange(B), np.maximum(size_N - 1, 0)[:, None])
     order = np.argsort(groups, kind="stable")
     rows_NxB = order[start_N[:, None] + offset_NxB]
+    is_point_NxB = np.arange(B) < size_N[:, None]
     sharded = NamedSharding(mesh, P(mesh.axis_names))
     shape = (*rows_NxB.shape, points.shape[1])
     x_NxBxd = jax.make_array_from_callback(
@@ -74,7 +78,7 @@ def cut(points, groups, num_groups, mesh, rounded=False):
     )
     place = functools.partial(sharding.place, sharding=sharded)
     group_N, size_N = place(group_N.astype(np.int32)), place(size_N.astype(np.int32))
-    return Blocks(x_NxBxd, group_N, size_N), rows_NxB
+    return Blocks(x_NxBxd, group_N, size_N), np.where(is_point_NxB, rows_NxB, -1)
 
 
 def _chunk(mesh):
@@ -136,8 +140,14 @@ def sums(blocks, centroids_GxKxd, prices_GxK, *, mesh):
             jnp.zeros(prices_GxK.shape, jnp.int32),
             jnp.zeros(len(prices_GxK)),
         )
-        totals, _ = jax.lax.scan(add, zeros, _chunks(blocks, mesh))
-        return jax.lax.psum(totals, mesh.axis_names)
+        (sums_GxKxd, counts_GxK, inertia_G), _ = jax.lax.scan(
+            add, zeros, _chunks(blocks, mesh)
+        )
+        return (
+            _total(sums_GxKxd, mesh),
+            jax.lax.psum(counts_GxK, mesh.axis_names),
+            _total(inertia_G, mesh),
+        )
 
     return jax.shard_map(
         of_device,
@@ -146,6 +156,22 @@ def sums(blocks, centroids_GxKxd, prices_GxK, *, mesh):
         out_specs=P(),
         check_vma=False,
     )(blocks, centroids_GxKxd, prices_GxK)
+
+
+def _total(x, mesh):
+    """Sum over all devices, the same bits on each.
+
+    Inside of one process an all-reduce is quick, and on CPUs adds in the order of the
+    devices. Between processes it adds in an order of its own, nor does it promise that
+    all get the same. There each device adds one share of the entries, in that order.
+    """
+    axes = mesh.axis_names
+    if not mesh.is_multi_process:
+        return jax.lax.psum(x, axes)
+    flat = jnp.pad(x.reshape(-1), (0, -x.size % mesh.size))
+    shares = jax.lax.all_to_all(flat.reshape(mesh.size, -1), axes, 0, 0)
+    share = jnp.sum(shares, axis=0)
+    return jax.lax.all_gather(share, axes, tiled=True)[: x.size].reshape(x.shape)
 
 
 @functools.partial(jax.jit, static_argnames="mesh")

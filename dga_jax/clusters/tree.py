@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 from jax.sharding import Mesh
 
+from dga_jax import sharding
 from dga_jax.clusters import kmeans
 from dga_jax.errors import UserError
 from dga_jax.files import read_arrays, replaced
@@ -52,7 +53,11 @@ class Tree:
         seed: int = 0,
         mesh: Mesh | None = None,
     ) -> "Tree":
-        """The tree with one more level, trained on points [n, d]; see `kmeans.fit`."""
+        """The tree with one more level, trained on points [n, d]; see `kmeans.fit`.
+
+        All processes call with the same points and get the same tree.
+        """
+        mesh = mesh or sharding.make_mesh()
         groups = self._descend(points, self.fitted, self.prices, mesh)
         level = kmeans.fit(
             points,
@@ -83,7 +88,8 @@ class Tree:
           points: float32 [n, d]; may be memory mapped.
           allowed: bool [num_clusters], clusters that points may go to, one at least;
             None: all that training points went to.
-          mesh: to compute on.
+          mesh: to compute on. None: all devices of this process, so that each process
+            assigns the points that it has and none waits for another.
         """
         prices = self.prices
         if allowed is not None:

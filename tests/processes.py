@@ -1,0 +1,47 @@
+"""Several processes of one run, each with CPU devices of its own."""
+
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def start(arguments, count=2, devices=4):
+    """Starts `python *arguments` so often, each process with so many devices."""
+    port = free_port()
+    flags = os.environ["XLA_FLAGS"].replace("count=8", f"count={devices}")
+    return [
+        subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "XLA_FLAGS": flags,
+                "PYTHONPATH": str(ROOT),
+                "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
+                "JAX_NUM_PROCESSES": str(count),
+                "JAX_PROCESS_ID": str(i),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(count)
+    ]
+
+
+def finish(processes):
+    """What the first printed, once all ended well."""
+    results = [process.communicate(timeout=200) for process in processes]
+    for process, (_, errors) in zip(processes, results, strict=True):
+        assert process.returncode == 0, errors
+    return results[0][0]
+
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(("localhost", 0))
+        return sock.getsockname()[1]
