@@ -7,8 +7,8 @@ import os
 import pytest
 from test_clusters import flags_of
 from test_prepare import fails, run
+from texts import write_corpus
 
-from dga_jax.data.sample import SAMPLE
 from dga_jax.data.store import Store
 
 pytestmark = pytest.mark.slow
@@ -23,13 +23,14 @@ def beam(workers):
 
 @pytest.fixture(scope="module")
 def generic(tmp_path_factory):
-    """Three texts of the sample, one of them twice."""
-    folder = tmp_path_factory.mktemp("generic")
-    for name in ("austen", "dm_math", "python_code"):
-        os.symlink(SAMPLE / f"generic/{name}.jsonl.xz", folder / f"{name}.jsonl.xz")
-    copy = (SAMPLE / "generic/dm_math.jsonl.xz").read_bytes()
-    (folder / "zz_again.jsonl.xz").write_bytes(copy)
-    return f"{folder}/*.xz"
+    return write_corpus(tmp_path_factory.mktemp("generic"))
+
+
+@pytest.fixture(autouse=True)
+def _one_device(monkeypatch):
+    """Of the tests' eight, of which each worker would make its own."""
+    flags = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")
+    monkeypatch.setenv("XLA_FLAGS", flags)
 
 
 def same(one, other):
@@ -83,7 +84,9 @@ def test_errors_are_one_line(tmp_path):
         assert f"{bad}, line 41: broken JSON" in fails(*flags)
     good.write_text("")
     flags = [flag for flag in flags if "beam_options" not in flag]
-    assert "--runner" in fails(*flags, "--beam_options=--runner=NoSuchRunner")
+    assert "--beam_options: Unexpected pipeline runner: NoSuchRunner" in fails(
+        *flags, "--beam_options=--runner=NoSuchRunner"
+    )
     assert "needs --engine=beam" in fails(
         *flags_of(tmp_path / "x", beam_options="--runner=DirectRunner")
     )

@@ -1,5 +1,6 @@
 """`kill -9` in each step of prepare: the same store, and nothing is done twice."""
 
+import os
 import signal
 import subprocess
 import time
@@ -7,8 +8,8 @@ import time
 import pytest
 from test_clusters import flags_of
 from test_prepare import ROOT, command, run
+from texts import write_corpus
 
-from dga_jax.data.sample import SAMPLE
 from dga_jax.data.store import Store
 
 pytestmark = pytest.mark.slow
@@ -55,9 +56,12 @@ def written(work):
     return found
 
 
-def test_in_every_step(tmp_path):
+def test_in_every_step(tmp_path, monkeypatch):
+    flags = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")
+    monkeypatch.setenv("XLA_FLAGS", flags)
     options = {
-        "generic": f"{SAMPLE}/generic/[a-d]*.xz",
+        "generic": write_corpus(tmp_path),
+        "cluster": "4,3",
         "contamination": "drop",
         "dedup": "true",
     }

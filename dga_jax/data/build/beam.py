@@ -29,7 +29,11 @@ class BeamEngine:
     def __init__(self, options: str, work: Folder):
         try:
             import apache_beam as beam
-            from apache_beam.options.pipeline_options import PipelineOptions
+            from apache_beam.options.pipeline_options import (
+                PipelineOptions,
+                StandardOptions,
+            )
+            from apache_beam.runners import create_runner
         except ImportError as error:
             raise UserError(
                 f"--engine=beam: Apache Beam is missing ({error}); pip install"
@@ -37,6 +41,10 @@ class BeamEngine:
             ) from error
         self._beam = beam
         self._options = PipelineOptions(shlex.split(options))
+        try:
+            create_runner(self._options.view_as(StandardOptions).runner)
+        except (ValueError, ImportError) as error:
+            raise UserError(f"--beam_options: {error}") from error
         self._errors = work / "errors"
 
     def map(self, step: Step, items: Sequence[Any], on_bytes: OnBytes) -> None:

@@ -70,7 +70,7 @@ class Folder:
         """
         if not self.is_local:
             content = b"".join(data)
-            self._remote(lambda fs, path: fs.pipe(f"{path}/{name}", content), "write")
+            self._remote(lambda fs, path: _pipe(fs, path, name, content), "write")
             return
         aside = self.path / f".{name}.{os.getpid()}-{secrets.token_hex(4)}"
         try:
@@ -134,9 +134,7 @@ class Folder:
     def put(self, path: pathlib.Path, name: str) -> None:
         """Moves a file of this machine here."""
         if not self.is_local:
-            self._remote(
-                lambda fs, url: fs.put_file(str(path), f"{url}/{name}"), "write"
-            )
+            self._remote(lambda fs, url: _put(fs, url, name, path), "write")
             path.unlink()
             return
         try:
@@ -170,7 +168,7 @@ class Folder:
         if self.is_local:
             shutil.rmtree(self.url, ignore_errors=True)
         else:
-            self._remote(lambda fs, path: _remove(fs, path), "write")
+            self._remote(_remove, "write")
 
     def _remote(self, action, verb):
         """What `action(file system, path)` gives; libraries raise what they like."""
@@ -198,6 +196,22 @@ def _names(fs, path) -> list[str]:
     if not fs.exists(path):
         return []
     return [os.path.basename(found.rstrip("/")) for found in fs.ls(path, detail=False)]
+
+
+def _pipe(fs, path, name, content) -> None:
+    try:
+        fs.pipe(f"{path}/{name}", content)
+    except FileNotFoundError:  # a file system with directories
+        fs.makedirs(path, exist_ok=True)
+        fs.pipe(f"{path}/{name}", content)
+
+
+def _put(fs, path, name, file) -> None:
+    try:
+        fs.put_file(str(file), f"{path}/{name}")
+    except FileNotFoundError:  # likewise
+        fs.makedirs(path, exist_ok=True)
+        fs.put_file(str(file), f"{path}/{name}")
 
 
 def _remove(fs, path) -> None:
