@@ -10,14 +10,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dga_jax.data.sources import Fields, Shard, clash, expand, read_documents, remote
+from dga_jax.data.sources import (
+    Fields,
+    Shard,
+    clash,
+    expand,
+    parse_filter,
+    read_documents,
+)
 from dga_jax.errors import UserError
 
 ROWS = [{"text": f"Call me Ishmael {i}", "n": i} for i in range(2000)]
 
 
 def read(*patterns, **fields):
-    shards = expand(patterns, Fields(**fields))
+    shards = expand(map(str, patterns), Fields(**fields))
     return [document for shard in shards for document in read_documents(shard)]
 
 
@@ -37,7 +44,7 @@ def parquet(path, rows=ROWS, **options):
 
 def test_parquet(tmp_path):
     path = parquet(tmp_path / "a.parquet")
-    assert "no column 'body', only 'text', 'n'; say which" in said(path, text="body")
+    assert "no column 'body', only 'text', 'n'; name those" in said(path, text="body")
     assert "no column 'kind', only 'text', 'n'" in said(path, domain="kind")
     assert "row 1: field 'n' is not a string but int" in said(path, text="n")
     data = path.read_bytes()
@@ -66,7 +73,12 @@ def test_memory_is_bounded_in_parquet(tmp_path):
     path = tmp_path / "a.parquet"
     table = pa.table({"text": [f"{i} {text}" for i in range(2000)]})
     pq.write_table(
-        table, path, compression="none", use_dictionary=False, row_group_size=2000
+        table,
+        path,
+        compression="none",
+        use_dictionary=False,
+        row_group_size=2000,
+        write_batch_size=10,  # of rows, after which a page may end
     )
     del table
     before = pa.total_allocated_bytes()
@@ -83,9 +95,7 @@ def test_long_documents(tmp_path):
     long = "x" * 1001
     (tmp_path / "a.jsonl").write_text('{"text": "a"}\n' + json.dumps({"text": long}))
     message = said(tmp_path / "a.jsonl", max_document_bytes=limit)
-    assert (
-        "a.jsonl, line 2: the document is 0.0 MB long" in message or "1,001" in message
-    )
+    assert "a.jsonl, line 2: the document is 1,001 bytes long" in message
     assert "--max_document_mb" in message
     assert "split it" in message
     (tmp_path / "b.jsonl").write_text('{"text": "a"}\n{"text": "' + "x" * 9000 + '"}')
@@ -109,7 +119,7 @@ def test_a_long_line_is_not_read_whole(tmp_path):
             file.write(b"x" * (1 << 20))
     told = []
     shard = Shard.of(path, Fields(max_document_bytes=1 << 20))
-    with pytest.raises(UserError, match="line 1: the line is at least 8.4 MB long"):
+    with pytest.raises(UserError, match=r"line 1: the line is at least 8\.4 MB"):
         list(read_documents(shard, told.append))
     assert sum(told) <= path.stat().st_size
 
@@ -123,7 +133,7 @@ def test_text(tmp_path):
     assert "c.txt.gz is truncated or damaged" in said(tmp_path)
     (tmp_path / "c.txt.gz").write_bytes(gzip.compress(b"\r\npacked"))
     assert [d.text for d in read(tmp_path)] == ["fine", "\r\npacked"]
-    filters = (__import__("dga_jax").data.sources.parse_filter("n>1"),)
+    filters = (parse_filter("n>1"),)
     assert "have no fields to filter by" in said(tmp_path, filters=filters)
 
 
@@ -207,7 +217,7 @@ def test_tfds(tmp_path):
         (RuntimeError("Unable to locate credentials"), "no valid credentials; log in"),
         (RuntimeError("Anonymous caller does not have access"), "no valid credentials"),
         (RuntimeError("An error occurred (403): Access Denied"), "permission denied"),
-        (RuntimeError("one\n  two"), "cannot read memory://x/a: RuntimeError: one two"),
+        (RuntimeError("one\n  two"), ": RuntimeError: one two; check the path"),
     ],
 )
 @pytest.mark.parametrize("when", ["info", "glob", "open", "read"])
@@ -237,7 +247,6 @@ def test_protocols(monkeypatch):
     assert said("s3://b/*") == "s3://b/*: s3:// needs a package: pip install s3fs"
     assert "pip install gcsfs" in said("mine=text:gs://b/*")
     assert "no file matches" in said("/nowhere/*")
-    assert remote.is_remote("gs://b/*")
 
 
 def test_nothing_elsewhere():

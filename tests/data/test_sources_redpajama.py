@@ -91,7 +91,6 @@ def test_two_patterns_of_one_corpus_are_one_source(root):
         ("rps_lines_ending_with_terminal_punctution_mark==0.5", [0, 2, 4]),
         ("rps_doc_ut1_blacklist != 7", [0, 2, 4]),
         ("rps_lines_num_words>0", [0, 1, 2, 4, 5]),
-        ("url==http://a.b/4", [4]),
     ],
 )
 @pytest.mark.parametrize("place", ["beside", "inline", "inline as JSON", "parquet"])
@@ -102,7 +101,6 @@ def test_filters(root, tmp_path, condition, kept, place):
             {
                 "raw_content": f"text {i}",
                 "doc_id": f"x/{i}",
-                "url": f"http://a.b/{i}",
                 "quality_signals": json.dumps(signals_of(i))
                 if place == "inline as JSON"
                 else signals_of(i),
@@ -115,16 +113,14 @@ def test_filters(root, tmp_path, condition, kept, place):
         else:
             pattern += ".json.gz"
             write(tmp_path / pattern.split("/")[-1], rows)
-    if condition.startswith("url"):
-        condition = "url==http://a.b/4"
-        if place != "beside":
-            return
-        with pytest.raises(UserError, match="line 1: no quality signal 'url', only"):
-            read(pattern, filters=[condition])
-        return
     documents = read(pattern, filters=[condition])
     assert [int(d.identifier.split("/")[-1]) for d in documents] == kept
     assert [int(d.text[-1]) for d in documents] == kept
+
+
+def test_a_filter_on_no_signal(root):
+    with pytest.raises(UserError, match="line 1: no quality signal 'url', only 'ccnet"):
+        read(f"redpajama:{root}", filters=["url==http://a.b/4"])
 
 
 def test_filters_of_any_source(tmp_path):
@@ -148,7 +144,7 @@ def test_filters_of_any_source(tmp_path):
             found = read(f"{tmp_path}/{name}", filters=[condition])
             assert "".join(d.text for d in found) == kept, condition
         assert read(f"{tmp_path}/{name}", filters=["n>0", "meta.lang==fr"]) == []
-        with pytest.raises(UserError, match=r"(no document has|no column).*'m', only"):
+        with pytest.raises(UserError, match=r"(no document has|no column).*'m'.* only"):
             read(f"{tmp_path}/{name}", filters=["m>0"])
         with pytest.raises(UserError, match=r"(line|row) 1: .*quote it: meta.date>"):
             read(f"{tmp_path}/{name}", filters=["meta.date>2020"])
@@ -163,7 +159,6 @@ def test_no_filter(text):
 
 
 def test_filters_are_read_as_written():
-    assert parse_filter(" a.b >= 1e3 ") == ("a.b", ">=", 1000.0) or True
     one = parse_filter(" a.b >= 1e3 ")
     assert (one.field, one.op, one.value) == ("a.b", ">=", 1000.0)
     assert parse_filter("a=='1'").value == "1"
@@ -186,10 +181,10 @@ def test_signals_of_other_documents(root, damage):
         }[damage]
         path.write_bytes(gzip.compress(b"".join(lines)))
     message = {
-        "gone": "no quality signals to filter by: cannot read .*signals.json.gz: No such",
+        "gone": r"no quality signals to filter by: cannot read .*signals\.json\.gz: No",
         "short": r"en_head.json.gz, line 5: .*ends before it",
         "long": "goes on after the last document",
-        "shifted": r"signals.json.gz, line 1: signals of '2023-06/0000/en_head.json.gz/1'",
+        "shifted": r"signals.json.gz, line 1: signals of '2023-06/0000/.*/1', where",
         "unlike": r"line 1: signals of None, where those of '2023.*/0' should be",
     }[damage]
     with pytest.raises(UserError, match=message):

@@ -216,9 +216,13 @@ def utf8_bytes(text: str) -> int:
 def too_long(size: int, limit: int, what: str = "the document is") -> str:
     """Says that a document is longer than allowed; both in bytes."""
     return (
-        f"{what} {size / 1e6:,.1f} MB long, above the limit of {limit / 1e6:,.1f} MB;"
-        " split it, or raise --max_document_mb"
+        f"{what} {_amount(size)} long, above the limit of {_amount(limit)}; split it,"
+        " or raise --max_document_mb"
     )
+
+
+def _amount(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size:,} bytes"
 
 
 def names_of(item: Mapping[str, Any]) -> str:

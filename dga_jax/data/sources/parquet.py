@@ -77,8 +77,8 @@ def _columns(table: pq.ParquetFile, columns_of, path: str) -> list[str]:
     except KeyError as error:
         names = names_of(dict.fromkeys(schema.names))
         raise UserError(
-            f"{path}: no column {error.args[0]!r}, only {names}; say which with"
-            " --text_field, --domain_field or --id_field"
+            f"{path}: no column {error.args[0]!r}, only {names}; name those to read"
+            " with --text_field, --domain_field, --id_field and --filter"
         ) from error
 
 

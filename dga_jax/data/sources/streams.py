@@ -25,15 +25,20 @@ DAMAGE = (
 
 
 @contextlib.contextmanager
-def opened(path: str, on_bytes: Callable[[int], object]) -> Iterator[io.BufferedReader]:
+def opened(
+    path: str, on_bytes: Callable[[int], object], buffer: int = BUFFER
+) -> Iterator[io.BufferedReader]:
     """A file, decompressed; `on_bytes` is told what is read of it as it lies there.
+
+    It is read `buffer` bytes at a time.
 
     Raises:
       OSError: it cannot be read; for a URL, whatever the storage's client raises.
       DAMAGE: while it is read, if it is not what its suffix says, or cut.
     """
     with _raw(path) as file:
-        yield _decompressed(io.BufferedReader(_Counted(file, on_bytes), BUFFER), path)
+        counted = io.BufferedReader(_Counted(file, on_bytes), buffer)
+        yield _decompressed(counted, path)
 
 
 @contextlib.contextmanager

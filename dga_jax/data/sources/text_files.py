@@ -7,6 +7,7 @@ from dga_jax.data.sources.document import too_long
 from dga_jax.errors import UserError
 
 SUFFIXES = (".txt", ".text", ".md", ".rst")
+_BUFFER = 1 << 16  # for there may be many files, most of them small
 _MARK = b"\xef\xbb\xbf"
 
 
@@ -23,7 +24,7 @@ def read(path: str, max_bytes: int, on_bytes: Callable[[int], object]) -> str:
       OSError: it cannot be read.
     """
     try:
-        with streams.opened(path, on_bytes) as file:
+        with streams.opened(path, on_bytes, _BUFFER) as file:
             data = file.read(max_bytes + 1)
     except streams.DAMAGE as error:
         raise UserError(

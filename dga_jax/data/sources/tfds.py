@@ -180,8 +180,8 @@ def _features(features, fields: Fields, named: bool, path: str) -> list[str]:
         wanted = columns(fields, named, lambda name: _has(features, name))
     except KeyError as error:
         raise UserError(
-            f"{path}: no feature {error.args[0]!r}, only {names_of(features)}; say"
-            " which with --text_field, --domain_field or --id_field"
+            f"{path}: no feature {error.args[0]!r}, only {names_of(features)}; name"
+            " those to read with --text_field, --domain_field, --id_field and --filter"
         ) from error
     tops = [name if name in features else name.split(".")[0] for name in wanted]
     return list(dict.fromkeys(tops))
