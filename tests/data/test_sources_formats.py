@@ -4,6 +4,7 @@ import gzip
 import json
 import lzma
 import pickle
+import shutil
 import subprocess
 import sys
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from dga_jax.data.sample import SAMPLE
 from dga_jax.data.sources import Fields, Shard, expand, read_documents
+from dga_jax.errors import UserError
 
 KINDS = ("austen", "dm_math", "wordnet")
 
@@ -151,6 +153,38 @@ def test_tfds(expected, prepared, monkeypatch):
     assert plain(documents) == expected
     assert sum(told) == sum(shard.num_bytes for shard in shards)
     assert {d.domain for d in read(pattern, domain="topic")} == {"even", "odd"}
+
+
+def test_tfds_errors(prepared, tmp_path):
+    where = shutil.copytree(prepared, tmp_path / "copy")
+    pattern = f"tfds:tiny/train@{where}"
+    folder = where / "tiny" / "1.0.0"
+    (data,) = folder.glob("*array_record*")
+    info = folder / "dataset_info.json"
+
+    def said(pattern, **fields):
+        with pytest.raises(UserError) as caught:
+            read(pattern, **fields)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert "no split 'test', only 'train'" in said(f"tfds:tiny/test@{where}")
+    assert "no data set 'tiny' of version 2.0.0" in said(f"tfds:tiny:2.0.0/t@{where}")
+    assert "no feature 'body', only" in said(pattern, text="body")
+    assert "train@" in said(pattern, text="meta.length")
+    assert "example 0: field 'meta.length' is not" in said(pattern, text="meta.length")
+    whole = data.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b""):
+        data.write_bytes(damaged)
+        assert "truncated or damaged after example 0" in said(pattern)
+    data.unlink()
+    assert "No such file or directory; prepare the data set again" in said(pattern)
+    data.write_bytes(whole)
+    text = info.read_text()
+    info.write_text(text[:50])
+    assert "metadata of 'tiny'" in said(pattern)
+    info.write_text(text.replace("array_record", "tfrecord"))
+    assert "was prepared as tfrecord" in said(pattern)
 
 
 def test_tfds_needs_no_tensorflow(prepared):

@@ -38,7 +38,7 @@ class _Spec(NamedTuple):
         kind, colon, pattern = rest.partition(":")
         if not colon or kind not in _KINDS:
             kind, pattern = "", rest
-        return cls(text, name, kind, pattern)
+        return cls(text, name, kind, os.path.expanduser(pattern))
 
 
 def expand(patterns: Iterable[str], fields: Fields = DEFAULTS) -> list[Shard]:

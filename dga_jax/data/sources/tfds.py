@@ -148,7 +148,7 @@ def records(
 
 def _builder(match: re.Match, pattern: str):
     try:
-        from tensorflow_datasets.core import read_only_builder
+        from tensorflow_datasets.core import read_only_builder, registered
     except ImportError as error:
         raise UserError(
             f"tfds:{pattern} needs a package: pip install tensorflow-datasets ({error})"
@@ -160,7 +160,13 @@ def _builder(match: re.Match, pattern: str):
         builder = read_only_builder.builder_from_files(
             name, data_dir=directory, version=match["version"]
         )
-    except (ValueError, OSError, AssertionError) as error:
+    except Exception as error:  # whatever the reading of metadata raises
+        if not isinstance(error, registered.DatasetNotFoundError):
+            said = " ".join(str(error).split())
+            raise UserError(
+                f"tfds:{pattern}: the metadata of {name!r} in {where} cannot be read"
+                f" ({type(error).__name__}: {said[:200]}); prepare the data set again"
+            ) from error
         version = f" of version {match['version']}" if match["version"] else ""
         raise UserError(
             f"tfds:{pattern}: no data set {name!r}{version} in {where}; check the name,"
