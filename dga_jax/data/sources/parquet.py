@@ -55,7 +55,7 @@ def records(
     except (pa.ArrowException, pa.ArrowInvalid, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        said = " ".join(str(error).split())
+        said = " ".join(str(error).split()).rstrip(".")
         raise UserError(
             f"{path} is not Parquet, or truncated or damaged after row {number}:"
             f" {said[:200]}; copy or write it again"
