@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 SUPERCATEGORY = "supercategory"
+FIELDS = ("question", "choices", "answer")
 _LETTERS = "ABCDEFGHIJ"
 _SUBJECTS = {
     "humanities": (
@@ -41,7 +42,7 @@ _SUPERCATEGORIES = {
 
 def is_question(item: Mapping[str, Any]) -> bool:
     """Whether a JSON object has a question's fields."""
-    return {"question", "choices", "answer"} <= item.keys()
+    return all(field in item for field in FIELDS)
 
 
 def render(item: Mapping[str, Any]) -> str:
@@ -59,7 +60,7 @@ def render(item: Mapping[str, Any]) -> str:
     Raises:
       ValueError: a field is not of this kind, said in words for the user.
     """
-    question, choices, answer = (item[k] for k in ("question", "choices", "answer"))
+    question, choices, answer = (item[field] for field in FIELDS)
     if not isinstance(question, str):
         raise ValueError("field 'question' is not a string")
     strings = isinstance(choices, list) and all(isinstance(x, str) for x in choices)

@@ -1,7 +1,7 @@
 """What a document is, and how it is taken from a record with fields."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from dga_jax.data import mmlu
@@ -103,14 +103,11 @@ class Picker:
         domain, source = self._domain_of(item)
         if fields.identifier is not None:
             identifier = _identifier(item, fields.identifier)
-        size = utf8_bytes(text)
-        if size > fields.max_document_bytes:
-            raise ValueError(too_long(size, fields.max_document_bytes))
-        if not text or text.isspace():
-            size = 0
-        else:
-            self.num_texts += 1
-        return Document(text, domain, size, identifier, source)
+        return self._document(text, domain, source, identifier)
+
+    def pick_text(self, text: str, identifier: str) -> Document:
+        """The document of a text that is a whole file and has no fields."""
+        return self._document(text, self._domain, self._source, identifier)
 
     def check_filters(self) -> None:
         """Raises ValueError if a filter names a field that no record had."""
@@ -119,6 +116,16 @@ class Picker:
                 f"no document has the field {min(self._unseen)!r} of a filter, only"
                 f" {names_of(self._example)}"
             )
+
+    def _document(self, text, domain, source, identifier) -> Document:
+        size = utf8_bytes(text)
+        if size > self._fields.max_document_bytes:
+            raise ValueError(too_long(size, self._fields.max_document_bytes))
+        if not text or text.isspace():
+            size = 0
+        else:
+            self.num_texts += 1
+        return Document(text, domain, size, identifier, source)
 
     def _passes(self, item, signals) -> bool:
         passed = True
@@ -136,7 +143,7 @@ class Picker:
     def _text(self, item) -> str:
         """The text of a record, or the prompt of a multiple-choice question."""
         name = self._fields.text or TEXT
-        text = look_up(item, name)
+        text = _decoded(look_up(item, name), name)
         if isinstance(text, str):
             return text
         if text is not MISSING:
@@ -152,7 +159,7 @@ class Picker:
         name = self._fields.domain or DOMAIN
         if name == mmlu.SUPERCATEGORY and "subject" in item:
             return mmlu.supercategory(item["subject"]), ""
-        domain = look_up(item, name)
+        domain = _decoded(look_up(item, name), name)
         if domain is MISSING or domain is None:
             if self._fields.domain is None:
                 return self._domain, self._source
@@ -162,6 +169,34 @@ class Picker:
                 f"the {name} must be a name that can be printed, not {domain!r}"
             )
         return domain, ""
+
+
+def columns(fields: Fields, named: bool, has: Callable[[str], bool]) -> list[str]:
+    """The fields to ask for, of a source that knows which ones it has.
+
+    Args:
+      fields: what is to be read.
+      named: the domain is known.
+      has: whether the source has a field of a name.
+
+    Raises:
+      KeyError: it lacks this one.
+    """
+    if fields.text is None and not has(TEXT) and all(map(has, mmlu.FIELDS)):
+        found = list(mmlu.FIELDS)
+    else:
+        found = [fields.text or TEXT]
+    if fields.domain == mmlu.SUPERCATEGORY and has("subject"):
+        found.append("subject")
+    elif not named and (fields.domain or has(DOMAIN)):
+        found.append(fields.domain or DOMAIN)
+    if fields.identifier is not None:
+        found.append(fields.identifier)
+    found += [one.field for one in fields.filters]
+    for name in found:
+        if not has(name):
+            raise KeyError(name)
+    return list(dict.fromkeys(found))
 
 
 def utf8_bytes(text: str) -> int:
@@ -181,9 +216,13 @@ def utf8_bytes(text: str) -> int:
 def too_long(size: int, limit: int, what: str = "the document is") -> str:
     """Says that a document is longer than allowed; both in bytes."""
     return (
-        f"{what} {size / 1e6:,.1f} MB long, above the limit of {limit / 1e6:,.1f} MB;"
-        " split it, or raise --max_document_mb"
+        f"{what} {_amount(size)} long, above the limit of {_amount(limit)}; split it,"
+        " or raise --max_document_mb"
     )
+
+
+def _amount(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size:,} bytes"
 
 
 def names_of(item: Mapping[str, Any]) -> str:
@@ -191,8 +230,21 @@ def names_of(item: Mapping[str, Any]) -> str:
     return ", ".join(map(repr, item)) or "nothing"
 
 
+def _decoded(value: Any, name: str) -> Any:
+    """Bytes as text; anything else as it is."""
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"field {name!r} is not UTF-8 ({error.reason} at byte {error.start});"
+            " convert it"
+        ) from error
+
+
 def _identifier(item: Mapping[str, Any], name: str) -> str:
-    found = look_up(item, name)
+    found = _decoded(look_up(item, name), name)
     if found is MISSING or found is None:
         raise ValueError(f"no field {name!r}, only {names_of(item)}")
     if isinstance(found, bool) or not isinstance(found, str | int):

@@ -52,6 +52,8 @@ class Filter:
             found = _mean_score(found, self.field)
         if found is None or found is MISSING:
             return False
+        if isinstance(found, bytes):
+            found = found.decode(errors="replace")
         if isinstance(found, bool):
             found = str(found).lower()
         if isinstance(found, float) and math.isnan(found):

@@ -1,16 +1,30 @@
 """A shard: what is read as one stream, and named before it is read."""
 
 import dataclasses
+import enum
 import hashlib
 import json
 import os
-from typing import Any
+import re
 
+from dga_jax.data.sources import files, text_files
 from dga_jax.data.sources.document import DEFAULTS, Fields
+from dga_jax.data.sources.remote import is_remote
+from dga_jax.data.sources.streams import COMPRESSED
 from dga_jax.errors import UserError
 
-JSON, PARQUET, PLAIN_TEXT = "json", "parquet", "text"
 _READING = 1  # raise it where the same files come to give other documents
+_PART_OF = re.compile(r"-\d{5}-of-\d{5}$")
+
+
+class Format(enum.StrEnum):
+    """How a shard is read; REDPAJAMA is JSON lines or Parquet with quality signals."""
+
+    JSON = "JSON lines"
+    PARQUET = "Parquet"
+    TEXT = "text"
+    TFDS = "TFDS"
+    REDPAJAMA = "RedPajama-V2"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,24 +32,29 @@ class Shard:
     """Documents that are read as one stream; small, and can be pickled.
 
     Attributes:
-      paths: local files or URLs, in order.
+      paths: local files or URLs. Several are of text, in order; or one of RedPajama's
+        documents and that of their signals.
       format: how they are read.
       domain: of documents that do not name theirs.
       source: label of what lends that name.
       named: the domain is this one, whatever a document says.
       fields: what is read.
-      versions: for each path, what changes when the file does.
+      versions: of the files, what changes when one does.
       num_bytes: on disk, for progress; 0 if not known.
+      root: identifiers of text files are relative to it.
+      examples: the first, and one past the last, of a TFDS split.
     """
 
     paths: tuple[str, ...]
-    format: str
+    format: Format
     domain: str
     source: str
     named: bool = False
     fields: Fields = DEFAULTS
     versions: tuple[str, ...] = ()
     num_bytes: int = 0
+    root: str = ""
+    examples: tuple[int, int] = (0, 0)
 
     @classmethod
     def of(cls, path: str | os.PathLike, fields: Fields = DEFAULTS) -> "Shard":
@@ -44,29 +63,52 @@ class Shard:
         Raises:
           UserError: it cannot be read.
         """
-        path = os.fspath(path)
-        try:
-            status = os.stat(path)
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror}") from error
-        directory, file = os.path.split(os.path.abspath(path))
-        domain = file.split(".")[0]
+        file = files.local_file(os.fspath(path))
+        return cls.of_file(file, os.path.dirname(file.path), fields)
+
+    @classmethod
+    def of_file(
+        cls,
+        file: files.File,
+        root: str,
+        fields: Fields = DEFAULTS,
+        form: Format | None = None,
+    ) -> "Shard":
+        """The shard of one file.
+
+        Args:
+          file: the file.
+          root: the directory that a pattern names without a wildcard.
+          fields: what is read.
+          form: how it is read; as its suffix says, unless given.
+        """
+        form = form or _format(file.path)
+        if form is Format.TEXT:
+            domain, source = _place(file.path, root)
+        else:
+            directory, name = os.path.split(_absolute(file.path))
+            domain = _PART_OF.sub("", name.split(".")[0])
+            source = f"{directory}/{domain}"
         return cls(
-            paths=(path,),
-            format=JSON,
+            paths=(file.path,),
+            format=form,
             domain=domain,
-            source=os.path.join(directory, domain),
+            source=source,
             fields=fields,
-            versions=(f"{status.st_size} {status.st_mtime_ns}",),
-            num_bytes=status.st_size,
+            versions=(file.version,),
+            num_bytes=file.num_bytes,
+            root=root,
         )
 
     @property
     def name(self) -> str:
         """How messages call it."""
-        if len(self.paths) == 1:
-            return self.paths[0]
-        return f"{self.paths[0]} and {len(self.paths) - 1} more"
+        first = self.paths[0]
+        if self.format is Format.TFDS:
+            return "{}[{}:{}]".format(first, *self.examples)
+        if self.format is Format.TEXT and len(self.paths) > 1:
+            return f"{first} and {len(self.paths) - 1} more"
+        return first
 
     @property
     def digest(self) -> str:
@@ -74,21 +116,68 @@ class Shard:
         known = dataclasses.asdict(self)
         # Neither changes a document: one is for progress, the other only forbids.
         del known["num_bytes"], known["fields"]["max_document_bytes"]
-        known["paths"] = [_real(path) for path in self.paths]
-        return _sha256([_READING, known])
+        known["paths"] = [real(path) for path in self.paths]
+        known["root"] = real(self.root)
+        text = json.dumps([_READING, known], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def identifier_of(self, path: str) -> str:
+        """The identifier of a text file: its path below the root of the pattern."""
+        return _relative(path, self.root)
 
 
 def clash(domain: str, one: str, other: str) -> UserError:
     """The error of a domain that two sources lend their name to."""
     return UserError(
         f"domain {domain!r} comes from two sources, {one} and {other}; tell them apart"
-        " with names of your own, as in --generic=NAME=PATTERN"
+        " with names of your own, NAME=PATTERN"
     )
 
 
-def _real(path: str) -> str:
-    return path if "://" in path else os.path.realpath(path)
+def real(path: str) -> str:
+    """The one way to write where a file is; of what is no local file, the same."""
+    if path.startswith("file://"):
+        path = path.removeprefix("file://")
+    is_local = not is_remote(path) and not path.startswith("tfds:")
+    return os.path.realpath(path) if is_local else path
 
 
-def _sha256(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+def is_parquet(path: str) -> bool:
+    """Whether a suffix is that of Parquet."""
+    return path.endswith((".parquet", ".pq"))
+
+
+def is_text(path: str) -> bool:
+    """Whether a suffix is that of plain text, compressed or not."""
+    return _uncompressed(path).endswith(text_files.SUFFIXES)
+
+
+def _format(path: str) -> Format:
+    if is_parquet(path):
+        return Format.PARQUET
+    return Format.TEXT if is_text(path) else Format.JSON
+
+
+def _uncompressed(path: str) -> str:
+    for suffix in COMPRESSED:
+        path = path.removesuffix(suffix)
+    return path
+
+
+def _absolute(path: str) -> str:
+    return path if is_remote(path) else os.path.abspath(path)
+
+
+def _relative(path: str, root: str) -> str:
+    if is_remote(path):
+        return path.removeprefix(root).lstrip("/")
+    return os.path.relpath(path, root or ".")
+
+
+def _place(path: str, root: str) -> tuple[str, str]:
+    """Domain and source of a text: the first directory below the root, or the root."""
+    below, slash, _ = _relative(path, root).partition("/")
+    top = _absolute(root).rstrip("/")
+    if slash:
+        return below, f"{top}/{below}"
+    return os.path.basename(top) or "text", top

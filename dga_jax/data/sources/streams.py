@@ -4,11 +4,14 @@ import contextlib
 import gzip
 import io
 import lzma
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 import zstandard
+
+from dga_jax.data.sources import remote
 
 BUFFER = 1 << 20
 COMPRESSED = (".gz", ".xz", ".zst")
@@ -22,15 +25,35 @@ DAMAGE = (
 
 
 @contextlib.contextmanager
-def opened(path: str, on_bytes: Callable[[int], object]) -> Iterator[io.BufferedReader]:
+def opened(
+    path: str, on_bytes: Callable[[int], object], buffer: int = BUFFER
+) -> Iterator[io.BufferedReader]:
     """A file, decompressed; `on_bytes` is told what is read of it as it lies there.
 
+    It is read `buffer` bytes at a time.
+
     Raises:
-      OSError: it cannot be read.
+      OSError: it cannot be read; for a URL, whatever the storage's client raises.
       DAMAGE: while it is read, if it is not what its suffix says, or cut.
     """
-    with open(path, "rb", buffering=0) as file:
-        yield _decompressed(io.BufferedReader(_Counted(file, on_bytes), BUFFER), path)
+    with _raw(path) as file:
+        counted = io.BufferedReader(_Counted(file, on_bytes), buffer)
+        yield _decompressed(counted, path)
+
+
+@contextlib.contextmanager
+def opened_raw(path: str) -> Iterator[tuple[BinaryIO, int]]:
+    """A file as it lies there, to seek in, and its length in bytes."""
+    with _raw(path) as file:
+        num_bytes = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        yield file, num_bytes
+
+
+def _raw(path: str) -> BinaryIO:
+    if remote.is_remote(path):
+        return remote.open_file(path)
+    return open(path, "rb", buffering=0)
 
 
 def _decompressed(file: BinaryIO, path: str) -> io.BufferedReader:

@@ -1,0 +1,169 @@
+"""Files elsewhere (gs://, s3://, hf:// ...), through fsspec."""
+
+import contextlib
+import datetime
+import logging
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from dga_jax.errors import UserError
+
+_PACKAGES = {
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "s3": "s3fs",
+    "s3a": "s3fs",
+    "hf": "huggingface_hub",
+    "http": "aiohttp",
+    "https": "aiohttp",
+    "abfs": "adlfs",
+    "az": "adlfs",
+}
+# What stores say of an object that is different when the object is.
+_VERSIONS = (
+    "etag",
+    "ETag",
+    "ckey",
+    "generation",
+    "md5Hash",
+    "blob_id",
+    "oid",
+    "sha256",
+    "mtime",
+    "last_modified",
+    "LastModified",
+    "updated",
+    "created",
+)
+# Clients' own exception classes and messages, lower case, by what is the matter; the
+# clients are not imported here, and none of their classes is an OSError for certain.
+_REASONS = [
+    (
+        ("connect", "timeout", "timed out", "endpoint", "resolve", "unreachable"),
+        "cannot be reached; check network, name and endpoint, and try again",
+    ),
+    (
+        ("credential", "401", "unauthorized", "anonymous", "login", "token"),
+        "no valid credentials; log in as the storage's own tools do",
+    ),
+    (
+        ("403", "forbidden", "denied", "gated", "permission"),
+        "permission denied; ask for access, or log in as somebody who has it",
+    ),
+    (
+        ("filenotfound", "404", "nosuch", "not found", "notfound", "does not exist"),
+        "no such file; check the path",
+    ),
+]
+_SHOWN = 160  # characters of a client's own message
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path or pattern is a URL."""
+    return "://" in path
+
+
+@contextlib.contextmanager
+def explained(url: str) -> Iterator[None]:
+    """Turns whatever a storage client raises into one line.
+
+    Raises:
+      UserError: what is the matter with the URL.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(_reason(url, error)) from error
+
+
+def open_file(url: str) -> BinaryIO:
+    """A file to read, as the storage's client gives it; raises what that raises."""
+    filesystem, path = _filesystem(url)
+    return filesystem.open(path, "rb")
+
+
+def describe(url: str) -> dict[str, Any]:
+    """What the storage says of a file or directory; raises what its client raises.
+
+    Returns:
+      As `fsspec`'s `info`, with the URL as its `name`.
+    """
+    filesystem, path = _filesystem(url)
+    return _with_url(url, filesystem.info(path))
+
+
+def glob(url: str) -> list[dict[str, Any]]:
+    """What the storage says of each file that a glob matches."""
+    filesystem, path = _filesystem(url)
+    found = filesystem.glob(path, detail=True).values()
+    return [_with_url(url, info) for info in found if info["type"] != "directory"]
+
+
+def walk(url: str) -> list[dict[str, Any]]:
+    """What the storage says of each file below a directory."""
+    filesystem, path = _filesystem(url)
+    found = filesystem.find(path, detail=True).values()
+    return [_with_url(url, info) for info in found]
+
+
+def version(info: dict[str, Any]) -> str:
+    """Of what a storage says of a file, what changes when the file does."""
+    known = {key: info[key] for key in ("size", *_VERSIONS) if info.get(key)}
+    return ", ".join(f"{key} {_stable(value)}" for key, value in known.items())
+
+
+def _stable(value: object) -> object:
+    """One form for times, which clients give as one type here and as another there."""
+    return value.timestamp() if isinstance(value, datetime.datetime) else value
+
+
+def _filesystem(url: str):
+    import fsspec
+
+    # They log what they raise as well, with tracebacks.
+    for client in ("gcsfs", "s3fs", "fsspec"):
+        logging.getLogger(client).setLevel(logging.CRITICAL + 1)
+    return fsspec.core.url_to_fs(url)
+
+
+def normal(url: str) -> str:
+    """A URL as those of `describe`, `glob` and `walk` are written."""
+    return _join(url.partition("://")[0], _filesystem(url)[1])
+
+
+def _with_url(url: str, info: dict[str, Any]) -> dict[str, Any]:
+    return {**info, "name": _join(url.partition("://")[0], info["name"])}
+
+
+def _join(protocol: str, path: str) -> str:
+    if is_remote(path):  # of http, a path is a whole URL
+        return path
+    return f"{protocol}://{path if protocol == 'file' else path.lstrip('/')}"
+
+
+def _reason(url: str, error: Exception) -> str:
+    protocol = url.partition("://")[0]
+    said = " ".join(str(error).split())
+    if isinstance(error, ImportError):
+        package = _PACKAGES.get(protocol)
+        return f"{url}: " + (
+            f"{protocol}:// needs a package: pip install {package}"
+            if package
+            else f"{protocol}:// needs a package: {said}"
+        )
+    if isinstance(error, ValueError) and "Protocol not known" in said:
+        known = ", ".join(f"{name}://" for name in _PACKAGES)
+        return f"{url}: {protocol}:// is not known; what is: {known} and others"
+    kinds = " ".join(
+        kind.__name__
+        for cause in (error, error.__cause__)
+        for kind in type(cause).__mro__[:-1]
+    )
+    told = f"{kinds} {said}".lower()
+    detail = f"{type(error).__name__}: {said}"[:_SHOWN].rstrip(": ")
+    for signs, reason in _REASONS:
+        if any(sign in told for sign in signs):
+            return f"cannot read {url}: {reason} ({detail})"
+    return f"cannot read {url}: {detail}; check the path and your access to it"
