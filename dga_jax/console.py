@@ -3,7 +3,7 @@
 import math
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 _WIDTH = 110  # columns of a line in a file
@@ -91,3 +91,13 @@ def duration(seconds: float) -> str:
     if seconds < 86400:
         return f"{seconds // 3600}h{seconds % 3600 // 60:02}m"
     return f"{seconds // 86400}d{seconds % 86400 // 3600:02}h"
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text as a table: the first column to the left, others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
+        for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from dga_jax.console import columns
 from dga_jax.data.build import Part, Prepared
 from dga_jax.data.build.imbalance import imbalance
 
@@ -32,12 +33,7 @@ def table(parts: Sequence[Part]) -> str:
         rest = len(domains) - len(shown)
         lines.append((f"... and {rest:,} smaller domains", *[""] * (len(_HEADER) - 1)))
     lines += [_line(_total(domains)), _line(target)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
-        for line in lines
-    ]
-    return "\n".join(line.rstrip() for line in text)
+    return columns(lines)
 
 
 def _line(part: Part) -> tuple[str, ...]:

@@ -1,4 +1,5 @@
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -111,6 +112,18 @@ def test_what_is_not_a_tokenizer(tmp_path):
         path.write_bytes(content)
         with pytest.raises(UserError, match=r"broken\.json is not a tokenizer\.json"):
             load_tokenizer(path)
+
+
+def test_pickled_it_is_the_same(tokenizer):
+    texts = ["the cat sat", "größer", ""]
+    before = tokenizer.encode_batch(texts)
+    content = pickle.dumps(tokenizer)
+    copy = pickle.loads(content)
+    for one, other in zip(before, copy.encode_batch(texts), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert copy.digest == tokenizer.digest
+    # What it has learnt meanwhile does not travel.
+    assert len(content) == len(pickle.dumps(copy))
 
 
 def test_no_end_of_text_token():

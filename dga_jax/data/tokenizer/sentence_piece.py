@@ -83,10 +83,14 @@ class SentencePieceTokenizer(Tokenizer):
 
     def decode(self, ids: Sequence[int]) -> str:
         """See the base class."""
-        known = [int(i) for i in ids if 0 <= i < self.vocab_size]
-        return self._model.decode(
-            [i for i in known if not self._model.is_control(i)], return_type=str
-        )
+        text = [int(i) for i in ids if i in self._spelled]
+        return self._model.decode(text, return_type=str)
+
+    @functools.cached_property
+    def _spelled(self) -> frozenset[int]:
+        """All ids but those of control pieces."""
+        ids = range(self.vocab_size)
+        return frozenset(i for i in ids if not self._model.is_control(i))
 
 
 def _num_threads() -> int:
