@@ -25,9 +25,9 @@ import jax
 # There is no public way to a barrier with a time limit or to the key-value store.
 from jax._src import distributed as _jax_distributed
 
+from dga_jax import processes
 from dga_jax.errors import UserError
 
-_COORDINATOR = "JAX_COORDINATOR_ADDRESS"
 _PLACE = ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 _STOPPED = "dga_jax/stopped/"  # a key under it for each process that failed
 _STATUS = 2  # of a process that ends because another did, as for any user's error
@@ -37,19 +37,16 @@ _broadcasts = itertools.count()
 
 
 def initialize() -> None:
-    """Calls `jax.distributed.initialize` if the environment asks for it.
-
-    It does so in one of three ways: JAX_COORDINATOR_ADDRESS with JAX_NUM_PROCESSES and
-    JAX_PROCESS_ID; a SLURM job of several tasks; a Cloud TPU pod of several hosts.
+    """Calls `jax.distributed.initialize` if `processes.is_one_of_several`.
 
     Raises:
       UserError: the variables contradict each other, or the others cannot be reached.
     """
     try:
-        if _COORDINATOR in os.environ:
+        if processes.COORDINATOR in os.environ:
             count, index = _place()
-            jax.distributed.initialize(os.environ[_COORDINATOR], count, index)
-        elif int(os.environ.get("SLURM_NTASKS", "1")) > 1 or _on_tpu_pod():
+            jax.distributed.initialize(os.environ[processes.COORDINATOR], count, index)
+        elif processes.is_one_of_several():
             jax.distributed.initialize()
     except (ValueError, RuntimeError) as error:
         raise UserError(
@@ -192,9 +189,7 @@ def _of_another():
 def _place():
     missing = [name for name in _PLACE if name not in os.environ]
     if missing:
-        raise UserError(f"{_COORDINATOR} is set, but {missing[0]} is not; set both")
+        raise UserError(
+            f"{processes.COORDINATOR} is set, but {missing[0]} is not; set both"
+        )
     return tuple(int(os.environ[name]) for name in _PLACE)
-
-
-def _on_tpu_pod():
-    return "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")

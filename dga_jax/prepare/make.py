@@ -1,16 +1,18 @@
 """Makes a store: python -m dga_jax.prepare --help."""
 
+import contextlib
 import pathlib
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import tqdm
 from absl import flags
 
+from dga_jax import processes
 from dga_jax.console import duration
 from dga_jax.data.build import LeaveOut, Prepared, Watch, prepare_store
 from dga_jax.data.build.engine import Engine, Local
@@ -153,20 +155,20 @@ def main(argv: Sequence[str]) -> None:
     began = time.monotonic()
     output = _OUTPUT.value
     work = Folder.of(_WORK.value or f"{output.rstrip('/')}.work")
-    engine = _engine(work)
-    try:
-        prepared = _prepare(engine, output)
-    except FileExistsError as error:
-        raise UserError(f"{error}; remove it or choose another --output") from error
-    except (KeyboardInterrupt, UserError):
-        if engine.is_main and work.is_local and work.path.exists():
-            print(
-                f"what is done is kept in {work}; the same command goes on from there",
-                file=sys.stderr,
-            )
-        raise
-    if engine.is_main:
-        _report(prepared, output, time.monotonic() - began)
+    with _engine(work) as engine:
+        try:
+            prepared = _prepare(engine, output)
+        except FileExistsError as error:
+            raise UserError(f"{error}; remove it or choose another --output") from error
+        except (KeyboardInterrupt, UserError):
+            if engine.is_main and work.is_local and work.path.exists():
+                print(
+                    f"what is done is kept in {work}; the same command goes on there",
+                    file=sys.stderr,
+                )
+            raise
+        if engine.is_main:
+            _report(prepared, output, time.monotonic() - began)
 
 
 def _prepare(engine: Engine, output: str) -> Prepared:
@@ -224,14 +226,29 @@ def _leave_out() -> LeaveOut:
     )
 
 
-def _engine(work: Folder) -> Engine:
+@contextlib.contextmanager
+def _engine(work: Folder) -> Iterator[Engine]:
     if _ENGINE.value == "beam":
         from dga_jax.data.build.beam import BeamEngine
 
-        return BeamEngine(_BEAM_OPTIONS.value, work)
-    if _BEAM_OPTIONS.value:
+        yield BeamEngine(_BEAM_OPTIONS.value, work)
+    elif _BEAM_OPTIONS.value:
         raise UserError("--beam_options needs --engine=beam")
-    return Local()
+    elif processes.is_one_of_several():
+        import jax  # it takes a second, which a job without clusters can save
+
+        from dga_jax import distributed
+
+        distributed.initialize()
+        with distributed.together():
+            yield Local(
+                jax.process_index(),
+                jax.process_count(),
+                distributed.meet,
+                distributed.broadcast,
+            )
+    else:
+        yield Local()
 
 
 def _cluster_options() -> "ClusterOptions | None":

@@ -88,6 +88,10 @@ class BeamEngine:
     def meet(self, where: str) -> None:
         """See `Engine`; there is one process."""
 
+    def agree(self, value: Any) -> Any:
+        """See `Engine`; there is one process."""
+        return value
+
     def _run(self, build) -> None:
         self._errors.remove()
         try:

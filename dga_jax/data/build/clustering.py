@@ -211,7 +211,7 @@ def _embedder_folder(
     """The folder of the embedder, fitted on a sample if need be; where its model is."""
     if options.embedding == tfidf.KIND:
         folder = work / f"tfidf-{_digest(kept.identity)}"
-        if not folder.has("fitted"):
+        if not engine.agree(folder.has("fitted")):
             items = kept.sample(_FITTED)
             texts = SampleTexts(kept, folder / "sample")
             engine.map(texts, items, on_bytes)
@@ -346,7 +346,8 @@ def _vectors(folder: Folder, name: str, count: int, dim: int) -> np.ndarray:
 
 def _tree(kept, vectors, options, folder, engine) -> Tree:
     """The tree, trained level by level on a sample; all processes train it together."""
-    tree = _load_tree(folder) if folder.has(_TREE) else Tree(options.branching)
+    begun = engine.agree(folder.has(_TREE))
+    tree = _load_tree(folder) if begun else Tree(options.branching)
     engine.meet("tree so far")
     if tree.fitted < len(options.branching):
         sample = _sample_vectors(kept, vectors, options.sample)

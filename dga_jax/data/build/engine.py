@@ -5,6 +5,7 @@ there, and passes over what is there already. So any engine gives the same bytes
 job that is stopped goes on where it was.
 """
 
+import itertools
 import os
 import pathlib
 import secrets
@@ -49,6 +50,12 @@ class Engine(Protocol):
     def meet(self, where: str) -> None:
         """Returns when all processes of the job have come here."""
 
+    def agree(self, value: Any) -> Any:
+        """The value of the main process, in all; what JSON can hold.
+
+        What processes see of a shared file system may differ for a while.
+        """
+
 
 class Local:
     """Runs steps in this process, or divides them among the processes of a job.
@@ -56,7 +63,8 @@ class Local:
     Args:
       rank: of this process.
       count: processes; they share a file system.
-      meet: called with a name, waits for the others.
+      meet: called with a name, each time another, waits for the others.
+      agree: returns the value that process 0 calls it with.
     """
 
     def __init__(
@@ -64,8 +72,10 @@ class Local:
         rank: int = 0,
         count: int = 1,
         meet: Callable[[str], object] = lambda where: None,
+        agree: Callable[[Any], Any] = lambda value: value,
     ):
-        self._rank, self._count, self._meet = rank, count, meet
+        self._rank, self._count = rank, count
+        self._meet, self._agree, self._meetings = meet, agree, itertools.count()
         self.is_main = rank == 0
 
     def map(self, step: Step, items: Sequence[Any], on_bytes: OnBytes) -> None:
@@ -89,8 +99,8 @@ class Local:
             if not folders[i].exists():
                 _spill(scatter(items[i]), folders[i])
         self.meet(f"scatter {name}")
-        keys = sorted({int(key) for folder in folders for key in os.listdir(folder)})
-        self.meet(f"keys of {name}")
+        keys = {int(key) for folder in folders for key in os.listdir(folder)}
+        keys = self.agree(sorted(keys))
         for key in keys[self._rank :: self._count]:
             parts = [folder / str(key) for folder in folders]
             if not done(key):
@@ -101,7 +111,11 @@ class Local:
 
     def meet(self, where: str) -> None:
         """See `Engine`."""
-        self._meet(where)
+        self._meet(f"{next(self._meetings)} {where}")
+
+    def agree(self, value: Any) -> Any:
+        """See `Engine`."""
+        return self._agree(value)
 
 
 def _spill(pairs: Iterator[tuple[int, bytes]], folder: pathlib.Path) -> None:

@@ -99,9 +99,9 @@ def prepare_store(
     final = Folder.of(output)
     kept = Folder.of(work) if work else None
     folder = kept or Folder.of(f"{os.fspath(output).rstrip('/')}.work")
-    if os.path.lexists(final.url) if final.is_local else final.has(MANIFEST):
+    exists = os.path.lexists(final.url) if final.is_local else final.has(MANIFEST)
+    if engine.agree(exists):
         raise FileExistsError(f"{final} exists")
-    engine.meet("begin")
     texts = _Texts(generic, target, target_eval)
     with _held(folder, engine):
         job = _Job(
