@@ -34,7 +34,7 @@ from dga_jax.data.build.finish import (
     parts_of,
 )
 from dga_jax.data.build.folder import Folder
-from dga_jax.data.build.layout import ASIDE, KEPT, Layout, lay_out, segments
+from dga_jax.data.build.layout import ASIDE, KEPT, Layout, Plan, lay_out, segments
 from dga_jax.data.build.rows import Gather, Place, Placed, Split
 from dga_jax.data.build.staging import publish
 from dga_jax.data.build.tokenizing import Tokenize, domain_names
@@ -352,22 +352,25 @@ class _Job:
             ("target", target, 0 if separate else TARGET_EVAL_EVERY, (2, 3)),
             ("target_eval", target, 0, (3, 3)),
         ]
-        placed = []
-        for corpus, (name, found, every, splits) in zip(
-            self._texts.corpora, given, strict=False
-        ):
-            is_generic = name == "generic"
-            layout = lay_out(
+        plans = [
+            Plan(
                 found,
                 segments(corpus.shards),
-                self._engine,
-                self.folder / f"{name}-counts",
-                size=len(domains.names) * domains.group if is_generic else 1,
-                group=domains.group if is_generic else 1,
+                size=len(domains.names) * domains.group if name == "generic" else 1,
+                group=domains.group if name == "generic" else 1,
                 every=every,
-                seq_len=self._seq_len,
+                folder=self.folder / f"{name}-counts",
             )
-            placed.append(Placed(found, layout, splits))
+            for corpus, (name, found, every, _) in zip(
+                self._texts.corpora, given, strict=False
+            )
+        ]
+        placed = [
+            Placed(found, layout, splits)
+            for layout, (_, found, _, splits) in zip(
+                lay_out(plans, self._engine, self._seq_len), given, strict=False
+            )
+        ]
         self._check_enough(placed, domains)
         return placed
 

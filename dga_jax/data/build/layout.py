@@ -25,6 +25,7 @@ from dga_jax.data.sources import Shard
 
 _SEGMENTS = 512  # of a corpus at most: each costs a table of its domains
 KEPT, ASIDE = 0, 1
+_DOCUMENTS, _TOKENS = "documents", "tokens"  # tables
 
 
 class Segment(NamedTuple):
@@ -94,21 +95,48 @@ class Counts:
     text_tokens: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True)
-class CountDocuments:
-    """First pass."""
+class Plan(NamedTuple):
+    """A corpus, and how it is to be divided.
+
+    Attributes:
+      documents: of the corpus.
+      parts: its segments.
+      size: k, domains.
+      group: domains of one group.
+      every: of a group's documents, one in so many is set aside. From a group with
+        fewer documents the end of its largest stream is, in whole rows where it has
+        several. 0: nothing is set aside.
+      folder: for tables.
+    """
 
     documents: Documents
-    table: Table
+    parts: Sequence[Segment]
+    size: int
+    group: int
+    every: int
+    folder: Folder
 
-    def __call__(self, segment: Segment, on_bytes: OnBytes) -> None:
+    def table(self, name: str) -> Table:
+        """A table by domain."""
+        return Table(self.folder, name, self.size)
+
+
+@dataclasses.dataclass(frozen=True)
+class CountDocuments:
+    """First pass: an item is the number of a plan, and a segment."""
+
+    plans: Sequence[Plan]
+
+    def __call__(self, item: tuple[int, Segment], on_bytes: OnBytes) -> None:
         """Writes `Counts` of a segment as a table."""
-        if self.table.has(segment):
+        number, segment = item
+        documents, _, size, *_ = plan = self.plans[number]
+        table = plan.table(_DOCUMENTS)
+        if table.has(segment):
             return
-        size = self.table.size
         totals = np.zeros((4, size), np.int64)
         for shard in segment.shards:
-            for view in self.documents.of(shard):
+            for view in documents.of(shard):
                 weights = (
                     view.lengths > 0,
                     view.blank,
@@ -118,7 +146,7 @@ class CountDocuments:
                 for field, weight in enumerate(weights):
                     counts = np.bincount(view.domains, weight, size)
                     totals[field] += counts.astype(np.int64)
-        self.table.write(segment, totals)
+        table.write(segment, totals)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,25 +184,26 @@ class Ranks:
 
 @dataclasses.dataclass(frozen=True)
 class CountTokens:
-    """Second pass."""
+    """Second pass: an item is the number of a plan, and a segment."""
 
-    documents: Documents
-    ranks: Ranks
-    table: Table
+    plans: Sequence[Plan]
+    ranks: Sequence[Ranks]
 
-    def __call__(self, segment: Segment, on_bytes: OnBytes) -> None:
+    def __call__(self, item: tuple[int, Segment], on_bytes: OnBytes) -> None:
         """Writes the tokens kept and set aside by a segment, a table of two fields."""
-        if self.table.has(segment):
+        number, segment = item
+        documents, _, size, *_ = plan = self.plans[number]
+        ranks, table = self.ranks[number], plan.table(_TOKENS)
+        if table.has(segment):
             return
-        size = self.table.size
-        next_rank = self.ranks.start(segment)
+        next_rank = ranks.start(segment)
         totals = np.zeros(2 * size, np.int64)
         for shard in segment.shards:
-            for view in self.documents.of(shard):
-                place = self.ranks.aside(view, next_rank) * size + view.domains
+            for view in documents.of(shard):
+                place = ranks.aside(view, next_rank) * size + view.domains
                 counts = np.bincount(place, view.lengths, 2 * size)
                 totals += counts.astype(np.int64)
-        self.table.write(segment, totals.reshape(2, size))
+        table.write(segment, totals.reshape(2, size))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,49 +248,42 @@ class Layout:
         return np.pad(np.cumsum(self.rows, axis=1), ((0, 0), (1, 0)))
 
 
-def lay_out(
-    documents: Documents,
-    parts: Sequence[Segment],
-    engine: Engine,
-    folder: Folder,
-    *,
-    size: int,
-    group: int = 1,
-    every: int,
-    seq_len: int,
-) -> Layout:
+def lay_out(plans: Sequence[Plan], engine: Engine, seq_len: int) -> list[Layout]:
     """Counts documents and tokens, and says where each token goes.
 
     Args:
-      documents: of the corpus.
-      parts: its segments.
+      plans: a corpus each.
       engine: runs the passes.
-      folder: for their tables.
-      size: k, domains.
-      group: domains of one group.
-      every: of a group's documents, one in so many is set aside. From a group with
-        fewer documents the end of its largest stream is, in whole rows where it has
-        several. 0: nothing is set aside.
       seq_len: L.
     """
-    table = Table(folder, "documents", size)
-    engine.map(CountDocuments(documents, table), parts, lambda count: None)
-    before, totals = _summed_up(table, parts, engine)
-    counts = Counts(*totals)
-    by_group = counts.documents.reshape(-1, group)
-    first = (np.cumsum(by_group, axis=1) - by_group).ravel()
-    ranks = Ranks(first, every, before)
-    table = Table(folder, "tokens", size)
-    engine.map(CountTokens(documents, ranks, table), parts, lambda count: None)
-    before, stops = _summed_up(table, parts, engine)
-    starts = np.zeros_like(stops)
-    cut = np.zeros(size, bool)
+    items = [(i, part) for i, plan in enumerate(plans) for part in plan.parts]
+    engine.map(CountDocuments(plans), items, lambda count: None)
+    ranks, counts = [], []
+    for plan, (before, totals) in zip(
+        plans, _summed_up(plans, _DOCUMENTS, engine), strict=True
+    ):
+        counts.append(Counts(*totals))
+        by_group = counts[-1].documents.reshape(-1, plan.group)
+        first = (np.cumsum(by_group, axis=1) - by_group).ravel()
+        ranks.append(Ranks(first, plan.every, before))
+    engine.map(CountTokens(plans, ranks), items, lambda count: None)
+    summed_up = _summed_up(plans, _TOKENS, engine)
+    return [
+        _layout(plan, *known, *tokens, seq_len)
+        for plan, *known, tokens in zip(plans, counts, ranks, summed_up, strict=True)
+    ]
+
+
+def _layout(plan, counts, ranks, before, tokens, seq_len) -> Layout:
+    stops, starts = tokens, np.zeros_like(tokens)
+    cut = np.zeros(plan.size, bool)
     too_small = []
-    alone = by_group.any(axis=1) & ~stops[ASIDE].reshape(-1, group).any(axis=1)
-    for i in np.flatnonzero(alone) if every else ():
-        domains = np.arange(i * group, (i + 1) * group)
+    has_documents = counts.documents.reshape(-1, plan.group).any(axis=1)
+    has_aside = stops[ASIDE].reshape(-1, plan.group).any(axis=1)
+    for i in np.flatnonzero(has_documents & ~has_aside) if plan.every else ():
+        domains = np.arange(i * plan.group, (i + 1) * plan.group)
         largest = domains[np.argmax(stops[KEPT, domains])]
-        border = _border(int(stops[KEPT, largest]), seq_len, every)
+        border = _border(int(stops[KEPT, largest]), seq_len, plan.every)
         if border < 1:
             too_small.append(largest)
             continue
@@ -272,21 +294,24 @@ def lay_out(
     return Layout(counts, ranks, before, starts, stops, cut, small, seq_len)
 
 
-def _summed_up(table, parts, engine):
-    """For each segment the sums of those before it, and the sums of all.
+def _summed_up(plans, name, engine) -> list[tuple[Table, np.ndarray]]:
+    """For each segment of a plan the sums of those before it, and the sums of all.
 
     Sums before a segment are kept of the domains that it has.
     """
-    before = Table(table.folder, f"before-{table.name}", table.size)
-    totals = sum(table.read(segment) for segment in parts)
-    if engine.is_main:
-        running = np.zeros_like(totals)
-        for segment in parts:
-            here = table.read(segment)
-            before.write(segment, np.where(here.any(axis=0), running, 0))
-            running += here
-    engine.meet(f"sums of {table.name}")
-    return before, totals
+    found = []
+    for plan in plans:
+        table, before = plan.table(name), plan.table(f"before-{name}")
+        totals = sum(table.read(segment) for segment in plan.parts)
+        if engine.is_main:
+            running = np.zeros_like(totals)
+            for segment in plan.parts:
+                here = table.read(segment)
+                before.write(segment, np.where(here.any(axis=0), running, 0))
+                running += here
+        found.append((before, totals))
+    engine.meet(f"sums of {name}")
+    return found
 
 
 def _border(tokens, seq_len, every):

@@ -12,7 +12,7 @@ from dga_jax.data.build import layout
 from dga_jax.data.build.documents import View
 from dga_jax.data.build.engine import Local
 from dga_jax.data.build.folder import Folder
-from dga_jax.data.build.layout import ASIDE, KEPT, lay_out, places
+from dga_jax.data.build.layout import ASIDE, KEPT, Plan, lay_out, places
 from dga_jax.data.build.rows import Gather, Place, Placed, Split
 from dga_jax.data.store import Store
 
@@ -58,16 +58,9 @@ def corpora(draw):
 
 def laid_out(shards, count, group, every, seq_len, folder):
     parts = layout.segments(range(len(shards)))
-    return lay_out(
-        Made(shards),
-        parts,
-        Local(),
-        Folder.of(folder),
-        size=count,
-        group=group,
-        every=every,
-        seq_len=seq_len,
-    ), parts
+    plan = Plan(Made(shards), parts, count, group, every, Folder.of(folder))
+    (found,) = lay_out([plan], Local(), seq_len)
+    return found, parts
 
 
 def expected(shards, count, group, every, seq_len):
