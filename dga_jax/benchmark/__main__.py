@@ -1,6 +1,7 @@
 """Speed and memory, in tables: `python -m dga_jax.benchmark [PART ...]`."""
 
 import functools
+import signal
 from collections.abc import Sequence
 
 import jax
@@ -12,6 +13,7 @@ from dga_jax.benchmark import (
     clusters,
     domains,
     pipeline,
+    prepare,
     sampler,
     step,
     variants,
@@ -19,7 +21,15 @@ from dga_jax.benchmark import (
 from dga_jax.benchmark.tables import environment
 from dga_jax.errors import UserError
 
-PARTS = ("alignment", "sampler", "pipeline", "step", "domains", "clusters")
+PARTS = (
+    "alignment",
+    "sampler",
+    "pipeline",
+    "step",
+    "domains",
+    "clusters",
+    "prepare",
+)
 
 _PART = flags.DEFINE_multi_enum(
     "part", [], PARTS, "What to measure, as positional arguments do; default all."
@@ -35,6 +45,7 @@ _CONFIG = flags.DEFINE_multi_string(
 
 def main(argv: Sequence[str]) -> None:
     """Prints the tables of the parts asked for, each as it is done."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidy up as on Ctrl-C
     parts = list(dict.fromkeys([*argv[1:], *_PART.value])) or PARTS
     for part in parts:
         if part not in PARTS:
@@ -58,6 +69,7 @@ def _runner(part):
         "pipeline": pipeline,
         "domains": domains,
         "clusters": clusters,
+        "prepare": prepare,
     }
     module = modules[part]
     return functools.partial(module.run, module.QUICK if quick else module.Size())

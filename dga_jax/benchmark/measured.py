@@ -1,0 +1,82 @@
+"""Seconds and memory of a command, as a process of its own measures them.
+
+    python -m dga_jax.benchmark.measured COMMAND...
+
+runs the command and prints its seconds and peak memory in MB as one line of JSON. It is
+small on purpose: what the process held that starts another, Linux counts as the other's
+peak; and a benchmark holds JAX and what earlier parts left.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from dga_jax.errors import UserError
+
+_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, of what the system says
+
+
+class Measured(NamedTuple):
+    """What a command took.
+
+    Attributes:
+      seconds: from its start to its end.
+      peak_mb: the most memory that was resident at a time.
+    """
+
+    seconds: float
+    peak_mb: float
+
+
+def measure(command: Sequence[str], temporary: str | os.PathLike) -> Measured:
+    """Runs a command that prints nothing of interest, and ends it if interrupted.
+
+    Args:
+      command: to run.
+      temporary: where its temporary files go, which some leave behind.
+
+    Raises:
+      UserError: it failed; with the last line it said.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", __name__, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": os.fspath(temporary)},
+    )
+    with process:
+        try:
+            found, said = process.communicate()
+        except BaseException:
+            process.terminate()
+            raise
+    if process.returncode:
+        last = (said.strip().splitlines() or ["it said nothing"])[-1]
+        raise UserError(f"a run of the benchmark failed: {last}")
+    return Measured(*json.loads(found))
+
+
+def _main(command: Sequence[str]) -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+    except KeyboardInterrupt:
+        process.terminate()
+        process.wait()
+        return 130
+    seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    print(json.dumps(Measured(seconds, usage.ru_maxrss * _UNIT / 1e6)))
+    return int(process.returncode != 0)
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1:]))
