@@ -15,6 +15,7 @@ from dga_jax.benchmark import (
     pipeline,
     prepare,
     sampler,
+    stages,
     step,
     variants,
 )
@@ -29,6 +30,7 @@ PARTS = (
     "domains",
     "clusters",
     "prepare",
+    "stages",
 )
 
 _PART = flags.DEFINE_multi_enum(
@@ -70,6 +72,7 @@ def _runner(part):
         "domains": domains,
         "clusters": clusters,
         "prepare": prepare,
+        "stages": stages,
     }
     module = modules[part]
     return functools.partial(module.run, module.QUICK if quick else module.Size())

@@ -10,7 +10,6 @@ from test_prepare import fails, run
 from texts import write_corpus
 
 pytestmark = pytest.mark.slow
-pytest.importorskip("apache_beam")
 
 
 def beam(workers, mode="multi_processing"):

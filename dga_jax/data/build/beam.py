@@ -1,4 +1,4 @@
-"""The steps of a job on Apache Beam: `pip install 'apache-beam'`, any runner.
+"""The steps of a job on Apache Beam, with any of its runners.
 
 The work directory must be one that all workers see: a shared file system, or a URL. The
 shuffle is Beam's GroupByKey. Errors of users come back in files beside it, since what a
@@ -37,7 +37,7 @@ class BeamEngine:
         except ImportError as error:
             raise UserError(
                 f"--engine=beam: Apache Beam is missing ({error}); pip install"
-                " 'dga_jax[beam]', or pip install apache-beam"
+                " -e '.[beam]'"
             ) from error
         self._beam = beam
         self._options = PipelineOptions(shlex.split(options))
