@@ -81,9 +81,7 @@ def run(size: Size) -> Iterator[Table]:
     """Megabytes and documents that a core does in a second, by step."""
     with tempfile.TemporaryDirectory() as temporary:
         directory = pathlib.Path(temporary)
-        patterns, _ = corpora.write_corpus(
-            directory, int(size.mb * 1e6), (corpora.GZ,)
-        )
+        patterns, _ = corpora.write_corpus(directory, int(size.mb * 1e6), (corpora.GZ,))
         shards = expand(patterns.values())
         engine = _Timed()
         prepared = prepare_store(

@@ -6,6 +6,7 @@ runner makes of an exception is a long text.
 """
 
 import dataclasses
+import logging
 import secrets
 import shlex
 from collections.abc import Callable, Sequence
@@ -14,6 +15,8 @@ from typing import Any
 from dga_jax.data.build.engine import Gather, OnBytes, Scatter, Step
 from dga_jax.data.build.folder import Folder
 from dga_jax.errors import UserError
+
+_QUIET = ["--default_sdk_harness_log_level=ERROR"]  # it tells of all that it begins
 
 
 class BeamEngine:
@@ -27,6 +30,7 @@ class BeamEngine:
     is_main = True
 
     def __init__(self, options: str, work: Folder):
+        logging.disable(logging.WARNING)  # it warns of what it could import and cannot
         try:
             import apache_beam as beam
             from apache_beam.options.pipeline_options import (
@@ -39,8 +43,10 @@ class BeamEngine:
                 f"--engine=beam: Apache Beam is missing ({error}); pip install"
                 " -e '.[beam]'"
             ) from error
+        finally:
+            logging.disable(logging.NOTSET)
         self._beam = beam
-        self._options = PipelineOptions(shlex.split(options))
+        self._options = PipelineOptions([*_QUIET, *shlex.split(options)])
         try:
             create_runner(self._options.view_as(StandardOptions).runner)
         except (ValueError, ImportError) as error:
