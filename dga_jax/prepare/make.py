@@ -1,6 +1,7 @@
 """Makes a store: python -m dga_jax.prepare --help."""
 
 import contextlib
+import os
 import pathlib
 import shlex
 import signal
@@ -25,6 +26,8 @@ from dga_jax.prepare import summary
 
 if TYPE_CHECKING:  # it imports JAX and scikit-learn, which takes a second
     from dga_jax.data.build.clustering import ClusterOptions
+
+_MOST_WORKERS = 4  # each takes memory
 
 _GENERIC = flags.DEFINE_multi_string(
     "generic",
@@ -135,6 +138,13 @@ _WORK = flags.DEFINE_string(
     "Where tokens, embeddings and centroids are kept as they are made; a stopped job"
     " goes on from there. OUTPUT.work, removed at the end, unless given.",
 )
+_WORKERS = flags.DEFINE_integer(
+    "workers",
+    None,
+    "Processes of this machine that read and tokenize; as many as it has cores, but no"
+    f" more than {_MOST_WORKERS}, unless given.",
+    lower_bound=1,
+)
 _ENGINE = flags.DEFINE_enum(
     "engine", "local", ["local", "beam"], "What runs the steps; see docs/scale.md."
 )
@@ -228,6 +238,8 @@ def _leave_out() -> LeaveOut:
 
 @contextlib.contextmanager
 def _engine(work: Folder) -> Iterator[Engine]:
+    cores = len(os.sched_getaffinity(0))
+    workers = _WORKERS.value or min(cores, _MOST_WORKERS)
     if _ENGINE.value == "beam":
         from dga_jax.data.build.beam import BeamEngine
 
@@ -246,9 +258,10 @@ def _engine(work: Folder) -> Iterator[Engine]:
                 jax.process_count(),
                 distributed.meet,
                 distributed.broadcast,
+                workers,
             )
     else:
-        yield Local()
+        yield Local(workers=workers)
 
 
 def _cluster_options() -> "ClusterOptions | None":

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -99,6 +99,8 @@ def find_contamination(
 @dataclasses.dataclass(frozen=True)
 class Search:
     """The step: writes which documents of a shard share n-grams, and with which."""
+
+    divided: ClassVar = True  # may run in several processes
 
     evaluation: Corpus
     ngram: int

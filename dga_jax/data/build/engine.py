@@ -14,6 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from dga_jax.data.build.folder import Folder
+from dga_jax.data.build.workers import map_in_processes
+
+_WORTH_BYTES = 4 << 20  # compressed, in seconds about two
 
 OnBytes = Callable[[int], object]
 Step = Callable[[Any, OnBytes], object]
@@ -65,6 +68,7 @@ class Local:
       count: processes; they share a file system.
       meet: called with a name, each time another, waits for the others.
       agree: returns the value that process 0 calls it with.
+      workers: processes on this machine for steps that say they may be divided.
     """
 
     def __init__(
@@ -73,15 +77,22 @@ class Local:
         count: int = 1,
         meet: Callable[[str], object] = lambda where: None,
         agree: Callable[[Any], Any] = lambda value: value,
+        workers: int = 1,
     ):
         self._rank, self._count = rank, count
         self._meet, self._agree, self._meetings = meet, agree, itertools.count()
+        self._workers = workers
         self.is_main = rank == 0
 
     def map(self, step: Step, items: Sequence[Any], on_bytes: OnBytes) -> None:
         """See `Engine`."""
-        for item in items[self._rank :: self._count]:
-            step(item, on_bytes)
+        mine = items[self._rank :: self._count]
+        workers = min(self._workers, len(mine))
+        if workers > 1 and getattr(step, "divided", False) and _large(mine):
+            map_in_processes(step, mine, on_bytes, workers)
+        else:
+            for item in mine:
+                step(item, on_bytes)
         self.meet(f"map {type(step).__name__}")
 
     def shuffle(
@@ -116,6 +127,11 @@ class Local:
     def agree(self, value: Any) -> Any:
         """See `Engine`."""
         return self._agree(value)
+
+
+def _large(items: Sequence[Any]) -> bool:
+    """Whether there is more to read than what the start of processes is worth."""
+    return sum(item.num_bytes for item in items) > _WORTH_BYTES
 
 
 def _spill(pairs: Iterator[tuple[int, bytes]], folder: pathlib.Path) -> None:

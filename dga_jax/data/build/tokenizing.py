@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -101,6 +101,8 @@ class Tokenized:
 @dataclasses.dataclass(frozen=True)
 class Tokenize:
     """The step: tokenizes what is not yet tokenized of a shard."""
+
+    divided: ClassVar = True  # may run in several processes
 
     folder: Folder
     tokenizer: Tokenizer
