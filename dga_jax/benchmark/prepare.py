@@ -1,7 +1,7 @@
 """Making stores of text: megabytes a second, start-up included, and peak memory.
 
 Each run is a process of its own, `python -m dga_jax.prepare ...`, over the text of the
-sample made longer, see `corpora`. It takes some 15 minutes on two cores, and up to 6 GB
+sample made longer, see `corpora`. It takes some 15 minutes on two cores, and up to 4 GB
 of disk where temporary files go (TMPDIR chooses another place), removed at the end.
 """
 
@@ -51,7 +51,7 @@ class Size:
     beam_mb: float = 32.0
     vocab_size: int = 8192
     learnt_mb: float = 10.0
-    rounds: int = 2
+    rounds: int = 3
 
 
 QUICK = Size(

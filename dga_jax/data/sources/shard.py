@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import functools
 import hashlib
 import json
 import os
@@ -110,7 +111,7 @@ class Shard:
             return f"{first} and {len(self.paths) - 1} more"
         return first
 
-    @property
+    @functools.cached_property  # a shard of text may have a thousand files to look up
     def digest(self) -> str:
         """Hex SHA-256 of all that decides its documents, without reading them."""
         known = dataclasses.asdict(self)
