@@ -41,6 +41,7 @@ class Size:
       mb: of text, in megabytes, that all variants read.
       large_mb: that the one is given whose memory is looked at.
       beam_mb: for Apache Beam.
+      beam_workers: its numbers of worker processes.
       vocab_size: V of both tokenizers.
       learnt_mb: of text that they are trained on.
       rounds: in which variants take turns.
@@ -49,13 +50,20 @@ class Size:
     mb: float = 100.0
     large_mb: float = 2000.0
     beam_mb: float = 32.0
+    beam_workers: tuple[int, ...] = (1, 2)
     vocab_size: int = 8192
     learnt_mb: float = 10.0
     rounds: int = 3
 
 
 QUICK = Size(
-    mb=2.0, large_mb=16.0, beam_mb=0.5, vocab_size=1000, learnt_mb=0.5, rounds=1
+    mb=2.0,
+    large_mb=16.0,
+    beam_mb=0.5,
+    beam_workers=(1,),
+    vocab_size=1000,
+    learnt_mb=0.5,
+    rounds=1,
 )
 
 
@@ -214,7 +222,8 @@ def _memory_table(size: Size, measured: Mapping[int, Measured]) -> Table:
 
 def _beam_table(size: Size, bench: Bench, directory: pathlib.Path, bpe) -> Table:
     variants, title = {LOCAL: []}, "prepare: Apache Beam"
-    for workers, mode in ((1, "in_memory"), (2, "multi_processing")):
+    for workers in size.beam_workers:
+        mode = "in_memory" if workers == 1 else "multi_processing"
         options = f"--direct_num_workers={workers} --direct_running_mode={mode}"
         variants[f"Beam, workers: {workers}"] = [
             "--engine=beam",
