@@ -7,6 +7,8 @@ small on purpose: what the process held that starts another, Linux counts as the
 peak; and a benchmark holds JAX and what earlier parts left.
 """
 
+import contextlib
+import glob
 import json
 import os
 import signal
@@ -18,6 +20,7 @@ from typing import NamedTuple
 
 from dga_jax.errors import UserError
 
+_LOOK_SECONDS = 0.1
 _UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, of what the system says
 
 
@@ -26,7 +29,8 @@ class Measured(NamedTuple):
 
     Attributes:
       seconds: from its start to its end.
-      peak_mb: the most memory that was resident at a time.
+      peak_mb: the most memory that was resident at a time, in it and the processes that
+        it started, looked at ten times a second; what they share counts for each.
     """
 
     seconds: float
@@ -64,18 +68,37 @@ def measure(command: Sequence[str], temporary: str | os.PathLike) -> Measured:
 
 def _main(command: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    start, peak = time.perf_counter(), 0
+    # In a session of its own: its processes are told by that.
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, start_new_session=True
+    )
     try:
-        _, status, usage = os.wait4(process.pid, 0)
+        ended = 0
+        while not ended:
+            peak = max(peak, _resident(process.pid))
+            time.sleep(_LOOK_SECONDS)
+            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
     except KeyboardInterrupt:
         process.terminate()
         process.wait()
         return 130
     seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
-    print(json.dumps(Measured(seconds, usage.ru_maxrss * _UNIT / 1e6)))
+    peak = max(peak, usage.ru_maxrss * _UNIT)
+    print(json.dumps(Measured(seconds, peak / 1e6)))
     return int(process.returncode != 0)
+
+
+def _resident(session: int) -> int:
+    """Bytes that the processes of a session hold; 0 where there is no /proc."""
+    pages = 0
+    for path in glob.glob("/proc/[0-9]*/stat"):
+        with contextlib.suppress(OSError), open(path) as file:
+            # Behind the name, which may hold anything: the 6th field and the 24th.
+            fields = file.read().rpartition(")")[2].split()
+            pages += int(fields[21]) if int(fields[3]) == session else 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 if __name__ == "__main__":

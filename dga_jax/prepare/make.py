@@ -238,6 +238,11 @@ def _leave_out() -> LeaveOut:
 
 @contextlib.contextmanager
 def _engine(work: Folder) -> Iterator[Engine]:
+    if _ENGINE.value == "local" and not work.is_local:
+        raise UserError(
+            f"--work={work} is no directory of this machine; give a --work that is, or"
+            " --engine=beam"
+        )
     cores = len(os.sched_getaffinity(0))
     workers = _WORKERS.value or min(cores, _MOST_WORKERS)
     if _ENGINE.value == "beam":

@@ -71,6 +71,12 @@ def test_to_a_url(generic, tmp_path):
     assert result.returncode == 0, result.stderr
     assert same(tmp_path / "local", tmp_path / "remote")
     assert "remote exists; remove it" in fails(*flags)
+    flags = flags_of(f"file://{tmp_path}/other", **given)
+    assert "is no directory of this machine" in fails(*flags)
+    # The other way round, rows go to a URL from this machine.
+    result = run(*flags, f"--work={tmp_path}/work_here")
+    assert result.returncode == 0, result.stderr
+    assert same(tmp_path / "local", tmp_path / "other")
 
 
 def test_errors_are_one_line(tmp_path):
