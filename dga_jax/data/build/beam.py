@@ -1,21 +1,27 @@
 """The steps of a job on Apache Beam, with any of its runners.
 
 The work directory must be one that all workers see: a shared file system, or a URL. The
-shuffle is Beam's GroupByKey. Errors of users come back in files beside it, since what a
-runner makes of an exception is a long text.
+shuffle is Beam's GroupByKey. What workers need of a step comes to them in files there,
+and errors of users come back in files, since what a runner makes of an exception is a
+long text.
 """
 
+import contextlib
 import dataclasses
+import functools
 import logging
+import pickle
 import secrets
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from dga_jax.data.build.engine import Gather, OnBytes, Scatter, Step
 from dga_jax.data.build.folder import Folder
 from dga_jax.errors import UserError
 
+_ERRORS = "errors"  # folder in the work directory
+_STOWED_TOGETHER = 1000  # items in a file
 _QUIET = ["--default_sdk_harness_log_level=ERROR"]  # it tells of all that it begins
 
 
@@ -51,20 +57,17 @@ class BeamEngine:
             create_runner(self._options.view_as(StandardOptions).runner)
         except (ValueError, ImportError) as error:
             raise UserError(f"--beam_options: {error}") from error
-        self._errors = work / "errors"
+        self._work = work
 
     def map(self, step: Step, items: Sequence[Any], on_bytes: OnBytes) -> None:
         """See `Engine`; bytes are counted when all is done."""
-        beam, name = self._beam, type(step).__name__
-        guarded = _Guarded(_Call(step), self._errors)
-        self._run(
-            lambda pipeline: (
-                pipeline
-                | f"{name} items" >> beam.Create(list(items))
-                | f"{name} spread" >> beam.Reshuffle()
-                | name >> beam.FlatMap(guarded)
+        with self._stowed(items, call=step) as folder:
+            self._run(
+                lambda pipeline: (
+                    self._items(pipeline, folder)
+                    | "call" >> self._beam.FlatMap(_Call(folder))
+                )
             )
-        )
         on_bytes(sum(getattr(item, "num_bytes", 0) for item in items))
 
     def shuffle(
@@ -76,19 +79,37 @@ class BeamEngine:
         spill: Folder,
     ) -> None:
         """See `Engine`; nothing goes through `spill`."""
-        beam = self._beam
-        source, sink = type(scatter).__name__, type(gather).__name__
-        guarded_scatter = _Guarded(scatter, self._errors)
-        guarded_gather = _Guarded(_Gathering(gather, done), self._errors)
-        self._run(
-            lambda pipeline: (
-                pipeline
-                | f"{source} items" >> beam.Create(list(items))
-                | f"{source} spread" >> beam.Reshuffle()
-                | source >> beam.FlatMap(guarded_scatter)
-                | f"{source} grouped" >> beam.GroupByKey()
-                | sink >> beam.FlatMap(guarded_gather)
+        with self._stowed(items, scatter=scatter, gather=(gather, done)) as folder:
+            self._run(
+                lambda pipeline: (
+                    self._items(pipeline, folder)
+                    | "scatter" >> self._beam.FlatMap(_Scatter(folder))
+                    | "regroup" >> self._beam.GroupByKey()
+                    | "gather" >> self._beam.FlatMap(_Gather(folder))
+                )
             )
+
+    @contextlib.contextmanager
+    def _stowed(self, items, **functions) -> Iterator[Folder]:
+        """A folder with functions and items: a pipeline's graph may not hold much."""
+        folder = self._work / f"beam/{secrets.token_hex(8)}"
+        for name, function in functions.items():
+            folder.write(f"{name}.pickle", pickle.dumps(function))
+        for start in range(0, len(items), _STOWED_TOGETHER):
+            part = list(items[start : start + _STOWED_TOGETHER])
+            folder.write(f"items-{start:012d}.pickle", pickle.dumps(part))
+        try:
+            yield folder
+        finally:
+            folder.remove()
+
+    def _items(self, pipeline, folder):
+        names = [name for name in folder.names() if name.startswith("items-")]
+        return (
+            pipeline
+            | "names" >> self._beam.Create(names)
+            | "items" >> self._beam.FlatMap(_Items(folder))
+            | "spread" >> self._beam.Reshuffle()
         )
 
     def meet(self, where: str) -> None:
@@ -99,59 +120,78 @@ class BeamEngine:
         return value
 
     def _run(self, build) -> None:
-        self._errors.remove()
+        errors = self._work / _ERRORS
+        errors.remove()
         try:
             with self._beam.Pipeline(options=self._options) as pipeline:
                 build(pipeline)
         except Exception as error:
-            self._raise_said()
+            _raise_said(errors)
             reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
             raise UserError(
                 f"the Beam pipeline failed: {reason}; see the runner's log, and run"
                 " again: what is done is not done twice"
             ) from error
-        self._raise_said()
+        _raise_said(errors)
 
-    def _raise_said(self) -> None:
-        """Raises the first error of a user that a worker met."""
-        for name in self._errors.names():
-            raise UserError(self._errors.read(name).decode())
+
+def _raise_said(errors: Folder) -> None:
+    """Raises the first error of a user that a worker met."""
+    for name in errors.names():
+        raise UserError(errors.read(name).decode())
+
+
+@functools.lru_cache(maxsize=8)
+def _load(folder: Folder, name: str) -> Any:
+    return pickle.loads(folder.read(f"{name}.pickle"))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Items:
+    """Yields the items that were stowed together."""
+
+    folder: Folder
+
+    def __call__(self, name):
+        return pickle.loads(self.folder.read(name))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Guarded:
     """A generator function whose `UserError` ends in a file; it yields no more then."""
 
-    function: Callable
-    errors: Folder
+    folder: Folder
 
     def __call__(self, item):
         try:
-            yield from self.function(item)
+            yield from self.generate(item)
         except UserError as error:
-            self.errors.write(f"{secrets.token_hex(4)}.txt", str(error).encode())
+            work = Folder(self.folder.url.rpartition("/beam/")[0])
+            name = f"{secrets.token_hex(4)}.txt"
+            (work / _ERRORS).write(name, str(error).encode())
 
 
-@dataclasses.dataclass(frozen=True)
-class _Call:
+class _Call(_Guarded):
     """Calls a step; yields nothing."""
 
-    step: Step
-
-    def __call__(self, item):
-        self.step(item, lambda count: None)
+    def generate(self, item):
+        _load(self.folder, "call")(item, lambda count: None)
         return ()
 
 
-@dataclasses.dataclass(frozen=True)
-class _Gathering:
+class _Scatter(_Guarded):
+    """Yields what goes to each key."""
+
+    def generate(self, item):
+        return _load(self.folder, "scatter")(item)
+
+
+class _Gather(_Guarded):
     """Gathers a key unless that was done before; yields nothing."""
 
-    gather: Gather
-    done: Callable[[int], bool]
-
-    def __call__(self, pair):
+    def generate(self, pair):
+        gather, done = _load(self.folder, "gather")
         key, parts = pair
-        if not self.done(key):
-            self.gather(key, parts)
+        if not done(key):
+            gather(key, parts)
         return ()

@@ -30,13 +30,13 @@ from dga_jax.clusters.tree import Tree, check_enough
 from dga_jax.data.build.documents import Assigned, Documents, file_of
 from dga_jax.data.build.engine import Engine, OnBytes
 from dga_jax.data.build.folder import Folder
+from dga_jax.data.build.kept import SEED, Kept
 from dga_jax.data.corpus import read_pieces
 from dga_jax.data.sources import Shard
 from dga_jax.errors import UserError
 
 _TREE = "tree.npz"
 _FITTED = 20_000  # documents that the light embedder learns from
-_SEED = 0
 _LEAST_IMBALANCE = 1.05  # even clusters of real text come at any price
 
 
@@ -120,7 +120,7 @@ def cluster_documents(
     Raises:
       UserError: a file in `work` is damaged, or there are more clusters than documents.
     """
-    kept = _Kept.of(documents, shards)
+    kept = Kept.of(documents, shards)
     check_enough(options.branching, kept.total)
     leaves = math.prod(options.branching)
     if leaves > options.sample:
@@ -141,66 +141,6 @@ def cluster_documents(
     return Clustered(vectors.embedder, tree, assigned)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Kept:
-    """The documents with text that are not left out, in order.
-
-    Attributes:
-      documents: all.
-      shards: of the corpus.
-      ends: int64 [shards], how many there are up to the end of each shard.
-    """
-
-    documents: Documents
-    shards: Sequence[Shard]
-    ends: np.ndarray
-
-    @classmethod
-    def of(cls, documents: Documents, shards: Sequence[Shard]) -> "_Kept":
-        counts = [
-            documents.tokenized.summary(shard)["with_text"]
-            - len(documents.left_out(shard))
-            for shard in shards
-        ]
-        return cls(documents, shards, np.cumsum(counts))
-
-    @property
-    def total(self) -> int:
-        return int(self.ends[-1])
-
-    @property
-    def identity(self) -> list:
-        """What tells them from others."""
-        return [
-            [shard.digest, int(end)]
-            for shard, end in zip(self.shards, self.ends, strict=True)
-        ]
-
-    def sample(self, count: int) -> list[tuple[Shard, np.ndarray]]:
-        """At most `count` of them, drawn without replacement: ranks in each shard."""
-        if self.total <= count:
-            chosen = np.arange(self.total)
-        else:
-            rng = np.random.default_rng(_SEED)
-            chosen = np.sort(rng.choice(self.total, count, replace=False))
-        starts = np.append(0, self.ends[:-1])
-        bounds = np.searchsorted(chosen, np.append(starts, self.total))
-        return [
-            (shard, chosen[low:high] - start)
-            for shard, start, low, high in zip(
-                self.shards, starts, bounds[:-1], bounds[1:], strict=True
-            )
-            if high > low
-        ]
-
-    def places(self, shard: Shard, ranks: np.ndarray) -> np.ndarray:
-        """The places in a shard of documents by rank, int64."""
-        views = self.documents.tokenized.pieces(shard)
-        with_text = np.concatenate([view.lengths > 0 for view in views])
-        with_text[self.documents.left_out(shard)] = False
-        return np.flatnonzero(with_text)[ranks]
-
-
 def _digest(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
@@ -217,7 +157,7 @@ def _embedder_folder(
             engine.map(texts, items, on_bytes)
             if engine.is_main:
                 found = [text for item in items for text in texts.read(item[0])]
-                _save_embedder(tfidf.TfidfEmbedder.fit(found, _SEED), folder)
+                _save_embedder(tfidf.TfidfEmbedder.fit(found, SEED), folder)
     else:
         model = MiniLM.load(options.model)
         folder = work / f"{options.embedding}-{model.digest[:16]}"
@@ -238,7 +178,7 @@ def _save_embedder(embedder: Embedder, folder: Folder) -> None:
 class SampleTexts:
     """The step: keeps the beginnings of some texts of a shard."""
 
-    kept: _Kept
+    kept: Kept
     folder: Folder
 
     def __call__(self, item: tuple[Shard, np.ndarray], on_bytes: OnBytes) -> None:
@@ -356,7 +296,7 @@ def _tree(kept, vectors, options, folder, engine) -> Tree:
                 sample,
                 start=options.start,
                 max_imbalance=options.max_imbalance,
-                seed=_SEED,
+                seed=SEED,
             )
             if engine.is_main:
                 _save_tree(tree, folder)

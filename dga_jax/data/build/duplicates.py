@@ -12,7 +12,7 @@ import numpy as np
 
 from dga_jax.data.build.documents import Dropped, file_of
 from dga_jax.data.build.engine import Engine
-from dga_jax.data.build.folder import Folder
+from dga_jax.data.build.folder import Folder, side_by_side
 from dga_jax.data.build.tokenizing import Tokenized
 from dga_jax.data.sources import Shard
 
@@ -41,7 +41,7 @@ def find_duplicates(
     Returns:
       The documents to leave out, and how many they are.
     """
-    documents = sum(tokenized.summary(shard)["with_text"] for shard in shards)
+    documents = sum(side_by_side(tokenized.with_text, shards))
     count = max(1, -(-documents * _RECORD_BYTES // memory_bytes))
     by_hash = FindInBucket(folder / "buckets")
     engine.shuffle(

@@ -16,11 +16,11 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from dga_jax.data.build.checks import check_distinct, check_space
 from dga_jax.data.build.contamination import Contamination, find_contamination
 from dga_jax.data.build.contract import LeaveOut, Prepared, Watch
 from dga_jax.data.build.documents import Documents, Named
@@ -118,49 +118,11 @@ def prepare_store(
     return prepared
 
 
-def check_distinct(generic: Corpus, target: Corpus, target_eval: Corpus | None) -> None:
-    """No file may be trained on and steered by, or steered by and evaluated on.
-
-    Raises:
-      UserError: one is, or there is no file at all.
-    """
-    seen = {}
-    for flag, corpus in [
-        ("generic", generic),
-        ("target", target),
-        ("target_eval", target_eval),
-    ]:
-        if corpus and not corpus.shards:
-            raise UserError(f"no file given for {flag}")
-        for shard in corpus.shards if corpus else ():
-            for path in shard.paths:
-                place = path if "://" in path else os.path.realpath(path)
-                if seen.setdefault(place, flag) != flag:
-                    raise UserError(
-                        f"{path} is in both {seen[place]} and {flag}; a text can be"
-                        " only one of them"
-                    )
-
-
 def _held(folder: Folder, engine: Engine):
     """Holds a local work directory for this job."""
     if folder.is_local and engine.is_main:
         return locked(folder.path, "work", "in use by another process")
     return contextlib.nullcontext()
-
-
-def _check_space(folder: Folder, needed: int, what: str) -> None:
-    if not folder.is_local:
-        return
-    directory = folder.path
-    while not directory.exists():
-        directory = directory.parent
-    free = shutil.disk_usage(directory).free
-    if free < needed:
-        raise UserError(
-            f"not enough disk in {directory}: {what} takes {needed / 1e6:,.0f} MB,"
-            f" {free / 1e6:,.0f} MB are free; free some or choose another disk"
-        )
 
 
 class _Texts(NamedTuple):
@@ -224,7 +186,7 @@ class _Job:
     def run(self) -> Prepared:
         """Runs all steps."""
         size = sum(shard.num_bytes for shard in self._texts.shards)
-        _check_space(self._work, size, "the text")
+        check_space(self._work, size, "the text")
         self._watch.stage("tokenizing")
         self._engine.map(self._tokenize, self._texts.shards, self._watch.on_bytes)
         documents = self._without_left_out()
@@ -234,7 +196,7 @@ class _Job:
         splits = self._splits(placed)
         self._watch.stage("writing")
         rows_bytes = sum(x.rows * x.row_tokens * x.dtype.itemsize for x in splits)
-        _check_space(self._work, 2 * rows_bytes, "the store and its rows on their way")
+        check_space(self._work, 2 * rows_bytes, "the store and its rows on their way")
         gather = Gather(splits, self._staged, self.folder / "reports")
         items = [
             (number, segment)

@@ -11,13 +11,13 @@ Under the folder of a tokenizer, each shard of the corpus has a folder by its di
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from dga_jax.data.build.engine import OnBytes
-from dga_jax.data.build.folder import Folder
+from dga_jax.data.build.folder import Folder, side_by_side
 from dga_jax.data.corpus import in_batches, read_pieces
 from dga_jax.data.sources import Document, Shard, clash
 from dga_jax.data.store_writer import row_dtype
@@ -76,6 +76,10 @@ class Tokenized:
         `with_text`; and `domains`, {name: what lent the domain its name}.
         """
         return self.of(shard).read_json(_SUMMARY)
+
+    def with_text(self, shard: Shard) -> int:
+        """Documents of a shard that have text."""
+        return self.summary(shard)["with_text"]
 
     def pieces(self, shard: Shard) -> Iterator[Piece]:
         """The pieces of a shard in order."""
@@ -168,7 +172,7 @@ class Tokenize:
         )
 
 
-def domain_names(tokenized: Tokenized, shards: Iterable[Shard]) -> list[str]:
+def domain_names(tokenized: Tokenized, shards: Sequence[Shard]) -> list[str]:
     """The domains of some shards, sorted.
 
     Raises:
@@ -176,8 +180,8 @@ def domain_names(tokenized: Tokenized, shards: Iterable[Shard]) -> list[str]:
         documents of another name it so.
     """
     sources: dict[str, str] = {}
-    for shard in shards:
-        for name, given in tokenized.summary(shard)["domains"].items():
+    for summary in side_by_side(tokenized.summary, shards):
+        for name, given in summary["domains"].items():
             for source in given:
                 before = sources.setdefault(name, source)
                 if before != source:

@@ -13,7 +13,7 @@ from steps import clustered
 
 from dga_jax import bases
 from dga_jax.data import corpus as corpus_module
-from dga_jax.data.build import job, layout, prepare_store
+from dga_jax.data.build import checks, layout, prepare_store
 from dga_jax.data.build.clustering import ClusterOptions
 from dga_jax.data.corpus import Corpus
 from dga_jax.data.sources import Shard
@@ -183,7 +183,7 @@ def test_a_named_domain_without_text(tmp_path):
 @pytest.mark.parametrize("free", [10, 3000])
 def test_too_little_space_before_reading_or_writing(tmp_path, monkeypatch, free):
     usage = type("Usage", (), {"free": free})
-    monkeypatch.setattr(job.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(UserError, match="not enough disk"):
         prepare(tmp_path, {"d": ["a"] * 60}, ["dog"] * 10, seq_len=2000)
     assert not (tmp_path / "store").exists()

@@ -1,0 +1,72 @@
+"""The documents that clusters are made of, and samples of them."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from dga_jax.data.build.documents import Documents
+from dga_jax.data.build.folder import side_by_side
+from dga_jax.data.sources import Shard
+
+SEED = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """The documents with text that are not left out, in order.
+
+    Attributes:
+      documents: all.
+      shards: of the corpus.
+      ends: int64 [shards], how many there are up to the end of each shard.
+    """
+
+    documents: Documents
+    shards: Sequence[Shard]
+    ends: np.ndarray
+
+    @classmethod
+    def of(cls, documents: Documents, shards: Sequence[Shard]) -> "Kept":
+        """Counts them."""
+        with_text = side_by_side(documents.tokenized.with_text, shards)
+        left_out = side_by_side(documents.left_out, shards)
+        counts = np.array(with_text) - np.array([len(places) for places in left_out])
+        return cls(documents, shards, np.cumsum(counts))
+
+    @property
+    def total(self) -> int:
+        """How many there are."""
+        return int(self.ends[-1])
+
+    @property
+    def identity(self) -> list:
+        """What tells them from others."""
+        return [
+            [shard.digest, int(end)]
+            for shard, end in zip(self.shards, self.ends, strict=True)
+        ]
+
+    def sample(self, count: int) -> list[tuple[Shard, np.ndarray]]:
+        """At most `count` of them, drawn without replacement: ranks in each shard."""
+        if self.total <= count:
+            chosen = np.arange(self.total)
+        else:
+            rng = np.random.default_rng(SEED)
+            chosen = np.sort(rng.choice(self.total, count, replace=False))
+        starts = np.append(0, self.ends[:-1])
+        bounds = np.searchsorted(chosen, np.append(starts, self.total))
+        return [
+            (shard, chosen[low:high] - start)
+            for shard, start, low, high in zip(
+                self.shards, starts, bounds[:-1], bounds[1:], strict=True
+            )
+            if high > low
+        ]
+
+    def places(self, shard: Shard, ranks: np.ndarray) -> np.ndarray:
+        """The places in a shard of documents by rank, int64."""
+        views = self.documents.tokenized.pieces(shard)
+        with_text = np.concatenate([view.lengths > 0 for view in views])
+        with_text[self.documents.left_out(shard)] = False
+        return np.flatnonzero(with_text)[ranks]
