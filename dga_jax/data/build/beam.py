@@ -5,7 +5,9 @@ shuffle is Beam's GroupByKey. Errors of users come back in files beside it, sinc
 runner makes of an exception is a long text.
 """
 
+import contextlib
 import dataclasses
+import io
 import secrets
 import shlex
 from collections.abc import Callable, Sequence
@@ -40,11 +42,19 @@ class BeamEngine:
                 " 'dga_jax[beam]', or pip install apache-beam"
             ) from error
         self._beam = beam
-        self._options = PipelineOptions(shlex.split(options))
+        said = io.StringIO()  # what argparse says before it exits
         try:
-            create_runner(self._options.view_as(StandardOptions).runner)
-        except (ValueError, ImportError) as error:
-            raise UserError(f"--beam_options: {error}") from error
+            with contextlib.redirect_stderr(said):
+                self._options = PipelineOptions(shlex.split(options))
+                self._options.get_all_options()
+                if runner := self._options.view_as(StandardOptions).runner:
+                    create_runner(runner)
+        except (ValueError, ImportError, AttributeError, SystemExit) as error:
+            reason = (said.getvalue().strip().splitlines() or [error])[-1]
+            raise UserError(
+                f"--beam_options={options}: {reason}; give options of Beam, as in"
+                " '--runner=FlinkRunner --flink_master=HOST:PORT'"
+            ) from error
         self._errors = work / "errors"
 
     def map(self, step: Step, items: Sequence[Any], on_bytes: OnBytes) -> None:

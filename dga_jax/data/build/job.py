@@ -16,7 +16,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -37,7 +36,7 @@ from dga_jax.data.build.folder import Folder
 from dga_jax.data.build.layout import ASIDE, KEPT, Layout, lay_out, segments
 from dga_jax.data.build.rows import Gather, Place, Placed, Split
 from dga_jax.data.build.staging import publish
-from dga_jax.data.build.tokenizing import Tokenize, domain_names
+from dga_jax.data.build.tokenizing import Tokenize, check_some_left, domain_names
 from dga_jax.data.corpus import Corpus
 from dga_jax.data.sources import Shard
 from dga_jax.data.store import FORMAT_VERSION, MANIFEST, SPLITS, ClusterNames
@@ -149,20 +148,6 @@ def _held(folder: Folder, engine: Engine):
     return contextlib.nullcontext()
 
 
-def _check_space(folder: Folder, needed: int, what: str) -> None:
-    if not folder.is_local:
-        return
-    directory = folder.path
-    while not directory.exists():
-        directory = directory.parent
-    free = shutil.disk_usage(directory).free
-    if free < needed:
-        raise UserError(
-            f"not enough disk in {directory}: {what} takes {needed / 1e6:,.0f} MB,"
-            f" {free / 1e6:,.0f} MB are free; free some or choose another disk"
-        )
-
-
 class _Texts(NamedTuple):
     """What a job reads."""
 
@@ -224,17 +209,21 @@ class _Job:
     def run(self) -> Prepared:
         """Runs all steps."""
         size = sum(shard.num_bytes for shard in self._texts.shards)
-        _check_space(self._work, size, "the text")
+        self._tokenize.folder.check_space(size, "the text")
         self._watch.stage("tokenizing")
         self._engine.map(self._tokenize, self._texts.shards, self._watch.on_bytes)
+        check_some_left(self._tokenize.result, self._texts.generic.shards)
         documents = self._without_left_out()
         documents, domains, clustered = self._grouped(documents)
         self._watch.stage("counting")
         placed = self._laid_out(documents, domains)
         splits = self._splits(placed)
         self._watch.stage("writing")
-        rows_bytes = sum(x.rows * x.row_tokens * x.dtype.itemsize for x in splits)
-        _check_space(self._work, 2 * rows_bytes, "the store and its rows on their way")
+        sizes = [x.rows * x.record_bytes for x in splits]
+        largest = max(x.record_bytes * min(x.rows, x.rows_per_file) for x in splits)
+        self.folder.check_space(
+            sum(sizes) + 2 * largest, "the store, and its rows on their way"
+        )
         gather = Gather(splits, self._staged, self.folder / "reports")
         items = [
             (number, segment)
@@ -401,6 +390,10 @@ class _Job:
 def _too_little(what: str, layout: Layout, domain: int) -> UserError:
     counts = layout.counts
     tokens = int(counts.text_tokens[domain] + counts.documents[domain])
+    if not tokens:
+        return UserError(
+            f"{what} has no text, or all of it is left out; add text or leave it out"
+        )
     return UserError(
         f"{what} has too little text: {tokens} tokens, of which a part must be held out"
         " for evaluation; add text or leave it out"
