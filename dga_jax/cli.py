@@ -1,6 +1,7 @@
 """What every entry point shares: flags in, one clear line out on an error."""
 
 import errno
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -12,6 +13,9 @@ from dga_jax.errors import UserError
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+_REQUIRED = re.compile(
+    r"flag --(\w+)=None: Flag --\1 must have a value other than None"
+)
 
 
 def fail(message: object, status: int = EXIT_USER_ERROR) -> NoReturn:
@@ -29,7 +33,8 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS(list(argv))
     except flags.Error as error:
-        fail(f"{str(error).rstrip('.')}. Run with --help for the flags.")
+        said = _REQUIRED.sub(r"--\1 is missing", str(error)).rstrip(".")
+        fail(f"{said}. Run with --help for the flags.")
     except UserError as error:
         fail(error)
     except (AttributeError, KeyError) as error:

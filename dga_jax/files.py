@@ -17,11 +17,15 @@ from dga_jax.errors import UserError
 def replaced(path: pathlib.Path) -> Iterator[BinaryIO]:
     """A file to write that takes its place, on disk, when the block ends well."""
     aside = path.with_name(f".{path.name}.partial")
-    with open(aside, "wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
+    try:
+        with open(aside, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def read_arrays(path: pathlib.Path, remedy: str) -> dict[str, np.ndarray]:

@@ -22,9 +22,16 @@ COMMANDS = ("tokenizer", "inspect", "verify", "describe", "basis")
 
 def _command():
     """The `main` of the command that is asked for; its module defines the flags."""
+    # The names of domains and files are printed, whatever the terminal can show.
+    sys.stdout.reconfigure(errors="backslashreplace")
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name in COMMANDS:
         del sys.argv[1]
+    elif name and not name.startswith("-"):
+        cli.fail(
+            f"no command {name!r}, only {', '.join(COMMANDS)}; flags begin with --, and"
+            " a glob needs quotes"
+        )
     else:
         name = "make"
     module = importlib.import_module(f"dga_jax.prepare.{name}")

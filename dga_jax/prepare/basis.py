@@ -1,5 +1,6 @@
 """Stores a basis of reference sets with a store: dga_jax.prepare basis STORE ..."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,18 +12,21 @@ from dga_jax.clusters.embedders import load_embedder
 from dga_jax.clusters.histogram import SMOOTHING, Histograms, count_documents
 from dga_jax.clusters.tree import Tree
 from dga_jax.data.corpus import Corpus
-from dga_jax.data.sources import Fields, expand
+from dga_jax.data.sources import expand
 from dga_jax.data.store import TREE, Store
 from dga_jax.errors import UserError
+from dga_jax.prepare import reading
 
+flags.adopt_module_key_flags(reading)
 _NAME = flags.DEFINE_string(
     "name", None, "Of the basis, for --config.mixer.basis.", required=True
 )
 _REFERENCES = flags.DEFINE_multi_string(
     "references",
     [],
-    "Quoted globs of JSON lines; each file is one reference set, unless --group_by or a"
-    " field 'domain' says otherwise.",
+    "What to read, written as --generic is for making a store: globs of JSON lines,"
+    " Parquet or text, tfds:..., NAME=PATTERN. Each file or source is one reference"
+    " set, unless --group_by or a field 'domain' says otherwise.",
 )
 _GROUP_BY = flags.DEFINE_string(
     "group_by",
@@ -53,7 +57,10 @@ def main(argv: Sequence[str]) -> None:
     if not _REFERENCES.value:
         raise UserError("--references is missing. Run with --help for the flags")
     bases.check_writable(store)
-    shards = expand(_REFERENCES.value, Fields(domain=_GROUP_BY.value))
+    fields = reading.fields_of_corpus()
+    if _GROUP_BY.value:
+        fields = dataclasses.replace(fields, domain=_GROUP_BY.value)
+    shards = expand(_REFERENCES.value, fields)
     histograms = _count(store, Corpus(tuple(shards)))
     basis = StoredBasis(histograms, _NATURAL.value, _TARGET.value)
     bases.check_names(basis)

@@ -1,6 +1,5 @@
 """What a store holds, and some of its rows: dga_jax.prepare inspect STORE."""
 
-import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 
@@ -37,7 +36,6 @@ def main(argv: Sequence[str]) -> None:
         )
     domains = store.domains(_LEVEL.value)
     ids = _chosen(store, domains)
-    sys.stdout.reconfigure(errors="backslashreplace")
     print(
         summary(store), splits_table(store), domains_table(store, domains), sep="\n\n"
     )

@@ -19,16 +19,17 @@ from dga_jax.data.build import LeaveOut, Prepared, Watch, prepare_store
 from dga_jax.data.build.engine import Engine, Local
 from dga_jax.data.build.folder import Folder
 from dga_jax.data.corpus import Corpus
-from dga_jax.data.sources import Fields, Shard, expand, parse_filter
+from dga_jax.data.sources import Fields, Shard, expand
 from dga_jax.data.tokenizer import load_tokenizer
 from dga_jax.errors import UserError
-from dga_jax.prepare import summary
+from dga_jax.prepare import reading, summary
 
 if TYPE_CHECKING:  # it imports JAX and scikit-learn, which takes a second
     from dga_jax.data.build.clustering import ClusterOptions
 
 _MOST_WORKERS = 4  # each takes memory
 
+flags.adopt_module_key_flags(reading)
 _GENERIC = flags.DEFINE_multi_string(
     "generic",
     [],
@@ -46,28 +47,10 @@ _TARGET_EVAL = flags.DEFINE_multi_string(
     "The same for the part of the target it is evaluated on; without it, every fifth"
     " document of --target is kept for that.",
 )
-_TEXT_FIELD = flags.DEFINE_string(
-    "text_field", None, "Holds a document's text; 'text', or the format's own."
-)
 _TARGET_TEXT_FIELD = flags.DEFINE_string(
     "target_text_field", None, "The same for the target, if it is another."
 )
-_DOMAIN_FIELD = flags.DEFINE_string(
-    "domain_field",
-    None,
-    "Names a document's domain; without it, 'domain' where there is one, else the name"
-    " of the file or source.",
-)
 _ID_FIELD = flags.DEFINE_string("id_field", None, "Identifies a document in --dropped.")
-_FILTER = flags.DEFINE_multi_string(
-    "filter",
-    [],
-    "Use only documents of --generic for which this holds, as in"
-    " 'rps_doc_word_count>=50'; may be repeated.",
-)
-_MAX_DOCUMENT_MB = flags.DEFINE_float(
-    "max_document_mb", 16.0, "Longer documents are an error.", lower_bound=0.001
-)
 _TOKENIZER = flags.DEFINE_string(
     "tokenizer",
     None,
@@ -75,7 +58,12 @@ _TOKENIZER = flags.DEFINE_string(
     required=True,
 )
 _SEQ_LEN = flags.DEFINE_integer(
-    "seq_len", None, "Tokens that a row predicts.", lower_bound=1, required=True
+    "seq_len",
+    None,
+    "Tokens that a row predicts.",
+    lower_bound=1,
+    upper_bound=1 << 24,
+    required=True,
 )
 _OUTPUT = flags.DEFINE_string(
     "output", None, "The store to make; must not exist.", required=True
@@ -165,13 +153,14 @@ def main(argv: Sequence[str]) -> None:
     began = time.monotonic()
     output = _OUTPUT.value
     work = Folder.of(_WORK.value or f"{output.rstrip('/')}.work")
+    _check_places(Folder.of(output), work)
     with _engine(work) as engine:
         try:
             prepared = _prepare(engine, output)
         except FileExistsError as error:
             raise UserError(f"{error}; remove it or choose another --output") from error
         except (KeyboardInterrupt, UserError):
-            if engine.is_main and work.is_local and work.path.exists():
+            if engine.is_main and work.is_local and work.names():
                 print(
                     f"what is done is kept in {work}; the same command goes on there",
                     file=sys.stderr,
@@ -182,15 +171,17 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _prepare(engine: Engine, output: str) -> Prepared:
-    options, fields = _cluster_options(), _fields()
+    options, fields = _cluster_options(), reading.fields_of_corpus(_ID_FIELD.value)
     generic = expand(_GENERIC.value, fields)
     target_fields = Fields(
-        text=_TARGET_TEXT_FIELD.value or _TEXT_FIELD.value,
+        text=_TARGET_TEXT_FIELD.value or reading.TEXT_FIELD.value,
         max_document_bytes=fields.max_document_bytes,
     )
     target, target_eval = (
         expand(flag.value, target_fields) for flag in (_TARGET, _TARGET_EVAL)
     )
+    if _DROPPED.value:
+        _check_dropped(_DROPPED.value, [*generic, *target, *target_eval], output)
     passes = 1 + bool(_CONTAMINATION.value)
     if options:
         passes += 2 if options.embedding == "tfidf" else 1
@@ -211,17 +202,6 @@ def _prepare(engine: Engine, output: str) -> Prepared:
         )
 
 
-def _fields() -> Fields:
-    """Which fields of the corpus are read."""
-    return Fields(
-        text=_TEXT_FIELD.value,
-        domain=_DOMAIN_FIELD.value,
-        identifier=_ID_FIELD.value,
-        filters=tuple(parse_filter(text) for text in _FILTER.value),
-        max_document_bytes=int(_MAX_DOCUMENT_MB.value * 1e6),
-    )
-
-
 def _leave_out() -> LeaveOut:
     if _DROPPED.value and not (_DEDUP.value or _CONTAMINATION.value == "drop"):
         raise UserError(
@@ -234,6 +214,33 @@ def _leave_out() -> LeaveOut:
         ngram=_NGRAM.value,
         listed=_DROPPED.value,
     )
+
+
+def _check_places(output: Folder, work: Folder) -> None:
+    for flag, place in (("output", output), ("work", work)):
+        if not place.url.isprintable():  # nor is it if its bytes are not UTF-8
+            raise UserError(f"--{flag}={place}: cannot be printed; choose another name")
+    if f"{work}/".startswith(f"{output}/"):
+        raise UserError(
+            f"--work={work} is in --output={output}, which must not exist; choose"
+            " another directory"
+        )
+
+
+def _check_dropped(path: str, shards: Sequence[Shard], output: str) -> None:
+    """Better now than after the corpus has been read; and it must not be lost."""
+    place, folder = os.path.realpath(path), os.path.dirname(os.path.abspath(path))
+    if any(place == os.path.realpath(x) for shard in shards for x in shard.paths):
+        raise UserError(f"--dropped={path} is a file that is read; choose another")
+    if f"{folder}/".startswith(f"{os.path.abspath(output)}/"):
+        raise UserError(f"--dropped={path} is in the store; choose another directory")
+    if os.path.isdir(path) or not (
+        os.path.isdir(folder) and os.access(folder, os.W_OK)
+    ):
+        raise UserError(
+            f"--dropped={path}: cannot write it; name a file in a directory that exists"
+            " and can be written to"
+        )
 
 
 @contextlib.contextmanager

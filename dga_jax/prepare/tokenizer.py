@@ -1,5 +1,6 @@
 """Trains a tokenizer on your text: dga_jax.prepare tokenizer --help."""
 
+import math
 import os
 import pathlib
 import shlex
@@ -18,15 +19,20 @@ from dga_jax.data.text_sample import CorpusSample, Piece
 from dga_jax.data.tokenizer import HuggingFaceTokenizer, Tokenizer
 from dga_jax.errors import UserError
 from dga_jax.files import replaced
+from dga_jax.prepare import reading
 
 END_OF_TEXT = "<|endoftext|>"
 _SMALLEST = 257  # the bytes, and the end of text
 
+flags.adopt_module_key_flags(reading)
 _GENERIC = flags.DEFINE_multi_string(
     "generic", [], "Quoted globs of the corpus, as for making a store."
 )
 _VOCAB_SIZE = flags.DEFINE_integer(
-    "vocab_size", 8192, "Tokens, the 256 bytes and the end of text among them."
+    "vocab_size",
+    8192,
+    "Tokens, the 256 bytes and the end of text among them.",
+    upper_bound=1 << 22,
 )
 _OUTPUT = flags.DEFINE_string(
     "output", None, "The tokenizer.json to write; must not exist.", required=True
@@ -37,6 +43,7 @@ _SAMPLE_MB = flags.DEFINE_float(
     "Megabytes of text to learn from, drawn from all of the corpus; memory is up to ten"
     " times as much.",
     lower_bound=0.001,
+    upper_bound=1e6,
 )
 _DOMAINS = flags.DEFINE_enum(
     "domains",
@@ -62,6 +69,8 @@ def main(argv: Sequence[str]) -> None:
             f"--vocab_size={_VOCAB_SIZE.value}: at least {_SMALLEST}, for the 256 bytes"
             " and the end of text"
         )
+    if math.isnan(_SAMPLE_MB.value):
+        raise UserError("--sample_mb=nan: give a number of megabytes")
     output = pathlib.Path(_OUTPUT.value)
     _check_output(output)
     began = time.monotonic()
@@ -72,7 +81,14 @@ def main(argv: Sequence[str]) -> None:
         even=_DOMAINS.value == "even",
     )
     if not sample.sizes:
-        raise UserError(f"{', '.join(_GENERIC.value)}: there is no text; add some")
+        raise UserError(
+            f"{', '.join(_GENERIC.value)}: no document has text and meets --filter; add"
+            " some, or relax it"
+        )
+    if not any(sample.learnt()):
+        raise UserError(
+            f"--sample_mb={_SAMPLE_MB.value:g} is less than one piece of text; raise it"
+        )
     content = train((piece.text for piece in sample.learnt()), _VOCAB_SIZE.value)
     with replaced(output) as file:
         file.write(content)
@@ -121,7 +137,7 @@ def bytes_per_token(pieces: Iterable[Piece], tokenizer: Tokenizer) -> dict[str, 
 
 def _documents() -> Iterator[Document]:
     """All documents of the corpus, with a progress bar."""
-    corpus = Corpus(tuple(expand(_GENERIC.value)))
+    corpus = Corpus(tuple(expand(_GENERIC.value, reading.fields_of_corpus())))
     interval = 0.1 if sys.stderr.isatty() else _QUIET_SECONDS
     return iter(
         tqdm.tqdm(corpus.documents(), "reading", unit=" texts", mininterval=interval)
@@ -176,7 +192,7 @@ def _report(
             f"{sum(sample.documents.values()):,}",
             f"{sum(sample.sizes.values()) / 1e6:,.2f}",
             f"{sum(learnt.values()) / 1e6:,.2f}",
-            f"{sum(sample.sizes[name] for name in known) / tokens:.2f}",
+            f"{sum(sample.sizes[name] for name in known) / max(tokens, 1):.2f}",
         )
     )
     print(columns(lines))

@@ -76,9 +76,9 @@ def test_byte_order_mark_and_blank_lines(tmp_path):
         (b'{"content": "a"}', "no field 'text', only 'content'"),
         (b'{"text": 7}', "not a string but int"),
         (b'{"text": "\\ud800"}', "not valid Unicode"),
-        (b'{"text": "a", "domain": 3}', "domain must be a name"),
-        (b'{"text": "a", "domain": ""}', "domain must be a name"),
-        (b'{"text": "a", "domain": "a\\nb"}', "domain must be a name"),
+        (b'{"text": "a", "domain": 3}', "must have a name"),
+        (b'{"text": "a", "domain": ""}', "must have a name"),
+        (b'{"text": "a", "domain": "a\\nb"}', "must have a name"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, line, message):

@@ -1,8 +1,10 @@
 """What a user is told when a source cannot be read: one line, with a place."""
 
+import datetime
 import gzip
 import json
 import os
+import pathlib
 import re
 
 import fsspec
@@ -198,6 +200,56 @@ def test_names(tmp_path, monkeypatch):
     assert "of a path, write ./lang=en/*.jsonl" in said("lang=en/*.jsonl")
     assert [d.domain for d in read("./lang=en/*.jsonl")] == ["a"]
     assert "'wiki' comes from two sources, a and b" in str(clash("wiki", "a", "b"))
+
+
+def test_paths_that_cannot_be_read(tmp_path):
+    assert "no file matches" in said(tmp_path / "a.jsonl")
+    assert "no file matches 'pil:a.jsonl'" in said("pil:a.jsonl")
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    assert "pipe.jsonl: it is no regular file" in said(tmp_path / "pipe.jsonl")
+
+
+def test_a_directory_with_a_link_to_itself(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n')
+    (tmp_path / "b").symlink_to(".")
+    assert [d.text for d in read(tmp_path)] == ["a"]
+
+
+def test_names_that_no_domain_can_have(tmp_path):
+    path = tmp_path / "a.jsonl"
+    for name in ("", " ", "a\nb", "\ud800", "\x1b[31m", "x" * 201, 3):
+        path.write_text(json.dumps({"text": "a", "domain": name}))
+        assert "line 1: field 'domain': a domain must have a name" in said(path)
+    path.write_text(json.dumps({"text": "a", "domain": "x" * 200}))
+    assert read(path)
+    assert "must have a name" in said(f"{'x' * 201}={path}")
+    for name in (b"\xe9.jsonl", b"a\tb.jsonl"):
+        path.rename(odd := os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+        assert "rename it, or give it a name with NAME=PATTERN" in said(odd)
+        assert [d.domain for d in read(f"x={odd}")] == ["x"]
+        path = pathlib.Path(odd)
+
+
+def test_null_fields(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a", "n": null}')
+    for flag in ("domain", "identifier"):
+        assert "line 1: field 'n' is null" in said(path, **{flag: "n"})
+
+
+def test_what_filters_cannot_compare(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a", "n": 1, "s": "1", "o": {}, "b": true}')
+    for condition, message in [
+        ("o>=1", "is of type dict, which cannot be compared"),
+        ("s>=1234567", ': s>="1234567"'),
+        ("n>=x", "field 'n' is 1, which n>=\"x\" cannot"),
+    ]:
+        assert message in said(path, filters=(parse_filter(condition),))
+    for condition in ("b==True", "b==1", "n<=1e400"):
+        assert read(path, filters=(parse_filter(condition),))
+    parquet(tmp_path / "a.parquet", [{"text": "a", "d": datetime.date(2020, 1, 31)}])
+    assert read(tmp_path / "a.parquet", filters=(parse_filter("d>='2020-01'"),))
 
 
 def test_tfds(tmp_path):

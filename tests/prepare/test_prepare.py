@@ -85,21 +85,29 @@ def test_errors_are_one_line(tmp_path):
         ({"tokenizer": "words"}, "tokenizer words: No such file"),
         ({"output": str(tmp_path)}, f"{tmp_path} exists; remove it"),
         ({"output": str(broken / "store")}, "store.work: Not a directory"),
+        ({"work": str(tmp_path / "store/w")}, "store, which must not exist; choose"),
+        ({"output": f"{tmp_path}/\udce9"}, "cannot be printed; choose another name"),
+        ({"max_document_mb": "nan"}, "--max_document_mb=nan: give a number"),
+        ({"seq_len": str(1 << 60)}, "is not an integer in the range"),
+        ({"dropped": "x"}, "nothing is dropped; give --dedup"),
+        ({"dropped": str(tmp_path / "no/x"), "dedup": "1"}, "cannot write it; name a"),
+        ({"dropped": TARGET, "dedup": "1"}, "is a file that is read"),
     ]:
         flags = {k: v for k, v in (given | change).items() if v is not None}
         assert message in fails(*[f"--{k}={v}" for k, v in flags.items()])
     assert os.listdir(tmp_path) == [broken.name]
+    assert "no command 'zzz', only tokenizer, inspect" in fails("zzz")
     assert "unexpected b.gz" in fails(*[f"--{k}={v}" for k, v in given.items()], "b.gz")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_leaves_nothing(tmp_path, number):
     (tmp_path / "out").mkdir()
-    pipe = tmp_path / "slow.jsonl"
-    os.mkfifo(pipe)
+    slow = tmp_path / "slow.jsonl.gz"  # so many empty lines take a minute to read
+    slow.write_bytes(gzip.compress(b"\n" * (1 << 20), 1) * 500)
     process = subprocess.Popen(
         command(
-            f"--generic={pipe}",
+            f"--generic={slow}",
             f"--target={TARGET}",
             "--tokenizer=bytes",
             "--seq_len=10",
@@ -109,14 +117,12 @@ def test_interrupted_it_leaves_nothing(tmp_path, number):
         stderr=subprocess.PIPE,
         text=True,
     )
-    with open(pipe, "w") as file:  # opens once the other end reads
-        file.write('{"text": "once upon a time"}\n')
-        file.flush()
-        assert os.listdir(tmp_path / "out") == ["store.work"]
-        time.sleep(1)  # by now it waits for the next line
-        process.send_signal(number)
-        _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
+    while process.poll() is None and not os.listdir(tmp_path / "out"):
+        time.sleep(0.05)
+    time.sleep(1)  # by now it reads
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
     assert stderr.splitlines()[-1] == "error: interrupted"
     assert os.listdir(tmp_path / "out") == []
 

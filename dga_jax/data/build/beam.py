@@ -9,6 +9,7 @@ long text.
 import contextlib
 import dataclasses
 import functools
+import io
 import logging
 import pickle
 import secrets
@@ -52,11 +53,19 @@ class BeamEngine:
         finally:
             logging.disable(logging.NOTSET)
         self._beam = beam
-        self._options = PipelineOptions([*_QUIET, *shlex.split(options)])
+        said = io.StringIO()  # what argparse says before it exits
         try:
-            create_runner(self._options.view_as(StandardOptions).runner)
-        except (ValueError, ImportError) as error:
-            raise UserError(f"--beam_options: {error}") from error
+            with contextlib.redirect_stderr(said):
+                self._options = PipelineOptions([*_QUIET, *shlex.split(options)])
+                self._options.get_all_options()
+                if runner := self._options.view_as(StandardOptions).runner:
+                    create_runner(runner)
+        except (ValueError, ImportError, AttributeError, SystemExit) as error:
+            reason = (said.getvalue().strip().splitlines() or [error])[-1]
+            raise UserError(
+                f"--beam_options={options}: {reason}; give options of Beam, as in"
+                " '--runner=FlinkRunner --flink_master=HOST:PORT'"
+            ) from error
         self._work = work
 
     def map(self, step: Step, items: Sequence[Any], on_bytes: OnBytes) -> None:

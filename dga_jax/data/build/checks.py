@@ -1,9 +1,7 @@
 """What is checked before a job takes its time."""
 
 import os
-import shutil
 
-from dga_jax.data.build.folder import Folder
 from dga_jax.data.corpus import Corpus
 from dga_jax.errors import UserError
 
@@ -30,18 +28,3 @@ def check_distinct(generic: Corpus, target: Corpus, target_eval: Corpus | None) 
                         f"{path} is in both {seen[place]} and {flag}; a text can be"
                         " only one of them"
                     )
-
-
-def check_space(folder: Folder, needed: int, what: str) -> None:
-    """Raises UserError if `what` needs more bytes than the disk of `folder` has."""
-    if not folder.is_local:
-        return
-    directory = folder.path
-    while not directory.exists():
-        directory = directory.parent
-    free = shutil.disk_usage(directory).free
-    if free < needed:
-        raise UserError(
-            f"not enough disk in {directory}: {what} takes {needed / 1e6:,.0f} MB,"
-            f" {free / 1e6:,.0f} MB are free; free some or choose another disk"
-        )

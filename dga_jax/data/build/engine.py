@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from dga_jax.data.build.folder import Folder
 from dga_jax.data.build.workers import map_in_processes
+from dga_jax.errors import UserError
 
 _WORTH_BYTES = 4 << 20  # compressed, in seconds about two
 
@@ -135,15 +136,25 @@ def _large(items: Sequence[Any]) -> bool:
 
 
 def _spill(pairs: Iterator[tuple[int, bytes]], folder: pathlib.Path) -> None:
-    """A directory with a file a key, which appears when it is whole."""
+    """A directory with a file a key, which appears when it is whole.
+
+    Raises:
+      UserError: it cannot be written; a full disk is one reason.
+    """
     aside = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
-    aside.mkdir(parents=True)
     try:
+        aside.mkdir(parents=True)
         for key, data in pairs:
             with open(aside / str(key), "ab") as file:
                 file.write(len(data).to_bytes(8, "little"))
                 file.write(data)
         os.rename(aside, folder)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise UserError(
+            f"cannot write to {folder.parent}: {error.strerror or error}; free some"
+            " space, or choose another disk or directory, and run again"
+        ) from error
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise

@@ -12,7 +12,7 @@ import numpy as np
 
 from dga_jax.data.build.contract import Part
 from dga_jax.data.build.documents import Documents
-from dga_jax.data.build.folder import Folder
+from dga_jax.data.build.folder import NOT_UTF8, Folder
 from dga_jax.data.build.layout import ASIDE, KEPT, Layout
 from dga_jax.data.build.rows import Gather, Placed
 from dga_jax.data.corpus import Corpus
@@ -27,6 +27,7 @@ from dga_jax.data.store import (
 )
 from dga_jax.data.store_writer import StoreWriter
 from dga_jax.data.tokenizer import Tokenizer
+from dga_jax.errors import UserError
 from dga_jax.files import replaced
 
 if TYPE_CHECKING:  # it imports JAX and scikit-learn, which takes a second
@@ -151,16 +152,25 @@ def list_left_out(documents: Documents, shards: Sequence[Shard], path: str) -> N
 
     With the `file`, the `place` of the document in it, counted from 0, and its `id` if
     it has one.
+
+    Raises:
+      UserError: it cannot be written.
     """
-    with replaced(pathlib.Path(path)) as file:
-        for shard in shards:
-            left_out, start = documents.left_out(shard), 0
-            for piece in documents.tokenized.pieces(shard) if len(left_out) else ():
-                stop = start + len(piece.lengths)
-                low, high = np.searchsorted(left_out, (start, stop))
-                for place in left_out[low:high].tolist():
-                    item = {"file": shard.name, "place": place}
-                    if piece.identifiers:
-                        item["id"] = piece.identifiers[place - start]
-                    file.write(json.dumps(item, ensure_ascii=False).encode() + b"\n")
-                start = stop
+    try:
+        with replaced(pathlib.Path(path)) as file:
+            for shard in shards:
+                left_out, start = documents.left_out(shard), 0
+                for piece in documents.tokenized.pieces(shard) if len(left_out) else ():
+                    stop = start + len(piece.lengths)
+                    low, high = np.searchsorted(left_out, (start, stop))
+                    for place in left_out[low:high].tolist():
+                        item = {"file": shard.name, "place": place}
+                        if piece.identifiers:
+                            item["id"] = piece.identifiers[place - start]
+                        line = json.dumps(item, ensure_ascii=False) + "\n"
+                        file.write(line.encode(errors=NOT_UTF8))
+                    start = stop
+    except OSError as error:
+        raise UserError(
+            f"--dropped={path}: cannot write it: {error.strerror}; choose another"
+        ) from error

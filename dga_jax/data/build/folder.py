@@ -18,6 +18,8 @@ import numpy as np
 from dga_jax.errors import UserError
 
 _READERS = 32
+# Names of files may be any bytes; what Python makes of them is an escape of JSON.
+NOT_UTF8 = "backslashreplace"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +124,8 @@ class Folder:
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes a value as JSON."""
-        self.write(name, json.dumps(value, indent=1, ensure_ascii=False).encode())
+        text = json.dumps(value, indent=1, ensure_ascii=False)
+        self.write(name, text.encode(errors=NOT_UTF8))
 
     def read_json(self, name: str) -> Any:
         """What `write_json` wrote.
@@ -166,6 +169,25 @@ class Folder:
             return self.path / name
         (directory / name).write_bytes(self.read(name))
         return directory / name
+
+    def check_space(self, needed: int, what: str) -> None:
+        """Raises UserError if what will take so many bytes does not fit.
+
+        What is in a local folder counts as a part of it; of others nothing is known.
+        """
+        if not self.is_local:
+            return
+        directory = self.path
+        files = (path for path in directory.rglob("*") if path.is_file())
+        needed -= sum(path.stat().st_size for path in files)
+        while not directory.exists():
+            directory = directory.parent
+        free = shutil.disk_usage(directory).free
+        if free < needed:
+            raise UserError(
+                f"not enough disk in {directory}: {what} may take {needed / 1e6:,.0f}"
+                f" MB, {free / 1e6:,.0f} MB are free; free some or choose another disk"
+            )
 
     def remove(self) -> None:
         """Removes it and all that is in it, if it exists."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dga_jax.data.build.checks import check_distinct, check_space
+from dga_jax.data.build.checks import check_distinct
 from dga_jax.data.build.contamination import Contamination, find_contamination
 from dga_jax.data.build.contract import LeaveOut, Prepared, Watch
 from dga_jax.data.build.documents import Documents, Named
@@ -37,7 +37,7 @@ from dga_jax.data.build.folder import Folder
 from dga_jax.data.build.layout import ASIDE, KEPT, Layout, Plan, lay_out, segments
 from dga_jax.data.build.rows import Gather, Place, Placed, Split
 from dga_jax.data.build.staging import publish
-from dga_jax.data.build.tokenizing import Tokenize, domain_names
+from dga_jax.data.build.tokenizing import Tokenize, check_some_left, domain_names
 from dga_jax.data.corpus import Corpus
 from dga_jax.data.sources import Shard
 from dga_jax.data.store import FORMAT_VERSION, MANIFEST, SPLITS, ClusterNames
@@ -186,17 +186,21 @@ class _Job:
     def run(self) -> Prepared:
         """Runs all steps."""
         size = sum(shard.num_bytes for shard in self._texts.shards)
-        check_space(self._work, size, "the text")
+        self._tokenize.folder.check_space(size, "the text")
         self._watch.stage("tokenizing")
         self._engine.map(self._tokenize, self._texts.shards, self._watch.on_bytes)
+        check_some_left(self._tokenize.result, self._texts.generic.shards)
         documents = self._without_left_out()
         documents, domains, clustered = self._grouped(documents)
         self._watch.stage("counting")
         placed = self._laid_out(documents, domains)
         splits = self._splits(placed)
         self._watch.stage("writing")
-        rows_bytes = sum(x.rows * x.row_tokens * x.dtype.itemsize for x in splits)
-        check_space(self._work, 2 * rows_bytes, "the store and its rows on their way")
+        sizes = [x.rows * x.record_bytes for x in splits]
+        largest = max(x.record_bytes * min(x.rows, x.rows_per_file) for x in splits)
+        self.folder.check_space(
+            sum(sizes) + 2 * largest, "the store, and its rows on their way"
+        )
         gather = Gather(splits, self._staged, self.folder / "reports")
         items = [
             (number, segment)
@@ -366,6 +370,10 @@ class _Job:
 def _too_little(what: str, layout: Layout, domain: int) -> UserError:
     counts = layout.counts
     tokens = int(counts.text_tokens[domain] + counts.documents[domain])
+    if not tokens:
+        return UserError(
+            f"{what} has no text, or all of it is left out; add text or leave it out"
+        )
     return UserError(
         f"{what} has too little text: {tokens} tokens, of which a part must be held out"
         " for evaluation; add text or leave it out"

@@ -17,7 +17,8 @@ from dga_jax.data.build.layout import ASIDE, KEPT, Layout, Segment
 from dga_jax.data.sources import Shard
 from dga_jax.errors import UserError
 
-_WRITTEN_ROWS = 1 << 13  # read at a time, to be written as records
+_RECORD_BYTES = 64  # that a record takes besides its row
+_AT_ONCE = 1 << 22  # bytes of rows, on their way to be records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,11 @@ class Split:
     row_tokens: int
     dtype: np.dtype
     rows_per_file: int
+
+    @property
+    def record_bytes(self) -> int:
+        """Of a row, as a record."""
+        return self.row_tokens * self.dtype.itemsize + _RECORD_BYTES
 
     @property
     def files(self) -> list[tuple[str, int]]:
@@ -94,7 +100,8 @@ class Place:
     def _chunks(self, placed, shard: Shard, view, aside, next_token):
         """Yields (key, first place, tokens): what one piece puts in a row in a file."""
         documents, layout, splits = placed
-        tokens = documents.tokenized.tokens(shard, view.piece)
+        count = int(view.sizes.sum())
+        tokens = documents.tokenized.tokens(shard, view.piece, count)
         (chosen,) = np.nonzero(view.lengths)
         side = np.where(aside[chosen], ASIDE, KEPT)
         order = np.lexsort((view.domains[chosen], side))
@@ -212,9 +219,9 @@ class Gather:
 def _fill(places, split: Split, rows: int, parts: Iterable[bytes]) -> None:
     """Puts tokens in their places of a file of rows, padding elsewhere."""
     row_bytes = split.row_tokens * split.dtype.itemsize
-    padding = b"\xff" * (row_bytes * min(rows, _WRITTEN_ROWS))
-    for start in range(0, rows, _WRITTEN_ROWS):
-        places.write(padding[: row_bytes * min(_WRITTEN_ROWS, rows - start)])
+    size, padding = row_bytes * rows, b"\xff" * _AT_ONCE
+    for start in range(0, size, _AT_ONCE):
+        places.write(padding[: size - start])
     places.flush()
     for part in parts:
         count = int.from_bytes(part[:8], "little")
@@ -240,6 +247,7 @@ def _write_at(descriptor: int, data: memoryview, place: int) -> None:
 
 def _blocks(places, split: Split) -> Iterator[np.ndarray]:
     places.seek(0)
-    size = _WRITTEN_ROWS * split.row_tokens * split.dtype.itemsize
+    row_bytes = split.row_tokens * split.dtype.itemsize
+    size = max(1, _AT_ONCE // row_bytes) * row_bytes
     while data := places.read(size):
         yield np.frombuffer(data, split.dtype).reshape(-1, split.row_tokens)

@@ -34,9 +34,16 @@ def publish(directory: pathlib.Path, output: pathlib.Path) -> None:
         if os.path.lexists(output):
             raise FileExistsError(f"{output} exists") from error
         raise UserError(
-            f"cannot write to {output.parent}: {error.strerror or error}; choose"
-            " another directory"
+            f"cannot write to {output.parent}: {_reason(error)}; free some space, or"
+            " choose another directory, and run again"
         ) from error
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
+        *_, said = error.args[0][0]  # of the first of many files
+        return said
+    return error.strerror or str(error)
 
 
 def _copy(directory: pathlib.Path, output: pathlib.Path) -> None:

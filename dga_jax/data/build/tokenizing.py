@@ -22,6 +22,7 @@ from dga_jax.data.corpus import in_batches, read_pieces
 from dga_jax.data.sources import Document, Shard, clash
 from dga_jax.data.store_writer import row_dtype
 from dga_jax.data.tokenizer import Tokenizer
+from dga_jax.errors import UserError
 
 _SUMMARY = "shard.json"
 HASH_BYTES = 16  # the chance that two of 10^10 texts share one is 10^-19
@@ -96,9 +97,17 @@ class Tokenized:
                 json.loads(arrays["identifiers"].tobytes()),
             )
 
-    def tokens(self, shard: Shard, piece: int) -> np.ndarray:
-        """The tokens of a piece, [sum of lengths]."""
-        data = self.of(shard).read(f"{piece:06d}.tokens")
+    def tokens(self, shard: Shard, piece: int, count: int) -> np.ndarray:
+        """The tokens of a piece, [sum of lengths].
+
+        Raises:
+          UserError: it does not have so many.
+        """
+        name = f"{piece:06d}.tokens"
+        data = self.of(shard).read(name)
+        if len(data) != count * self.dtype.itemsize:
+            folder = self.of(shard)
+            raise UserError(f"{folder}/{name} is damaged; remove {folder}, run again")
         return np.frombuffer(data, self.dtype)
 
 
@@ -172,6 +181,16 @@ class Tokenize:
         )
 
 
+def check_some_left(tokenized: Tokenized, shards: Sequence[Shard]) -> None:
+    """Raises UserError if no document of some shards meets the filters."""
+    if not any(side_by_side(tokenized.with_text, shards)):
+        filters = {str(one) for shard in shards for one in shard.fields.filters}
+        raise UserError(
+            f"no document of --generic meets --filter: {', '.join(sorted(filters))};"
+            " relax it, or leave it out"
+        )
+
+
 def domain_names(tokenized: Tokenized, shards: Sequence[Shard]) -> list[str]:
     """The domains of some shards, sorted.
 
@@ -179,14 +198,16 @@ def domain_names(tokenized: Tokenized, shards: Sequence[Shard]) -> list[str]:
       UserError: two sources lend their name to one domain, or one source does and
         documents of another name it so.
     """
-    sources: dict[str, str] = {}
-    for summary in side_by_side(tokenized.summary, shards):
+    sources: dict[str, tuple[str, str]] = {}
+    for shard, summary in zip(
+        shards, side_by_side(tokenized.summary, shards), strict=True
+    ):
         for name, given in summary["domains"].items():
             for source in given:
-                before = sources.setdefault(name, source)
-                if before != source:
-                    named = "a field of other documents"
-                    raise clash(name, before or named, source or named)
+                here = (source, source or f"the documents of {shard.name}")
+                before = sources.setdefault(name, here)
+                if before[0] != source:
+                    raise clash(name, before[1], here[1])
     return sorted(sources)
 
 

@@ -10,6 +10,11 @@ from dga_jax.data.sources.filters import MISSING, Filter, look_up
 DOMAIN = "domain"
 TEXT = "text"
 MAX_DOCUMENT_BYTES = 16 << 20
+MAX_NAME = 200  # characters of a domain's name: tables and plots are full of them
+FLAGS = (
+    "name those to read with --text_field (of the target, --target_text_field),"
+    " --domain_field, --id_field and --filter"
+)
 
 
 class Document(NamedTuple):
@@ -148,10 +153,13 @@ class Picker:
             return text
         if text is not MISSING:
             kind = "null" if text is None else type(text).__name__
-            raise ValueError(f"field {name!r} is not a string but {kind}")
+            raise ValueError(
+                f"field {name!r} is not a string but {kind}; leave it out, convert it,"
+                " or name another with --text_field"
+            )
         if self._fields.text is None and mmlu.is_question(item):
             return mmlu.render(item)
-        raise ValueError(f"no field {name!r}, only {names_of(item)}")
+        raise ValueError(lacks(item, name))
 
     def _domain_of(self, item) -> tuple[str, str]:
         if self._named:
@@ -163,10 +171,11 @@ class Picker:
         if domain is MISSING or domain is None:
             if self._fields.domain is None:
                 return self._domain, self._source
-            raise ValueError(f"no field {name!r}, only {names_of(item)}")
-        if not isinstance(domain, str) or not domain or not domain.isprintable():
+            raise ValueError(lacks(item, name))
+        if not isinstance(domain, str) or not is_name(domain):
             raise ValueError(
-                f"the {name} must be a name that can be printed, not {domain!r}"
+                f"field {name!r}: {not_a_name(domain)}; convert it, name another field"
+                " with --domain_field, or give all a name with NAME=PATTERN"
             )
         return domain, ""
 
@@ -199,6 +208,26 @@ def columns(fields: Fields, named: bool, has: Callable[[str], bool]) -> list[str
     return list(dict.fromkeys(found))
 
 
+def is_name(text: str) -> bool:
+    """Whether a text can be the name of a domain."""
+    return text.isprintable() and bool(text.strip()) and len(text) <= MAX_NAME
+
+
+def not_a_name(found: object) -> str:
+    """Says that something is not the name of a domain."""
+    return (
+        f"a domain must have a name that can be printed, of at most {MAX_NAME}"
+        f" characters, not {repr(found)[:80]}"
+    )
+
+
+def lacks(item: Mapping[str, Any], name: str) -> str:
+    """Says that a record has nothing in the field of a name."""
+    if look_up(item, name) is None:
+        return f"field {name!r} is null; leave the record out, or name another field"
+    return f"no field {name!r}, only {names_of(item)}; {FLAGS}"
+
+
 def utf8_bytes(text: str) -> int:
     """Length of a text in bytes of UTF-8.
 
@@ -210,7 +239,9 @@ def utf8_bytes(text: str) -> int:
     try:
         return len(text.encode())
     except UnicodeEncodeError as error:
-        raise ValueError(f"its text is not valid Unicode: {error.reason}") from error
+        raise ValueError(
+            f"its text is not valid Unicode ({error.reason}); repair it or leave it out"
+        ) from error
 
 
 def too_long(size: int, limit: int, what: str = "the document is") -> str:
@@ -227,7 +258,8 @@ def _amount(size: int) -> str:
 
 def names_of(item: Mapping[str, Any]) -> str:
     """The names of a record's fields, for a message."""
-    return ", ".join(map(repr, item)) or "nothing"
+    names = ", ".join(map(repr, item)) or "nothing"
+    return names if len(names) <= MAX_NAME else f"{names[:MAX_NAME]}..."
 
 
 def _decoded(value: Any, name: str) -> Any:
@@ -246,8 +278,11 @@ def _decoded(value: Any, name: str) -> Any:
 def _identifier(item: Mapping[str, Any], name: str) -> str:
     found = _decoded(look_up(item, name), name)
     if found is MISSING or found is None:
-        raise ValueError(f"no field {name!r}, only {names_of(item)}")
+        raise ValueError(lacks(item, name))
     if isinstance(found, bool) or not isinstance(found, str | int):
         kind = type(found).__name__
-        raise ValueError(f"field {name!r} is not a string or a whole number but {kind}")
+        raise ValueError(
+            f"field {name!r} is not a string or a whole number but {kind}; name another"
+            " with --id_field"
+        )
     return str(found)

@@ -2,6 +2,7 @@
 
 import glob
 import os
+import stat
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -69,6 +70,10 @@ def local_file(path: str) -> File:
                 f"cannot read {path}: the link leads nowhere; remove it"
             ) from None
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+    if not stat.S_ISREG(status.st_mode):  # it is read more than once, and again later
+        raise UserError(
+            f"cannot read {path}: it is no regular file; write its content to one"
+        )
     return File(path, status.st_size, f"{status.st_size} {status.st_mtime_ns}")
 
 
@@ -104,7 +109,13 @@ def _below(root: str) -> Iterator[str]:
     def fail(error: OSError):
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
 
+    seen = set()  # for a link may lead to a directory that holds it
     for folder, folders, names in os.walk(root, onerror=fail, followlinks=True):
+        place = os.path.realpath(folder)
+        if place in seen:
+            folders.clear()
+            continue
+        seen.add(place)
         folders[:] = sorted(x for x in folders if _counts(x) and x not in _NOT_DATA)
         yield from (os.path.join(folder, name) for name in names if _counts(name))
 
@@ -136,5 +147,5 @@ def _of(info: dict) -> File:
 
 def _fixed(pattern: str) -> str:
     """The directories of a pattern before its first wildcard."""
-    wild = min(pattern.find(sign) for sign in _WILD if sign in pattern)
+    wild = min((pattern.find(x) for x in _WILD if x in pattern), default=len(pattern))
     return pattern[: pattern.rfind("/", 0, wild) + 1].rstrip("/")

@@ -1,7 +1,9 @@
 """Conditions that a document's fields must meet: `FIELD OP VALUE`."""
 
 import dataclasses
+import datetime
 import math
+import numbers
 import operator
 import re
 from collections.abc import Mapping
@@ -36,8 +38,17 @@ class Filter:
     value: float | str
 
     def __str__(self) -> str:
-        value = self.value if isinstance(self.value, str) else f"{self.value:g}"
-        return f"{self.field}{self.op}{value}"
+        return f"{self.field}{self.op}{self._value}"
+
+    @property
+    def quoted(self) -> str:
+        """The same with a string for a value."""
+        return f'{self.field}{self.op}"{self._value}"'
+
+    @property
+    def _value(self) -> float | int | str:
+        whole = isinstance(self.value, float) and self.value.is_integer()
+        return int(self.value) if whole else self.value
 
     def passes(self, found: Any) -> bool:
         """Whether what was found in the field meets the condition.
@@ -52,21 +63,30 @@ class Filter:
             found = _mean_score(found, self.field)
         if found is None or found is MISSING:
             return False
+        value, in_text = self.value, isinstance(self.value, str)
         if isinstance(found, bytes):
             found = found.decode(errors="replace")
-        if isinstance(found, bool):
-            found = str(found).lower()
-        if isinstance(found, float) and math.isnan(found):
-            return False
-        if isinstance(found, str) != isinstance(self.value, str):
-            remedy = f'quote it: {self.field}{self.op}"{self.value}"'
-            if isinstance(self.value, str):
-                remedy = "compare it with a number"
+        elif isinstance(found, datetime.date):
+            found = found.isoformat()
+        elif isinstance(found, bool) and in_text:
+            found, value = str(found).lower(), value.lower()
+        if not isinstance(found, str | numbers.Number):
             raise ValueError(
-                f"field {self.field!r} is {found!r}, which {self} cannot be asked of;"
-                f" {remedy}"
+                f"field {self.field!r} is of type {type(found).__name__}, which cannot"
+                f" be compared; name a field with one value in the filter {self}"
             )
-        return _OPERATORS[self.op](found, self.value)
+        if found != found:  # NaN
+            return False
+        if isinstance(found, str) != in_text:
+            remedy = "compare it with a number"
+            if isinstance(found, str):
+                remedy = f"quote the value: {self.quoted}"
+            asked = self.quoted if in_text else self
+            raise ValueError(
+                f"field {self.field!r} is {repr(found)[:80]}, which {asked} cannot be"
+                f" asked of; {remedy}"
+            )
+        return _OPERATORS[self.op](found, value)
 
 
 def parse_filter(text: str) -> Filter:
@@ -119,7 +139,7 @@ def _mean_score(spans: list, field: str) -> float | None:
     try:
         scores = [span[2] for span in spans]
         scores = [float(score) for score in scores if score is not None]
-    except (TypeError, IndexError, KeyError, ValueError):
+    except (TypeError, IndexError, KeyError, ValueError, OverflowError):
         raise ValueError(
             f"field {field!r} is a list that is not of [start, end, score] spans; name"
             " a field with one value"

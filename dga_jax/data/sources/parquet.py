@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dga_jax.data.sources import streams
-from dga_jax.data.sources.document import names_of
+from dga_jax.data.sources.document import FLAGS, names_of
 from dga_jax.errors import UserError
 
 _BATCH_BYTES = 4 << 20
@@ -77,8 +77,7 @@ def _columns(table: pq.ParquetFile, columns_of, path: str) -> list[str]:
     except KeyError as error:
         names = names_of(dict.fromkeys(schema.names))
         raise UserError(
-            f"{path}: no column {error.args[0]!r}, only {names}; name those to read"
-            " with --text_field, --domain_field, --id_field and --filter"
+            f"{path}: no column {error.args[0]!r}, only {names}; {FLAGS}"
         ) from error
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from dga_jax.data.sources import files, redpajama, remote, tfds
-from dga_jax.data.sources.document import DEFAULTS, Fields
+from dga_jax.data.sources.document import DEFAULTS, Fields, is_name, not_a_name
 from dga_jax.data.sources.files import Found
 from dga_jax.data.sources.shard import Format, Shard, is_text, real
 from dga_jax.data.sources.streams import COMPRESSED
@@ -67,6 +67,11 @@ def expand(patterns: Iterable[str], fields: Fields = DEFAULTS) -> list[Shard]:
                 shard = dataclasses.replace(
                     shard, domain=spec.name, source=spec.whole, named=True
                 )
+            elif not is_name(shard.domain):
+                raise UserError(
+                    f"{shard.paths[0]!r}: {not_a_name(shard.domain)}; rename it, or"
+                    " give it a name with NAME=PATTERN"
+                )
             key = f"{real(shard.paths[0])} {shard.examples}"
             before = found.get(key)
             if before is None or _chosen(before, (shard, spec)):
@@ -86,10 +91,8 @@ def _split(patterns: Iterable[str]) -> list[_Spec]:
     for spec in specs:
         if not spec.pattern or (spec.name == "" and spec.whole.startswith("=")):
             raise UserError(f"{spec.whole!r} is not [NAME=][KIND:]PATTERN")
-        if not spec.name.isprintable():
-            raise UserError(
-                f"{spec.whole!r}: the name cannot be printed; choose another"
-            )
+        if spec.name and not is_name(spec.name):
+            raise UserError(f"{spec.whole!r}: {not_a_name(spec.name)}; choose another")
     return specs
 
 

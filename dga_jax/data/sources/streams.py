@@ -38,7 +38,12 @@ def opened(
     """
     with _raw(path) as file:
         counted = io.BufferedReader(_Counted(file, on_bytes), buffer)
-        yield _decompressed(counted, path)
+        try:
+            yield _decompressed(counted, path)
+        except SystemError as error:  # what CPython's readline may make of Ctrl-C
+            if isinstance(error.__cause__, KeyboardInterrupt):
+                raise error.__cause__ from None
+            raise
 
 
 @contextlib.contextmanager

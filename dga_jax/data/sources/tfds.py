@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dga_jax.data.sources.document import DOMAIN, Fields, columns, names_of
+from dga_jax.data.sources.document import DOMAIN, FLAGS, Fields, columns, names_of
 from dga_jax.errors import UserError
 
 _SHARD_BYTES = 64 << 20
@@ -186,8 +186,7 @@ def _features(features, fields: Fields, named: bool, path: str) -> list[str]:
         wanted = columns(fields, named, lambda name: _has(features, name))
     except KeyError as error:
         raise UserError(
-            f"{path}: no feature {error.args[0]!r}, only {names_of(features)}; name"
-            " those to read with --text_field, --domain_field, --id_field and --filter"
+            f"{path}: no feature {error.args[0]!r}, only {names_of(features)}; {FLAGS}"
         ) from error
     tops = [name if name in features else name.split(".")[0] for name in wanted]
     return list(dict.fromkeys(tops))

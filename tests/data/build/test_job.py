@@ -13,10 +13,10 @@ from steps import clustered
 
 from dga_jax import bases
 from dga_jax.data import corpus as corpus_module
-from dga_jax.data.build import checks, layout, prepare_store
+from dga_jax.data.build import folder, layout, prepare_store
 from dga_jax.data.build.clustering import ClusterOptions
 from dga_jax.data.corpus import Corpus
-from dga_jax.data.sources import Shard
+from dga_jax.data.sources import Fields, Shard, parse_filter
 from dga_jax.data.store import PAD, Store
 from dga_jax.data.tokenizer import BytesTokenizer
 from dga_jax.errors import UserError
@@ -170,7 +170,7 @@ def test_a_named_domain_without_text(tmp_path):
     path = write(tmp_path / "a.jsonl", [""], domain="hollow")
     with open(path, "a") as file:
         file.writelines(json.dumps({"text": word}) + "\n" for word in WORDS)
-    with pytest.raises(UserError, match="domain 'hollow' has too little text: 0"):
+    with pytest.raises(UserError, match="domain 'hollow' has no text, or all of it"):
         prepare_store(
             generic=Corpus((Shard.of(path),)),
             target=Corpus((Shard.of(write(tmp_path / "t.jsonl", WORDS)),)),
@@ -180,10 +180,30 @@ def test_a_named_domain_without_text(tmp_path):
         )
 
 
+def test_filters_that_leave_nothing(tmp_path):
+    fields = Fields(filters=(parse_filter("n>1"),))
+    path = write(tmp_path / "a.jsonl", WORDS, n=1)
+    with pytest.raises(UserError, match="no document of --generic meets --filter: n>1"):
+        prepare_store(
+            generic=Corpus((Shard.of(path, fields),)),
+            target=Corpus((Shard.of(write(tmp_path / "t.jsonl", WORDS)),)),
+            tokenizer=BytesTokenizer(),
+            seq_len=8,
+            output=tmp_path / "store",
+        )
+    assert not (tmp_path / "store").exists()
+
+
+def test_very_long_rows(tmp_path):
+    """A file of them is gone through in parts that fit into memory."""
+    store, _ = prepare(tmp_path, {"d": WORDS * 100}, seq_len=1 << 22)
+    assert store.num_rows("train") == 1
+
+
 @pytest.mark.parametrize("free", [10, 3000])
 def test_too_little_space_before_reading_or_writing(tmp_path, monkeypatch, free):
     usage = type("Usage", (), {"free": free})
-    monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(folder.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(UserError, match="not enough disk"):
         prepare(tmp_path, {"d": ["a"] * 60}, ["dog"] * 10, seq_len=2000)
     assert not (tmp_path / "store").exists()

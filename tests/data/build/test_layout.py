@@ -33,7 +33,7 @@ class Made:
             domains, lengths = np.array(piece, np.int64).reshape(-1, 2).T
             yield View(i, domains, lengths, lengths, lengths == 0, lengths)
 
-    def tokens(self, number, piece):
+    def tokens(self, number, piece, count):
         before = itertools.chain(*self.shards[:number])
         start = sum(map(len, before)) + sum(map(len, self.shards[number][:piece]))
         parts = [
