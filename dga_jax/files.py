@@ -12,6 +12,8 @@ import numpy as np
 
 from dga_jax.errors import UserError
 
+LOCK = ".lock"
+
 
 @contextlib.contextmanager
 def replaced(path: pathlib.Path) -> Iterator[BinaryIO]:
@@ -58,7 +60,7 @@ def locked(directory: pathlib.Path, flag: str, busy: str) -> Iterator[None]:
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        lock = open(directory / ".lock", "w")  # noqa: SIM115 (held until the end)
+        lock = open(directory / LOCK, "w")  # noqa: SIM115 (held until the end)
     except OSError as error:
         raise UserError(
             f"--{flag}={directory}: {error.strerror}; choose a directory you can write"

@@ -11,6 +11,8 @@ _BATCH_DOCUMENTS = 4096
 # What a job that is stopped does again, at most; a few seconds of work.
 _PIECE_BYTES = 1 << 23
 _PIECE_DOCUMENTS = 1 << 15
+# What is made of pieces belongs to this way of cutting them, and of writing it down.
+PIECES = f"1 {_PIECE_BYTES} {_PIECE_DOCUMENTS}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -167,7 +167,10 @@ class _Items:
 
 @dataclasses.dataclass(frozen=True)
 class _Guarded:
-    """A generator function whose `UserError` ends in a file; it yields no more then."""
+    """A generator function whose `UserError` is written to a file, and ends the job.
+
+    To go on would gather what is not complete.
+    """
 
     folder: Folder
 
@@ -178,6 +181,7 @@ class _Guarded:
             work = Folder(self.folder.url.rpartition("/beam/")[0])
             name = f"{secrets.token_hex(4)}.txt"
             (work / _ERRORS).write(name, str(error).encode())
+            raise
 
 
 class _Call(_Guarded):

@@ -17,7 +17,7 @@ import json
 import math
 import pathlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,8 +30,8 @@ from dga_jax.clusters.tree import Tree, check_enough
 from dga_jax.data.build.documents import Assigned, Documents, file_of
 from dga_jax.data.build.engine import Engine, OnBytes
 from dga_jax.data.build.folder import Folder
-from dga_jax.data.build.kept import SEED, Kept
-from dga_jax.data.corpus import read_pieces
+from dga_jax.data.build.kept import SEED, Kept, places_of
+from dga_jax.data.corpus import PIECES, read_pieces
 from dga_jax.data.sources import Shard
 from dga_jax.errors import UserError
 
@@ -141,6 +141,17 @@ def cluster_documents(
     return Clustered(vectors.embedder, tree, assigned)
 
 
+def model_digest(options: ClusterOptions) -> str | None:
+    """Of the weights of an embedder that has some.
+
+    Raises:
+      UserError: they cannot be used.
+    """
+    if options.embedding == tfidf.KIND:
+        return None
+    return MiniLM.load(options.model).digest
+
+
 def _digest(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
@@ -150,17 +161,18 @@ def _embedder_folder(
 ) -> tuple[Folder, str | None]:
     """The folder of the embedder, fitted on a sample if need be; where its model is."""
     if options.embedding == tfidf.KIND:
-        folder = work / f"tfidf-{_digest(kept.identity)}"
+        made_of = [PIECES, kept.identity, _FITTED, tfidf.FEATURES, tfidf.DIM]
+        folder = work / f"tfidf-{_digest(made_of)}"
         if not engine.agree(folder.has("fitted")):
             items = kept.sample(_FITTED)
-            texts = SampleTexts(kept, folder / "sample")
+            texts = SampleTexts(kept.documents, folder / "sample")
             engine.map(texts, items, on_bytes)
             if engine.is_main:
                 found = [text for item in items for text in texts.read(item[0])]
                 _save_embedder(tfidf.TfidfEmbedder.fit(found, SEED), folder)
     else:
         model = MiniLM.load(options.model)
-        folder = work / f"{options.embedding}-{model.digest[:16]}"
+        folder = work / f"{options.embedding}-{_digest([PIECES, model.digest])}"
         if engine.is_main and not folder.has("fitted"):
             _save_embedder(model, folder)
     engine.meet("embedder")
@@ -178,7 +190,7 @@ def _save_embedder(embedder: Embedder, folder: Folder) -> None:
 class SampleTexts:
     """The step: keeps the beginnings of some texts of a shard."""
 
-    kept: Kept
+    documents: Documents
     folder: Folder
 
     def __call__(self, item: tuple[Shard, np.ndarray], on_bytes: OnBytes) -> None:
@@ -188,7 +200,7 @@ class SampleTexts:
         if self.folder.has(name):
             on_bytes(shard.num_bytes)
             return
-        wanted = set(self.kept.places(shard, ranks).tolist())
+        wanted = set(places_of(self.documents, shard, ranks).tolist())
         texts, place = [], 0
         for piece in read_pieces(shard, on_bytes):
             for document in piece:
@@ -238,17 +250,16 @@ class Vectors:
                 folder.write(name, buffer.getbuffer())
         folder.write("done")
 
-    def read(self, shard: Shard) -> list[np.ndarray]:
-        """Vectors of a shard's documents by piece, float32 [n_i, d].
+    def read(self, shard: Shard) -> Iterator[np.ndarray]:
+        """Yields the vectors of a shard's documents by piece, float32 [n_i, d].
 
         Raises:
           UserError: they are damaged, or of something else.
         """
         folder = self.folder / shard.digest[:32]
-        return [
-            _vectors(folder, f"{piece.number:06d}.npy", len(piece.lengths), self.dim)
-            for piece in self.documents.tokenized.pieces(shard)
-        ]
+        for piece in self.documents.tokenized.pieces(shard):
+            name = f"{piece.number:06d}.npy"
+            yield _vectors(folder, name, len(piece.lengths), self.dim)
 
     @property
     def dim(self) -> int:
@@ -308,7 +319,7 @@ def _sample_vectors(kept, vectors, count) -> np.ndarray:
     """At most `count` vectors of documents that are kept."""
     parts = []
     for shard, ranks in kept.sample(count):
-        places = kept.places(shard, ranks)
+        places = places_of(kept.documents, shard, ranks)
         start = 0
         for array in vectors.read(shard):
             low, high = np.searchsorted(places, (start, start + len(array)))

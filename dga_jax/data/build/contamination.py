@@ -14,7 +14,7 @@ import numpy as np
 
 from dga_jax.data.build.documents import Dropped, file_of
 from dga_jax.data.build.engine import Engine, OnBytes
-from dga_jax.data.build.folder import Folder
+from dga_jax.data.build.folder import Folder, side_by_side
 from dga_jax.data.corpus import Corpus, read_pieces
 from dga_jax.data.sources import Shard
 
@@ -82,16 +82,21 @@ def find_contamination(
       on_bytes: called with the number of bytes read.
     """
     engine.map(Search(evaluation, ngram, folder), shards, on_bytes)
-    found = [folder.load(file_of(shard.digest)) for shard in shards]
+
+    def of_shard(shard: Shard) -> tuple[set[int], int, int]:
+        part = folder.load(file_of(shard.digest))
+        with_text = int(part["with_text"])
+        return set(part["shared"].tolist()), with_text, len(part["documents"])
+
+    shared, with_text, found = zip(*side_by_side(of_shard, shards), strict=True)
     index = _index(evaluation, ngram)
-    shared = np.unique(np.concatenate([part["shared"] for part in found]))
     return Contamination(
         ngram,
         index.evaluated,
         index.short,
-        len(shared),
-        sum(int(part["with_text"]) for part in found),
-        sum(len(part["documents"]) for part in found),
+        len(set().union(*shared)),
+        sum(with_text),
+        sum(found),
         Dropped(folder),
     )
 

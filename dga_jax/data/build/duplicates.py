@@ -13,6 +13,7 @@ import numpy as np
 from dga_jax.data.build.documents import Dropped, file_of
 from dga_jax.data.build.engine import Engine
 from dga_jax.data.build.folder import Folder, side_by_side
+from dga_jax.data.build.layout import Segment, segments
 from dga_jax.data.build.tokenizing import Tokenized
 from dga_jax.data.sources import Shard
 
@@ -43,15 +44,16 @@ def find_duplicates(
     """
     documents = sum(side_by_side(tokenized.with_text, shards))
     count = max(1, -(-documents * _RECORD_BYTES // memory_bytes))
+    folder = folder / str(count)
     by_hash = FindInBucket(folder / "buckets")
     engine.shuffle(
         ScatterHashes(tokenized, count),
-        list(enumerate(shards)),
+        segments(shards),
         by_hash,
         by_hash.done,
         folder / "hashes",
     )
-    buckets = by_hash.folder.names()
+    buckets = engine.agree(by_hash.folder.names())
     by_shard = DropFromShard(
         Dropped(folder / "dropped"), tuple(shard.digest for shard in shards)
     )
@@ -68,14 +70,17 @@ def find_duplicates(
 
 @dataclasses.dataclass(frozen=True)
 class ScatterHashes:
-    """Yields the hashes of a shard's documents with text, by bucket."""
+    """Yields the hashes of a segment's documents with text, by bucket."""
 
     tokenized: Tokenized
     buckets: int
 
-    def __call__(self, item: tuple[int, Shard]) -> Iterator[tuple[int, bytes]]:
+    def __call__(self, segment: Segment) -> Iterator[tuple[int, bytes]]:
         """Yields (bucket, records)."""
-        number, shard = item
+        for number, shard in enumerate(segment.shards, segment.first):
+            yield from self._of_shard(number, shard)
+
+    def _of_shard(self, number: int, shard: Shard) -> Iterator[tuple[int, bytes]]:
         start = 0
         for piece in self.tokenized.pieces(shard):
             (chosen,) = np.nonzero(piece.lengths)

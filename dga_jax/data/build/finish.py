@@ -60,20 +60,41 @@ def finish_store(
     clustered: "Clustered | None",
     target: Corpus,
 ) -> None:
-    """Writes all that is no row; the manifest comes last."""
-    with tempfile.TemporaryDirectory() as aside:
-        directory = pathlib.Path(aside)
-        writer = StoreWriter(directory, tokenizer, seq_len)
-        for number, split in enumerate(gather.splits):
-            writer.add_split(split.name, split.rows, gather.of_split(number))
-        for level in levels_of(placed[0].layout, domains):
-            writer.write_level(level)
-        if clustered:
-            _add_clusters(writer, directory, clustered, target, placed)
-        writer.finish()
-        names = sorted(os.listdir(directory), key=lambda name: name == MANIFEST)
-        for name in names:
-            staged.write(name, (directory / name).read_bytes())
+    """Writes all that is no row; the manifest comes last.
+
+    Raises:
+      UserError: rows are not those of the layout, as after damage to files on the way.
+    """
+    wanted = [0] * len(gather.splits)
+    for one in placed:
+        for side, split in enumerate(one.splits):
+            wanted[split] += int(one.layout.predicted[side].sum())
+    for number, (split, tokens) in enumerate(zip(gather.splits, wanted, strict=True)):
+        found = sum(report["tokens"] for report in gather.of_split(number))
+        if found != tokens:
+            raise UserError(
+                f"the rows of {split.name} hold {found:,} tokens, not {tokens:,}: what"
+                f" was made on the way is damaged; remove {gather.reports} and run"
+                " again"
+            )
+    try:
+        with tempfile.TemporaryDirectory() as aside:
+            directory = pathlib.Path(aside)
+            writer = StoreWriter(directory, tokenizer, seq_len)
+            for number, split in enumerate(gather.splits):
+                writer.add_split(split.name, split.rows, gather.of_split(number))
+            for level in levels_of(placed[0].layout, domains):
+                writer.write_level(level)
+            if clustered:
+                _add_clusters(writer, directory, clustered, target, placed)
+            writer.finish()
+            names = sorted(os.listdir(directory), key=lambda name: name == MANIFEST)
+            for name in names:
+                staged.write(name, (directory / name).read_bytes())
+    except OSError as error:
+        raise UserError(
+            f"cannot write the store: {error}; free some space and run again"
+        ) from error
 
 
 def levels_of(layout: Layout, domains: GroupedDomains) -> list[Domains]:
@@ -127,12 +148,17 @@ def _add_clusters(writer, directory, clustered, target, placed) -> None:
     every = placed[1].layout.ranks.every  # 0: none of them is set aside
     if placed[1].layout.cut[0]:  # the end of one text is, and the text steers too
         every = 0
-    ranks = itertools.count()
+    tokenized, ranks = placed[1].documents.tokenized, itertools.count()
+    lengths = itertools.chain.from_iterable(
+        piece.lengths.tolist()
+        for shard in target.shards
+        for piece in tokenized.pieces(shard)
+    )
     batches = (
         [
             (_TARGET, document.text)
-            for document in batch
-            if document.num_bytes and not (every and next(ranks) % every == every - 1)
+            for document, length in zip(batch, lengths, strict=False)
+            if length and not (every and next(ranks) % every == every - 1)
         ]
         for batch in target.batches()
     )

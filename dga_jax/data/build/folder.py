@@ -35,7 +35,7 @@ class Folder:
     @classmethod
     def of(cls, path: str | os.PathLike) -> "Folder":
         """The folder of a path or URL; it need not exist."""
-        text = os.fspath(path).rstrip("/")
+        text = os.fspath(path).rstrip("/").removeprefix("file://")
         return cls(text if "://" in text else os.path.abspath(text))
 
     @property
@@ -59,6 +59,14 @@ class Folder:
         if self.is_local:
             return os.path.exists(f"{self.url}/{name}")
         return self._remote(lambda fs, path: fs.exists(f"{path}/{name}"), "read")
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a file; None if there is none."""
+        if not self.has(name):
+            return None
+        if self.is_local:
+            return os.path.getsize(f"{self.url}/{name}")
+        return self._remote(lambda fs, path: fs.size(f"{path}/{name}"), "read")
 
     def names(self) -> list[str]:
         """Names of all that is in it, sorted; those in the making left out."""
@@ -163,6 +171,13 @@ class Folder:
             (directory / name).write_bytes(self.read(name))
         return directory
 
+    def delete(self, name: str) -> None:
+        """Removes a file, if there is one."""
+        if self.is_local:
+            (self.path / name).unlink(missing_ok=True)
+        elif self.has(name):
+            self._remote(lambda fs, path: fs.rm(f"{path}/{name}"), "write")
+
     def fetch_file(self, name: str, directory: pathlib.Path) -> pathlib.Path:
         """The path of one file; a remote one is copied to `directory`."""
         if self.is_local:
@@ -171,15 +186,10 @@ class Folder:
         return directory / name
 
     def check_space(self, needed: int, what: str) -> None:
-        """Raises UserError if what will take so many bytes does not fit.
-
-        What is in a local folder counts as a part of it; of others nothing is known.
-        """
+        """Raises UserError if so many bytes more do not fit; of a URL nothing is known."""
         if not self.is_local:
             return
         directory = self.path
-        files = (path for path in directory.rglob("*") if path.is_file())
-        needed -= sum(path.stat().st_size for path in files)
         while not directory.exists():
             directory = directory.parent
         free = shutil.disk_usage(directory).free
@@ -192,7 +202,7 @@ class Folder:
     def remove(self) -> None:
         """Removes it and all that is in it, if it exists."""
         if self.is_local:
-            shutil.rmtree(self.url, ignore_errors=True)
+            shutil.rmtree(os.path.realpath(self.url), ignore_errors=True)
         else:
             self._remote(_remove, "write")
 
@@ -209,13 +219,19 @@ class Folder:
             ) from error
 
     def _cannot(self, verb, name, error) -> str:
+        remedy = "free some space, or choose another disk or directory,"
+        if verb == "read":
+            remedy = f"remove the folder {self.url}"
         return (
-            f"cannot {verb} {self.url}/{name}: {error.strerror or error}; free some"
-            " space, or choose another disk or directory, and run again"
+            f"cannot {verb} {self.url}/{name}: {error.strerror or error}; {remedy} and"
+            " run again"
         )
 
     def _damaged(self, name, error) -> str:
-        return f"{self.url}/{name} is damaged ({error}); remove it and run again"
+        return (
+            f"{self.url}/{name} is damaged ({error}); remove the folder {self.url} and"
+            " run again"
+        )
 
 
 def side_by_side(function: Callable[[Any], Any], items: Sequence[Any]) -> list:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dga_jax.data.build.checks import check_distinct
+from dga_jax.data.build.checks import check_distinct, check_work
 from dga_jax.data.build.contamination import Contamination, find_contamination
 from dga_jax.data.build.contract import LeaveOut, Prepared, Watch
 from dga_jax.data.build.documents import Documents, Named
@@ -33,12 +33,12 @@ from dga_jax.data.build.finish import (
     list_left_out,
     parts_of,
 )
-from dga_jax.data.build.folder import Folder
+from dga_jax.data.build.folder import Folder, side_by_side
 from dga_jax.data.build.layout import ASIDE, KEPT, Layout, Plan, lay_out, segments
 from dga_jax.data.build.rows import Gather, Place, Placed, Split
 from dga_jax.data.build.staging import publish
 from dga_jax.data.build.tokenizing import Tokenize, check_some_left, domain_names
-from dga_jax.data.corpus import Corpus
+from dga_jax.data.corpus import PIECES, Corpus
 from dga_jax.data.sources import Shard
 from dga_jax.data.store import FORMAT_VERSION, MANIFEST, SPLITS, ClusterNames
 from dga_jax.data.store_writer import SHARD_BYTES, rows_per_file
@@ -49,6 +49,7 @@ from dga_jax.files import locked
 if TYPE_CHECKING:  # it imports JAX and scikit-learn, which takes a second
     from dga_jax.data.build.clustering import Clustered, ClusterOptions
 
+_CLAIM = ".job"  # at a URL, says whose unfinished store it is
 HELDOUT_EVERY = 20  # of a domain's documents, one in so many is held out
 TARGET_EVAL_EVERY = 5  # of the target's, unless it comes with an eval part of its own
 
@@ -99,6 +100,7 @@ def prepare_store(
     final = Folder.of(output)
     kept = Folder.of(work) if work else None
     folder = kept or Folder.of(f"{os.fspath(output).rstrip('/')}.work")
+    check_work(folder, final, is_given=kept is not None)
     exists = os.path.lexists(final.url) if final.is_local else final.has(MANIFEST)
     if engine.agree(exists):
         raise FileExistsError(f"{final} exists")
@@ -159,7 +161,8 @@ class _Job:
         self._texts, self._tokenizer, self._seq_len = texts, tokenizer, seq_len
         self._output, self._clusters, self._leave_out = output, clusters, leave_out
         self._work, self._engine, self._watch = work, engine, watch
-        self._tokenize = Tokenize(work / f"tokens-{tokenizer.digest[:16]}", tokenizer)
+        made_of = hashlib.sha256(f"{PIECES} {tokenizer.digest}".encode()).hexdigest()
+        self._tokenize = Tokenize(work / f"tokens-{made_of[:16]}", tokenizer)
         self.folder = work / f"job-{self._digest()}"
         self._duplicates, self._contamination = 0, None
 
@@ -172,9 +175,15 @@ class _Job:
         leave_out = dataclasses.asdict(self._leave_out)
         for passing in ("memory_bytes", "listed"):
             del leave_out[passing]
-        clusters = self._clusters and dataclasses.asdict(self._clusters)
-        parts = [FORMAT_VERSION, digests, self._seq_len, clusters, leave_out]
-        parts += [self._tokenizer.digest, HELDOUT_EVERY, TARGET_EVAL_EVERY]
+        parts = [FORMAT_VERSION, PIECES, HELDOUT_EVERY, TARGET_EVAL_EVERY, digests]
+        parts += [self._tokenizer.digest, self._seq_len, leave_out]
+        if self._clusters:
+            from dga_jax.data.build.clustering import model_digest
+
+            options = dataclasses.asdict(self._clusters)
+            parts += [options | {"model": model_digest(self._clusters)}]
+        if not self._output.is_local:
+            parts.append(self._output.url)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     @property
@@ -185,8 +194,8 @@ class _Job:
 
     def run(self) -> Prepared:
         """Runs all steps."""
-        size = sum(shard.num_bytes for shard in self._texts.shards)
-        self._tokenize.folder.check_space(size, "the text")
+        self._check_space_for_tokens()
+        self._claim()
         self._watch.stage("tokenizing")
         self._engine.map(self._tokenize, self._texts.shards, self._watch.on_bytes)
         check_some_left(self._tokenize.result, self._texts.generic.shards)
@@ -196,20 +205,14 @@ class _Job:
         placed = self._laid_out(documents, domains)
         splits = self._splits(placed)
         self._watch.stage("writing")
-        sizes = [x.rows * x.record_bytes for x in splits]
-        largest = max(x.record_bytes * min(x.rows, x.rows_per_file) for x in splits)
-        self.folder.check_space(
-            sum(sizes) + 2 * largest, "the store, and its rows on their way"
-        )
+        self._check_space_for_rows(splits)
         gather = Gather(splits, self._staged, self.folder / "reports")
         items = [
             (number, segment)
             for number, one in enumerate(placed)
             for segment in segments(self._texts.corpora[number].shards)
         ]
-        self._engine.shuffle(
-            Place(placed, splits), items, gather, gather.done, self.folder / "rows"
-        )
+        self._write(placed, splits, items, gather)
         if self._engine.is_main:
             if self._leave_out.listed:
                 shards = self._texts.generic.shards
@@ -225,6 +228,50 @@ class _Job:
             self._contamination,
         )
 
+    def _write(self, placed, splits, items, gather) -> None:
+        """Writes all files of rows."""
+        rows = self.folder / "rows"
+        for _ in range(2):
+            self._engine.shuffle(
+                Place(placed, splits), items, gather, gather.done, rows
+            )
+            missing = not all(side_by_side(gather.done, gather.keys))
+            if not self._engine.agree(missing):
+                return
+            # Files that were written before are gone, and so is what they were made of.
+            if self._engine.is_main:
+                rows.remove()
+            self._engine.meet("once more")
+        raise UserError(
+            f"files of rows disappear from {self._staged} as they are written; is"
+            " another job at work there?"
+        )
+
+    def _check_space_for_tokens(self) -> None:
+        made = self._tokenize.result
+        if self._engine.is_main and self._work.is_local:
+            waiting = [x for x in self._texts.shards if not made.is_done(x)]
+            size = sum(shard.num_bytes for shard in waiting)
+            self._work.check_space(size, "the text")
+
+    def _check_space_for_rows(self, splits) -> None:
+        if not self._engine.is_main or (self.folder / "rows").names():
+            return
+        sizes = [x.rows * x.record_bytes for x in splits]
+        largest = max(x.record_bytes * min(x.rows, x.rows_per_file) for x in splits)
+        self.folder.check_space(
+            sum(sizes) + 2 * largest, "the store, and its rows on their way"
+        )
+
+    def _claim(self) -> None:
+        """Clears what another job left at a URL, where files have their last names."""
+        if self._output.is_local or not self._engine.is_main:
+            return
+        claim = self.folder.url.encode()
+        if not self._output.has(_CLAIM) or self._output.read(_CLAIM) != claim:
+            self._output.remove()
+            self._output.write(_CLAIM, claim)
+
     def _finish(self, gather, placed, domains, clustered) -> None:
         finish_store(
             self._staged,
@@ -237,7 +284,11 @@ class _Job:
             self._texts.target,
         )
         if self._output.is_local:
+            for path in self._staged.path.glob(".*"):  # of a write that was killed
+                path.unlink()
             publish(self._staged.path, self._output.path)
+        else:
+            self._output.delete(_CLAIM)
 
     @property
     def _staged(self) -> Folder:

@@ -1,6 +1,7 @@
 """The documents that clusters are made of, and samples of them."""
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,32 +21,31 @@ class Kept:
       documents: all.
       shards: of the corpus.
       ends: int64 [shards], how many there are up to the end of each shard.
+      identity: tells them from others; ready for JSON.
     """
 
     documents: Documents
     shards: Sequence[Shard]
     ends: np.ndarray
+    identity: list
 
     @classmethod
     def of(cls, documents: Documents, shards: Sequence[Shard]) -> "Kept":
         """Counts them."""
-        with_text = side_by_side(documents.tokenized.with_text, shards)
-        left_out = side_by_side(documents.left_out, shards)
-        counts = np.array(with_text) - np.array([len(places) for places in left_out])
-        return cls(documents, shards, np.cumsum(counts))
+
+        def of_shard(shard: Shard) -> tuple[int, list]:
+            left_out = documents.left_out(shard)
+            digest = hashlib.sha256(left_out.astype("<i8").tobytes()).hexdigest()
+            count = documents.tokenized.with_text(shard) - len(left_out)
+            return count, [shard.digest, digest]
+
+        counts, identity = zip(*side_by_side(of_shard, shards), strict=True)
+        return cls(documents, shards, np.cumsum(counts), list(identity))
 
     @property
     def total(self) -> int:
         """How many there are."""
         return int(self.ends[-1])
-
-    @property
-    def identity(self) -> list:
-        """What tells them from others."""
-        return [
-            [shard.digest, int(end)]
-            for shard, end in zip(self.shards, self.ends, strict=True)
-        ]
 
     def sample(self, count: int) -> list[tuple[Shard, np.ndarray]]:
         """At most `count` of them, drawn without replacement: ranks in each shard."""
@@ -64,9 +64,10 @@ class Kept:
             if high > low
         ]
 
-    def places(self, shard: Shard, ranks: np.ndarray) -> np.ndarray:
-        """The places in a shard of documents by rank, int64."""
-        views = self.documents.tokenized.pieces(shard)
-        with_text = np.concatenate([view.lengths > 0 for view in views])
-        with_text[self.documents.left_out(shard)] = False
-        return np.flatnonzero(with_text)[ranks]
+
+def places_of(documents: Documents, shard: Shard, ranks: np.ndarray) -> np.ndarray:
+    """The places in a shard of those documents that are kept, by rank: int64."""
+    views = documents.tokenized.pieces(shard)
+    with_text = np.concatenate([view.lengths > 0 for view in views])
+    with_text[documents.left_out(shard)] = False
+    return np.flatnonzero(with_text)[ranks]

@@ -23,15 +23,22 @@ from dga_jax.data.build.engine import Engine, OnBytes
 from dga_jax.data.build.folder import Folder
 from dga_jax.data.sources import Shard
 
-_SEGMENTS = 512  # of a corpus at most: each costs a table of its domains
+_SEGMENTS = 1024  # of a corpus at most: each costs a table of its domains
 KEPT, ASIDE = 0, 1
 _DOCUMENTS, _TOKENS = "documents", "tokens"  # tables
 
 
 class Segment(NamedTuple):
-    """Shards of a corpus in a row; a number for each segment."""
+    """Shards of a corpus in a row.
+
+    Attributes:
+      number: of the segment.
+      first: number of its first shard in the corpus.
+      shards: in order.
+    """
 
     number: int
+    first: int
     shards: tuple[Shard, ...]
 
 
@@ -39,7 +46,10 @@ def segments(shards: Sequence[Shard]) -> list[Segment]:
     """Cuts a corpus into segments of about equally many shards."""
     count = min(len(shards), _SEGMENTS)
     bounds = [i * len(shards) // count for i in range(count + 1)]
-    return [Segment(i, tuple(shards[bounds[i] : bounds[i + 1]])) for i in range(count)]
+    return [
+        Segment(i, bounds[i], tuple(shards[bounds[i] : bounds[i + 1]]))
+        for i in range(count)
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,7 +267,9 @@ def lay_out(plans: Sequence[Plan], engine: Engine, seq_len: int) -> list[Layout]
       seq_len: L.
     """
     items = [(i, part) for i, plan in enumerate(plans) for part in plan.parts]
-    engine.map(CountDocuments(plans), items, lambda count: None)
+    # Steps travel: they do not take the segments with them.
+    light = [plan._replace(parts=()) for plan in plans]
+    engine.map(CountDocuments(light), items, lambda count: None)
     ranks, counts = [], []
     for plan, (before, totals) in zip(
         plans, _summed_up(plans, _DOCUMENTS, engine), strict=True
@@ -266,7 +278,7 @@ def lay_out(plans: Sequence[Plan], engine: Engine, seq_len: int) -> list[Layout]
         by_group = counts[-1].documents.reshape(-1, plan.group)
         first = (np.cumsum(by_group, axis=1) - by_group).ravel()
         ranks.append(Ranks(first, plan.every, before))
-    engine.map(CountTokens(plans, ranks), items, lambda count: None)
+    engine.map(CountTokens(light, ranks), items, lambda count: None)
     summed_up = _summed_up(plans, _TOKENS, engine)
     return [
         _layout(plan, *known, *tokens, seq_len)

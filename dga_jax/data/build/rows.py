@@ -182,8 +182,21 @@ class Gather:
     reports: Folder
 
     def done(self, key: int) -> bool:
-        """Whether the file was written."""
-        return self.reports.has(f"{key}.json")
+        """Whether the file was written, and is still there."""
+        if not self.reports.has(f"{key}.json"):
+            return False
+        name, _ = self.splits[key // _FILES].files[key % _FILES]
+        report = self.reports.read_json(f"{key}.json")
+        return self.store.size(name) == report["bytes"]
+
+    @property
+    def keys(self) -> list[int]:
+        """All files of the store."""
+        return [
+            key_of(number, file)
+            for number, split in enumerate(self.splits)
+            for file in range(len(split.files))
+        ]
 
     def of_split(self, split: int) -> list[dict]:
         """What `store_writer.write_records` said of the files of a split."""

@@ -3,7 +3,6 @@
 import errno
 import os
 import pathlib
-import secrets
 import shutil
 
 from dga_jax.errors import UserError
@@ -47,10 +46,9 @@ def _reason(error: OSError) -> str:
 
 
 def _copy(directory: pathlib.Path, output: pathlib.Path) -> None:
-    aside = output.with_name(
-        f".{output.name}.partial-{os.getpid()}-{secrets.token_hex(4)}"
-    )
+    aside = output.with_name(f".{output.name}.partial-{directory.parent.name}")
     try:
+        shutil.rmtree(aside, ignore_errors=True)  # of a job that was killed here
         shutil.copytree(directory, aside)
         for path in [*aside.iterdir(), aside]:
             _sync(path)

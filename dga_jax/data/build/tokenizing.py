@@ -133,21 +133,24 @@ class Tokenize:
             return
         folder = made.of(shard)
         sources: dict[str, set[str]] = {}
-        pieces = documents = with_text = 0
+        pieces = documents = 0
         for number, piece in enumerate(read_pieces(shard, on_bytes)):
             for document in piece:
                 sources.setdefault(document.domain, set()).add(document.source)
             if not folder.has(f"{number:06d}.npz"):
                 self._write(folder, number, piece, made.dtype)
             pieces, documents = pieces + 1, documents + len(piece)
-            with_text += sum(document.num_bytes > 0 for document in piece)
+        with_text = sum(
+            np.count_nonzero(folder.load(f"{number:06d}.npz")["lengths"])
+            for number in range(pieces)
+        )
         folder.write_json(
             _SUMMARY,
             {
                 "name": shard.name,
                 "pieces": pieces,
                 "documents": documents,
-                "with_text": with_text,
+                "with_text": int(with_text),
                 "domains": {name: sorted(given) for name, given in sources.items()},
             },
         )

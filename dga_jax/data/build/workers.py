@@ -14,7 +14,7 @@ import numpy as np
 from dga_jax.errors import UserError
 
 _LOOK_SECONDS = 0.2
-_read = None  # in a worker: the bytes that were read, by item
+_step = _read = None  # in a worker: what it does; the bytes that were read, by item
 
 
 def map_in_processes(
@@ -35,10 +35,10 @@ def map_in_processes(
     # writer.
     read, told = context.RawArray("Q", len(items)), 0
     pool = concurrent.futures.ProcessPoolExecutor(
-        workers, context, _begin, (os.getpid(), read)
+        workers, context, _begin, (os.getpid(), step, read)
     )
     try:
-        waiting = {pool.submit(_call, step, *pair) for pair in enumerate(items)}
+        waiting = {pool.submit(_call, *pair) for pair in enumerate(items)}
         while waiting:
             done, waiting = concurrent.futures.wait(
                 waiting, _LOOK_SECONDS, concurrent.futures.FIRST_EXCEPTION
@@ -66,10 +66,10 @@ def _end(pool) -> None:
         process.kill()  # files appear whole or not at all
 
 
-def _begin(parent: int, read) -> None:
+def _begin(parent: int, step, read) -> None:
     """Makes a process a worker."""
-    global _read
-    _read = read
+    global _step, _read
+    _step, _read = step, read
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # there is a process a core
     threading.Thread(target=_follow, args=(parent,), daemon=True).start()
@@ -81,8 +81,8 @@ def _follow(parent: int) -> None:
     os._exit(1)
 
 
-def _call(step, number, item) -> None:
+def _call(number, item) -> None:
     def add(count: int) -> None:
         _read[number] += count
 
-    step(item, add)
+    _step(item, add)
