@@ -186,7 +186,7 @@ class Folder:
         return directory / name
 
     def check_space(self, needed: int, what: str) -> None:
-        """Raises UserError if so many bytes more do not fit; of a URL nothing is known."""
+        """Raises UserError if so many bytes more do not fit; a URL has no limit."""
         if not self.is_local:
             return
         directory = self.path

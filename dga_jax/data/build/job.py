@@ -20,7 +20,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dga_jax.data.build.checks import check_distinct, check_work
+from dga_jax.data.build.checks import (
+    CLAIM,
+    check_distinct,
+    check_enough_text,
+    check_space_for_rows,
+    check_space_for_tokens,
+    check_work,
+    claim,
+)
 from dga_jax.data.build.contamination import Contamination, find_contamination
 from dga_jax.data.build.contract import LeaveOut, Prepared, Watch
 from dga_jax.data.build.documents import Documents, Named
@@ -34,7 +42,7 @@ from dga_jax.data.build.finish import (
     parts_of,
 )
 from dga_jax.data.build.folder import Folder, side_by_side
-from dga_jax.data.build.layout import ASIDE, KEPT, Layout, Plan, lay_out, segments
+from dga_jax.data.build.layout import Plan, lay_out, segments
 from dga_jax.data.build.rows import Gather, Place, Placed, Split
 from dga_jax.data.build.staging import publish
 from dga_jax.data.build.tokenizing import Tokenize, check_some_left, domain_names
@@ -49,7 +57,6 @@ from dga_jax.files import locked
 if TYPE_CHECKING:  # it imports JAX and scikit-learn, which takes a second
     from dga_jax.data.build.clustering import Clustered, ClusterOptions
 
-_CLAIM = ".job"  # at a URL, says whose unfinished store it is
 HELDOUT_EVERY = 20  # of a domain's documents, one in so many is held out
 TARGET_EVAL_EVERY = 5  # of the target's, unless it comes with an eval part of its own
 
@@ -194,8 +201,10 @@ class _Job:
 
     def run(self) -> Prepared:
         """Runs all steps."""
-        self._check_space_for_tokens()
-        self._claim()
+        if self._engine.is_main:
+            check_space_for_tokens(self._tokenize.result, self._texts.shards)
+            if not self._output.is_local:
+                claim(self._output, self.folder)
         self._watch.stage("tokenizing")
         self._engine.map(self._tokenize, self._texts.shards, self._watch.on_bytes)
         check_some_left(self._tokenize.result, self._texts.generic.shards)
@@ -205,7 +214,8 @@ class _Job:
         placed = self._laid_out(documents, domains)
         splits = self._splits(placed)
         self._watch.stage("writing")
-        self._check_space_for_rows(splits)
+        if self._engine.is_main:
+            check_space_for_rows(self.folder, splits)
         gather = Gather(splits, self._staged, self.folder / "reports")
         items = [
             (number, segment)
@@ -247,31 +257,6 @@ class _Job:
             " another job at work there?"
         )
 
-    def _check_space_for_tokens(self) -> None:
-        made = self._tokenize.result
-        if self._engine.is_main and self._work.is_local:
-            waiting = [x for x in self._texts.shards if not made.is_done(x)]
-            size = sum(shard.num_bytes for shard in waiting)
-            self._work.check_space(size, "the text")
-
-    def _check_space_for_rows(self, splits) -> None:
-        if not self._engine.is_main or (self.folder / "rows").names():
-            return
-        sizes = [x.rows * x.record_bytes for x in splits]
-        largest = max(x.record_bytes * min(x.rows, x.rows_per_file) for x in splits)
-        self.folder.check_space(
-            sum(sizes) + 2 * largest, "the store, and its rows on their way"
-        )
-
-    def _claim(self) -> None:
-        """Clears what another job left at a URL, where files have their last names."""
-        if self._output.is_local or not self._engine.is_main:
-            return
-        claim = self.folder.url.encode()
-        if not self._output.has(_CLAIM) or self._output.read(_CLAIM) != claim:
-            self._output.remove()
-            self._output.write(_CLAIM, claim)
-
     def _finish(self, gather, placed, domains, clustered) -> None:
         finish_store(
             self._staged,
@@ -288,7 +273,7 @@ class _Job:
                 path.unlink()
             publish(self._staged.path, self._output.path)
         else:
-            self._output.delete(_CLAIM)
+            self._output.delete(CLAIM)
 
     @property
     def _staged(self) -> Folder:
@@ -388,22 +373,8 @@ class _Job:
                 lay_out(plans, self._engine, self._seq_len), given, strict=False
             )
         ]
-        self._check_enough(placed, domains)
+        check_enough_text(placed, domains)
         return placed
-
-    def _check_enough(self, placed: list[Placed], domains: GroupedDomains) -> None:
-        layout = placed[0].layout
-        nothing = np.flatnonzero(layout.predicted[KEPT] == 0)
-        too_small = np.append(layout.too_small, nothing)
-        if len(too_small) and not domains.branching:
-            name = domains.names[too_small[0]]
-            raise _too_little(f"domain {name!r}", layout, too_small[0])
-        predicted = [one.layout.predicted for one in placed[1:]]
-        enough = predicted[0][KEPT].all() and (
-            predicted[1][KEPT] if len(predicted) > 1 else predicted[0][ASIDE]
-        )
-        if not enough:
-            raise _too_little("the target", placed[1].layout, 0)
 
     def _splits(self, placed: list[Placed]) -> list[Split]:
         rows = [0] * len(SPLITS)
@@ -416,16 +387,3 @@ class _Job:
             Split(name, count, self._seq_len + 1, dtype, per_file)
             for name, count in zip(SPLITS, rows, strict=True)
         ]
-
-
-def _too_little(what: str, layout: Layout, domain: int) -> UserError:
-    counts = layout.counts
-    tokens = int(counts.text_tokens[domain] + counts.documents[domain])
-    if not tokens:
-        return UserError(
-            f"{what} has no text, or all of it is left out; add text or leave it out"
-        )
-    return UserError(
-        f"{what} has too little text: {tokens} tokens, of which a part must be held out"
-        " for evaluation; add text or leave it out"
-    )
