@@ -1,12 +1,16 @@
-"""A step in several processes of this machine, for Python does one thing at a time."""
+"""A step in several processes of this machine, for Python does one thing at a time.
 
-import concurrent.futures
+Each worker has a pipe of its own, and nothing is locked: whichever is killed, the others
+and this process notice.
+"""
+
 import multiprocessing
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from multiprocessing import connection
 from typing import Any
 
 import numpy as np
@@ -14,7 +18,6 @@ import numpy as np
 from dga_jax.errors import UserError
 
 _LOOK_SECONDS = 0.2
-_step = _read = None  # in a worker: what it does; the bytes that were read, by item
 
 
 def map_in_processes(
@@ -31,58 +34,61 @@ def map_in_processes(
       UserError: that of a step, or a process was killed.
     """
     context = multiprocessing.get_context("spawn")
-    # Without a lock, which a worker that is killed would take with it: an item has one
-    # writer.
-    read, told = context.RawArray("Q", len(items)), 0
-    pool = concurrent.futures.ProcessPoolExecutor(
-        workers, context, _begin, (os.getpid(), step, read)
-    )
+    read, told = context.RawArray("Q", len(items)), 0  # by item, so one writes each
+    running = {}
     try:
-        waiting = {pool.submit(_call, *pair) for pair in enumerate(items)}
-        while waiting:
-            done, waiting = concurrent.futures.wait(
-                waiting, _LOOK_SECONDS, concurrent.futures.FIRST_EXCEPTION
-            )
+        for _ in range(workers):
+            ours, theirs = context.Pipe()
+            arguments = (theirs, os.getpid(), step, read)
+            running[ours] = context.Process(target=_work, args=arguments, daemon=True)
+            running[ours].start()
+            theirs.close()
+        waiting = iter(enumerate(items))
+        while running:
+            for ready in connection.wait(list(running), _LOOK_SECONDS):
+                if error := ready.recv():
+                    raise error
+                item = next(waiting, None)
+                ready.send(item)
+                if item is None:
+                    running.pop(ready).join()
             now = int(np.frombuffer(read, np.uint64).sum())
             on_bytes(now - told)
             told = now
-            for future in done:
-                future.result()
-    except concurrent.futures.process.BrokenProcessPool as error:
-        _end(pool)
+    except (EOFError, ConnectionError) as error:
         raise UserError(
             "a worker process was killed, for want of memory perhaps; run again, with"
             f" fewer than --workers={workers}"
         ) from error
-    except BaseException:
-        _end(pool)
-        raise
-    pool.shutdown()
+    finally:
+        for process in running.values():
+            process.kill()  # files appear whole or not at all
+            process.join()
 
 
-def _end(pool) -> None:
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in multiprocessing.active_children():
-        process.kill()  # files appear whole or not at all
-
-
-def _begin(parent: int, step, read) -> None:
-    """Makes a process a worker."""
-    global _step, _read
-    _step, _read = step, read
+def _work(pipe, parent: int, step, read) -> None:
+    """Does what comes through the pipe, until None comes; answers errors, or None."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # there is a process a core
     threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+    pipe.send(None)
+    while (numbered := pipe.recv()) is not None:
+        try:
+            _call(step, *numbered, read)
+            pipe.send(None)
+        except Exception as error:
+            pipe.send(error)
+            return
+
+
+def _call(step, number, item, read) -> None:
+    def add(count: int) -> None:
+        read[number] += count
+
+    step(item, add)
 
 
 def _follow(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_LOOK_SECONDS)
     os._exit(1)
-
-
-def _call(number, item) -> None:
-    def add(count: int) -> None:
-        _read[number] += count
-
-    _step(item, add)
