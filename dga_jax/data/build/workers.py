@@ -1,7 +1,7 @@
 """A step in several processes of this machine, for Python does one thing at a time.
 
-Each worker has a pipe of its own, and nothing is locked: whichever is killed, the others
-and this process notice.
+Each worker has a pipe of its own, and nothing is locked: whichever is killed, the rest
+go on or are told.
 """
 
 import multiprocessing
