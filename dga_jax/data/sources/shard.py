@@ -110,6 +110,12 @@ class Shard:
             return f"{first} and {len(self.paths) - 1} more"
         return first
 
+    def place_of(self, document: int) -> tuple[str, int]:
+        """The file of a document, counted from 0, and its place in it."""
+        if self.format is Format.TEXT:
+            return self.paths[document], 0
+        return self.name, document
+
     @property
     def digest(self) -> str:
         """Hex SHA-256 of all that decides its documents, without reading them."""
