@@ -35,6 +35,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 
 from dga_jax.data.tokenizer import Tokenizer, stored_tokenizer
 from dga_jax.errors import UserError
+from dga_jax.files import read_arrays
 
 FORMAT_VERSION = 2
 PAD = -1  # padding in rows as they are read
@@ -182,14 +183,16 @@ class Store:
         """The domains of a level; 0 is the coarsest.
 
         Raises:
-          UserError: the store has no such level.
+          UserError: the store has no such level, or its file is damaged.
         """
         if not 0 <= level < self.num_levels:
             raise UserError(
                 f"data.level {level}: store {self.path} has levels 0 to"
                 f" {self.num_levels - 1}"
             )
-        with np.load(self.path / OFFSETS.format(level=level)) as table:
+        path = self.path / OFFSETS.format(level=level)
+        table = read_arrays(path, "prepare the store again")
+        try:
             if self.branching:
                 names = ClusterNames(self.branching[: level + 1])
             else:
@@ -200,6 +203,10 @@ class Store:
                 heldout_offsets=table["heldout_offsets"],
                 tokens=table["tokens"],
             )
+        except KeyError as error:
+            raise UserError(
+                f"cannot read {path} (it lacks {error}); prepare the store again"
+            ) from error
 
     def num_rows(self, split: str) -> int:
         """Rows of "train", "heldout", "target" or "target_eval"."""
@@ -294,7 +301,12 @@ def _read_manifest(path: pathlib.Path) -> dict:
         version = manifest["format_version"]
     except FileNotFoundError as error:
         raise UserError(f"{path} is not a store: it has no {MANIFEST}") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise UserError(
+            f"store {path}: cannot read {MANIFEST}: {error.strerror}; change that, or"
+            " prepare the store again"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
         raise _damaged(path, error) from error
     if version != FORMAT_VERSION:
         raise UserError(

@@ -83,7 +83,10 @@ def verify(
     if missing := _expected(store).difference(manifest["files"]):
         _fail(store, MANIFEST, f"its files are without {min(missing)}")
     for name, entry in manifest["files"].items():
-        found = file_digest(store.path / name, on_bytes)
+        try:
+            found = file_digest(store.path / name, on_bytes)
+        except OSError as error:
+            _fail(store, name, f"it cannot be read: {error.strerror}")
         stated = str(entry.get("sha256"))
         if found != stated:
             what = f"its SHA-256 is {found[:16]}..., not {stated[:16]}..."

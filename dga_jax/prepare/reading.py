@@ -26,7 +26,7 @@ _FILTER = flags.DEFINE_multi_string(
 _MAX_DOCUMENT_MB = flags.DEFINE_float(
     "max_document_mb",
     16.0,
-    "Longer documents are an error.",
+    "Longer documents are an error. Memory is up to forty times the longest one.",
     lower_bound=0.001,
     upper_bound=_MOST_MB,
 )

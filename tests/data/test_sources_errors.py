@@ -263,6 +263,7 @@ def test_tfds(tmp_path):
     ("error", "message"),
     [
         (FileNotFoundError("bucket/a"), "no such file; check the path"),
+        (FileNotFoundError("No such key: token/x/a"), "no such file"),
         (PermissionError("Forbidden"), "permission denied; ask for access"),
         (TimeoutError(), "cannot be reached; check network"),
         (ConnectionRefusedError(111, "Connection refused"), "cannot be reached"),
@@ -275,7 +276,7 @@ def test_tfds(tmp_path):
 @pytest.mark.parametrize("when", ["info", "glob", "open", "read"])
 def test_elsewhere(monkeypatch, error, message, when):
     filesystem = fsspec.filesystem("memory")
-    filesystem.pipe("/x/a", b'{"text": "a"}\n')
+    filesystem.pipe("/token/x/a", b'{"text": "a"}\n')
 
     def fail(*arguments, **options):
         raise error
@@ -286,7 +287,9 @@ def test_elsewhere(monkeypatch, error, message, when):
         )
     else:
         monkeypatch.setattr(filesystem, when, fail)
-    assert message in said("memory://x/*" if when == "glob" else "memory://x/a")
+    assert message in said(
+        "memory://token/x/*" if when == "glob" else "memory://token/x/a"
+    )
 
 
 def test_protocols(monkeypatch):

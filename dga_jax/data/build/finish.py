@@ -190,7 +190,8 @@ def list_left_out(documents: Documents, shards: Sequence[Shard], path: str) -> N
                     stop = start + len(piece.lengths)
                     low, high = np.searchsorted(left_out, (start, stop))
                     for place in left_out[low:high].tolist():
-                        item = {"file": shard.name, "place": place}
+                        file_name, number = shard.place_of(place)
+                        item = {"file": file_name, "place": number}
                         if piece.identifiers:
                             item["id"] = piece.identifiers[place - start]
                         line = json.dumps(item, ensure_ascii=False) + "\n"

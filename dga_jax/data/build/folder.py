@@ -1,6 +1,7 @@
 """A directory of a job, on this machine or behind a URL, whose files appear whole."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import io
 import json
@@ -96,7 +97,8 @@ class Folder:
                 os.fsync(file.fileno())
             os.replace(aside, self.path / name)
         except OSError as error:
-            aside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                aside.unlink()
             raise UserError(self._cannot("write", name, error)) from error
 
     def read(self, name: str) -> bytes:

@@ -13,6 +13,7 @@ two passes the counts of the segments are summed up, a blocked prefix sum (Blell
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -252,7 +253,7 @@ class Layout:
         """int64 [2, k], rows of each domain in each split."""
         return -(-self.predicted // self.seq_len)
 
-    @property
+    @functools.cached_property
     def offsets(self) -> np.ndarray:
         """int64 [2, k+1]; rows offsets[s, i]:offsets[s, i+1] are domain i's."""
         return np.pad(np.cumsum(self.rows, axis=1), ((0, 0), (1, 0)))

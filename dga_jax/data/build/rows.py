@@ -17,6 +17,7 @@ from dga_jax.data.build.layout import ASIDE, KEPT, Layout, Segment
 from dga_jax.data.sources import Shard
 from dga_jax.errors import UserError
 
+_PLACES = 1 << 20  # filled at a time
 _RECORD_BYTES = 64  # that a record takes besides its row
 _AT_ONCE = 1 << 22  # bytes of rows, on their way to be records
 
@@ -141,17 +142,14 @@ class Place:
         low = start + start // L - (start > 0 and start % L == 0)
         last = start + len(text) - 1
         high = last + (last - 1) // L + 1 if last == size - 1 else last + last // L + 1
-        j = np.arange(low, high)
-        filled = text[j - j // split.row_tokens - start]
-        low, high = (x + first_row * split.row_tokens for x in (low, high))
-        in_file = split.rows_per_file * split.row_tokens
-        for file in range(low // in_file, (high - 1) // in_file + 1):
-            begin, end = max(low, file * in_file), min(high, (file + 1) * in_file)
-            yield (
-                key_of(number, file),
-                begin - file * in_file,
-                filled[begin - low : end - low],
-            )
+        first, in_file = first_row * split.row_tokens, split.rows_per_file * (L + 1)
+        begin, end = first + low, first + high
+        while begin < end:
+            file, place = divmod(begin, in_file)
+            count = min(end - begin, in_file - place, _PLACES)
+            j = np.arange(begin - first, begin - first + count)
+            yield key_of(number, file), place, text[j - j // split.row_tokens - start]
+            begin += count
 
 
 def _by_file(chunks) -> Iterator[tuple[int, bytes]]:

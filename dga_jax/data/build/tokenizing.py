@@ -166,8 +166,8 @@ class Tokenize:
                 lengths.append(len(encoded) + 1 if len(encoded) else 0)
                 if len(encoded):
                     tokens += [encoded.astype(dtype, copy=False), end]
-        joined = np.concatenate([np.zeros(0, dtype), *tokens])
-        folder.write(f"{number:06d}.tokens", joined.tobytes())
+        parts = (part.view(np.uint8).data for part in tokens)
+        folder.write(f"{number:06d}.tokens", *parts)
         names = {document.domain: 0 for document in piece}
         names = {name: i for i, name in enumerate(names)}
         identified = any(document.identifier for document in piece)

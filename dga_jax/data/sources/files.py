@@ -69,7 +69,9 @@ def local_file(path: str) -> File:
             raise UserError(
                 f"cannot read {path}: the link leads nowhere; remove it"
             ) from None
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        raise UserError(
+            f"cannot read {path}: {error.strerror}; see to it or leave it out"
+        ) from error
     if not stat.S_ISREG(status.st_mode):  # it is read more than once, and again later
         raise UserError(
             f"cannot read {path}: it is no regular file; write its content to one"
@@ -107,7 +109,9 @@ def _check_readable(folder: str) -> None:
 
 def _below(root: str) -> Iterator[str]:
     def fail(error: OSError):
-        raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
+        raise UserError(
+            f"cannot read {error.filename}: {error.strerror}; change it or give a glob"
+        ) from error
 
     seen = set()  # for a link may lead to a directory that holds it
     for folder, folders, names in os.walk(root, onerror=fail, followlinks=True):

@@ -45,7 +45,9 @@ def read_documents(
             yield from read(shard, picker, on_bytes)
     except OSError as error:
         path = error.filename or path
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+        raise UserError(
+            f"cannot read {path}: {error.strerror or error}; see to it or leave it out"
+        ) from error
     try:
         picker.check_filters()
     except ValueError as error:

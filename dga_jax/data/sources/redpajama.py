@@ -129,7 +129,8 @@ def check_known(filters: tuple[Filter, ...], signals: Mapping[str, Any] | None) 
     for one in filters:
         if one.field not in signals:
             raise ValueError(
-                f"no quality signal {one.field!r}, only {names_of(signals)}"
+                f"no quality signal {one.field!r}, only {names_of(signals)}; name one"
+                " of them in --filter"
             )
 
 

@@ -161,7 +161,8 @@ def _reason(url: str, error: Exception) -> str:
         for cause in (error, error.__cause__)
         for kind in type(cause).__mro__[:-1]
     )
-    told = f"{kinds} {said}".lower()
+    words = (word for word in said.split() if "/" not in word)  # paths mean nothing
+    told = f"{kinds} {' '.join(words)}".lower()
     detail = f"{type(error).__name__}: {said}"[:_SHOWN].rstrip(": ")
     for signs, reason in _REASONS:
         if any(sign in told for sign in signs):

@@ -111,6 +111,12 @@ class Shard:
             return f"{first} and {len(self.paths) - 1} more"
         return first
 
+    def place_of(self, document: int) -> tuple[str, int]:
+        """The file of a document, counted from 0, and its place in it."""
+        if self.format is Format.TEXT:
+            return self.paths[document], 0
+        return self.name, document
+
     @functools.cached_property  # a shard of text may have a thousand files to look up
     def digest(self) -> str:
         """Hex SHA-256 of all that decides its documents, without reading them."""

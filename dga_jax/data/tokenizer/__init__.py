@@ -36,6 +36,8 @@ def load_tokenizer(name: str | pathlib.Path) -> Tokenizer:
     """
     if name == BYTES:
         return BytesTokenizer()
+    if not name:
+        raise UserError(f"the tokenizer has no name; give a file, or {BYTES!r}")
     path = pathlib.Path(name)
     content = _read(
         path, f"give a tokenizer.json, a SentencePiece .model, or {BYTES!r}"

@@ -40,7 +40,8 @@ class HuggingFaceTokenizer(Tokenizer):
             self._spec = json.loads(content)
         except Exception as error:  # the library raises bare Exception
             raise UserError(
-                f"{origin} is not a tokenizer.json of the tokenizers library: {error}"
+                f"{origin} is not a tokenizer.json of the tokenizers library: {error};"
+                " give one, or a SentencePiece .model"
             ) from error
         self.content, self._origin = content, str(origin)
         self._tokenizer.no_truncation()

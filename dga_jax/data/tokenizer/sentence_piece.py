@@ -39,9 +39,10 @@ class SentencePieceTokenizer(Tokenizer):
             self._model.load_from_serialized_proto(content)
             self.vocab_size = self._model.get_piece_size()
         except Exception as error:  # RuntimeError, or what the binding makes of it
+            reason = str(error).strip()
             raise UserError(
-                f"{origin} is not a model of the sentencepiece library: {error}; give a"
-                " .model file, or a tokenizer.json"
+                f"{origin} is not a model of the sentencepiece library: {reason}; give"
+                " a .model file, or a tokenizer.json"
             ) from error
         self.content, self._origin = content, str(origin)
         self.end_of_text = self._model.eos_id()
