@@ -17,8 +17,8 @@ pytestmark = pytest.mark.slow
 STEPS = {
     "tokenizing": "tokens-*/*/000000.npz",
     "contamination": "job-*/contamination/*.npz",
-    "duplicates, by hash": "job-*/duplicates/buckets/*.npz",
-    "duplicates, by shard": "job-*/duplicates/dropped/*.npz",
+    "duplicates, by hash": "job-*/duplicates/*/buckets/*.npz",
+    "duplicates, by shard": "job-*/duplicates/*/dropped/*.npz",
     "sample of texts": "tfidf-*/sample/*",
     "embedder": "tfidf-*/embedder/embedder.json",
     "embedding": "tfidf-*/embeddings/*/000000.npy",
