@@ -59,24 +59,18 @@ def test_the_bytes_of_clusters(generic, tmp_path):
         assert same(tmp_path / "local", output)
 
 
-def test_to_a_url(generic, tmp_path):
-    """The work and the store are behind URLs, as on a cluster without a shared disk."""
-    given = {"generic": generic, "cluster": "4", "dedup": "true"}
+def test_paths_as_urls(generic, tmp_path):
+    given = {"generic": generic, "dedup": "true", "cluster": None}
     local = run(*flags_of(tmp_path / "local", **given))
     assert local.returncode == 0, local.stderr
-    flags = flags_of(
-        f"file://{tmp_path}/remote", **given, work=f"file://{tmp_path}/work", **beam(2)
-    )
+    work = f"file://{tmp_path}/work"
+    flags = flags_of(f"file://{tmp_path}/other", **given, work=work, **beam(1))
     result = run(*flags)
     assert result.returncode == 0, result.stderr
-    assert same(tmp_path / "local", tmp_path / "remote")
-    assert "remote exists; remove it" in fails(*flags)
-    flags = flags_of(f"file://{tmp_path}/other", **given)
-    assert "is no directory of this machine" in fails(*flags)
-    # The other way round, rows go to a URL from this machine.
-    result = run(*flags, f"--work={tmp_path}/work_here")
-    assert result.returncode == 0, result.stderr
     assert same(tmp_path / "local", tmp_path / "other")
+    assert "other exists; remove it" in fails(*flags)
+    flags = flags_of("memory://bucket/store", **given)
+    assert "is no directory of this machine" in fails(*flags)
 
 
 def test_errors_are_one_line(tmp_path):
