@@ -219,11 +219,9 @@ class _Job:
         placed = self._laid_out(documents, domains)
         splits = self._splits(placed)
         self._watch.stage("writing")
-        sizes = [x.rows * x.record_bytes for x in splits]
-        largest = max(x.record_bytes * min(x.rows, x.rows_per_file) for x in splits)
-        self.folder.check_space(
-            sum(sizes) + 2 * largest, "the store, and its rows on their way"
-        )
+        needed = sum(x.rows * x.record_bytes for x in splits)
+        needed += 2 * max(min(x.rows, x.rows_per_file) * x.record_bytes for x in splits)
+        self.folder.check_space(needed, "the store, and its rows on their way")
         gather = Gather(splits, self._staged, self.folder / "reports")
         items = [
             (number, segment)
