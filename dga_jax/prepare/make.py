@@ -234,9 +234,9 @@ def _check_dropped(path: str, shards: Sequence[Shard], output: str) -> None:
         raise UserError(f"--dropped={path} is a file that is read; choose another")
     if f"{folder}/".startswith(f"{os.path.abspath(output)}/"):
         raise UserError(f"--dropped={path} is in the store; choose another directory")
-    if os.path.isdir(path) or not (
-        os.path.isdir(folder) and os.access(folder, os.W_OK)
-    ):
+    # What is there is replaced, and /dev/null must stay what it is.
+    special = os.path.exists(path) and not os.path.isfile(path)
+    if special or not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
         raise UserError(
             f"--dropped={path}: cannot write it; name a file in a directory that exists"
             " and can be written to"

@@ -55,6 +55,8 @@ def write(
         ]
     )
     aside = path.with_name(f".{path.name}.partial")
+    if path.exists() and not path.is_file():  # /dev/null must stay what it is
+        raise UserError(f"cannot write {path}: it is no file; choose another --html")
     try:
         aside.write_text(content, encoding="utf-8")
         os.replace(aside, path)

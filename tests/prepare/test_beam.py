@@ -88,7 +88,7 @@ def test_errors_are_one_line(tmp_path):
         assert f"{bad}, line 41: broken JSON" in fails(*flags)
     good.write_text("")
     flags = [flag for flag in flags if "beam_options" not in flag]
-    assert "--beam_options: Unexpected pipeline runner: NoSuchRunner" in fails(
+    assert "Unexpected pipeline runner: NoSuchRunner" in fails(
         *flags, "--beam_options=--runner=NoSuchRunner"
     )
     assert "needs --engine=beam" in fails(

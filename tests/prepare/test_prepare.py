@@ -91,6 +91,7 @@ def test_errors_are_one_line(tmp_path):
         ({"seq_len": str(1 << 60)}, "is not an integer in the range"),
         ({"dropped": "x"}, "nothing is dropped; give --dedup"),
         ({"dropped": str(tmp_path / "no/x"), "dedup": "1"}, "cannot write it; name a"),
+        ({"dropped": str(tmp_path), "dedup": "1"}, "cannot write it; name a"),
         ({"dropped": TARGET, "dedup": "1"}, "is a file that is read"),
     ]:
         flags = {k: v for k, v in (given | change).items() if v is not None}

@@ -13,10 +13,10 @@ from steps import clustered
 
 from dga_jax import bases
 from dga_jax.data import corpus as corpus_module
-from dga_jax.data.build import folder, layout, prepare_store
+from dga_jax.data.build import LeaveOut, folder, layout, prepare_store
 from dga_jax.data.build.clustering import ClusterOptions
 from dga_jax.data.corpus import Corpus
-from dga_jax.data.sources import Fields, Shard, parse_filter
+from dga_jax.data.sources import Fields, Shard, expand, parse_filter
 from dga_jax.data.store import PAD, Store
 from dga_jax.data.tokenizer import BytesTokenizer
 from dga_jax.errors import UserError
@@ -198,6 +198,42 @@ def test_very_long_rows(tmp_path):
     """A file of them is gone through in parts that fit into memory."""
     store, _ = prepare(tmp_path, {"d": WORDS * 100}, seq_len=1 << 22)
     assert store.num_rows("train") == 1
+
+
+def test_the_list_of_what_is_left_out_names_files(tmp_path):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for i, text in enumerate(["one " * 20, "two " * 20, "one " * 20]):
+        (texts / f"{i}.txt").write_text(text)
+    (texts / os.fsdecode(b"\xe9.txt")).write_text("two " * 20)
+    prepare_store(
+        generic=Corpus(tuple(expand([str(texts)]))),
+        target=Corpus((Shard.of(write(tmp_path / "t.jsonl", WORDS)),)),
+        tokenizer=BytesTokenizer(),
+        seq_len=8,
+        output=tmp_path / "store",
+        leave_out=LeaveOut(duplicates=True, listed=str(tmp_path / "list")),
+    )
+    lines = (tmp_path / "list").read_text(encoding="utf-8").splitlines()
+    assert [os.path.basename(json.loads(line)["file"]) for line in lines] == [
+        "2.txt",
+        "\udce9.txt",
+    ]
+
+
+def test_tokens_that_were_cut(tmp_path):
+    given = {
+        "generic": Corpus((Shard.of(write(tmp_path / "a.jsonl", WORDS)),)),
+        "target": Corpus((Shard.of(write(tmp_path / "t.jsonl", WORDS)),)),
+        "tokenizer": BytesTokenizer(),
+        "seq_len": 8,
+        "work": tmp_path / "work",
+    }
+    prepare_store(**given, output=tmp_path / "store")
+    for path in (tmp_path / "work").rglob("*.tokens"):
+        path.write_bytes(path.read_bytes()[:-2])
+    with pytest.raises(UserError, match=r"000000\.tokens is damaged; remove"):
+        prepare_store(**given, output=tmp_path / "other")
 
 
 @pytest.mark.parametrize("free", [10, 3000])
