@@ -167,21 +167,21 @@ class _Items:
 
 @dataclasses.dataclass(frozen=True)
 class _Guarded:
-    """A generator function whose `UserError` is written to a file, and ends the job.
-
-    To go on would gather what is not complete.
-    """
+    """A generator function whose `UserError` ends in a file; it yields no more then."""
 
     folder: Folder
+
+    @property
+    def errors(self) -> Folder:
+        """Where errors of users go."""
+        return Folder(self.folder.url.rpartition("/beam/")[0]) / _ERRORS
 
     def __call__(self, item):
         try:
             yield from self.generate(item)
         except UserError as error:
-            work = Folder(self.folder.url.rpartition("/beam/")[0])
             name = f"{secrets.token_hex(4)}.txt"
-            (work / _ERRORS).write(name, str(error).encode())
-            raise
+            self.errors.write(name, str(error).encode())
 
 
 class _Call(_Guarded):
@@ -200,9 +200,14 @@ class _Scatter(_Guarded):
 
 
 class _Gather(_Guarded):
-    """Gathers a key unless that was done before; yields nothing."""
+    """Gathers a key unless that was done before; yields nothing.
+
+    All has been scattered by now. Where that failed, a key may not be complete.
+    """
 
     def generate(self, pair):
+        if self.errors.names():
+            return ()
         gather, done = _load(self.folder, "gather")
         key, parts = pair
         if not done(key):
