@@ -14,7 +14,7 @@ import logging
 import pickle
 import secrets
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dga_jax.data.build.engine import Gather, OnBytes, Scatter, Step
@@ -80,15 +80,10 @@ class BeamEngine:
         on_bytes(sum(getattr(item, "num_bytes", 0) for item in items))
 
     def shuffle(
-        self,
-        scatter: Scatter,
-        items: Sequence[Any],
-        gather: Gather,
-        done: Callable[[int], bool],
-        spill: Folder,
+        self, scatter: Scatter, items: Sequence[Any], gather: Gather, spill: Folder
     ) -> None:
         """See `Engine`; nothing goes through `spill`."""
-        with self._stowed(items, scatter=scatter, gather=(gather, done)) as folder:
+        with self._stowed(items, scatter=scatter, gather=gather) as folder:
             self._run(
                 lambda pipeline: (
                     self._items(pipeline, folder)
@@ -208,8 +203,8 @@ class _Gather(_Guarded):
     def generate(self, pair):
         if self.errors.names():
             return ()
-        gather, done = _load(self.folder, "gather")
+        gather = _load(self.folder, "gather")
         key, parts = pair
-        if not done(key):
+        if not gather.done(key):
             gather(key, parts)
         return ()

@@ -50,7 +50,6 @@ def find_duplicates(
         ScatterHashes(tokenized, count),
         segments(shards),
         by_hash,
-        by_hash.done,
         folder / "hashes",
     )
     buckets = engine.agree(by_hash.folder.names())
@@ -61,7 +60,6 @@ def find_duplicates(
         ScatterPlaces(by_hash.folder),
         buckets,
         by_shard,
-        by_shard.done,
         folder / "places",
     )
     found = sum(len(by_hash.folder.load(bucket)["place"]) for bucket in buckets)

@@ -22,7 +22,16 @@ _WORTH_BYTES = 4 << 20  # compressed, in seconds about two
 OnBytes = Callable[[int], object]
 Step = Callable[[Any, OnBytes], object]
 Scatter = Callable[[Any], Iterator[tuple[int, bytes]]]
-Gather = Callable[[int, Iterable[bytes]], object]
+
+
+class Gather(Protocol):
+    """Brings together what belongs to a key, once."""
+
+    def __call__(self, key: int, parts: Iterable[bytes]) -> object:
+        """Called once a key; the parts come in any order, and may come twice."""
+
+    def done(self, key: int) -> bool:
+        """Whether a key was gathered before the job was stopped."""
 
 
 class Engine(Protocol):
@@ -34,20 +43,14 @@ class Engine(Protocol):
         """Calls step(item, on_bytes) for all items, in any order and anywhere."""
 
     def shuffle(
-        self,
-        scatter: Scatter,
-        items: Sequence[Any],
-        gather: Gather,
-        done: Callable[[int], bool],
-        spill: Folder,
+        self, scatter: Scatter, items: Sequence[Any], gather: Gather, spill: Folder
     ) -> None:
         """Regroups bytes by key: gather(key, all that scatter(item) yielded for it).
 
         Args:
           scatter: yields (key, bytes).
           items: what it is called with.
-          gather: called once a key; the bytes come in any order, may come twice.
-          done: whether a key was gathered before the job was stopped.
+          gather: see the class; a key that is done is passed over.
           spill: an empty folder for what is on its way.
         """
 
@@ -97,12 +100,7 @@ class Local:
         self.meet(f"map {type(step).__name__}")
 
     def shuffle(
-        self,
-        scatter: Scatter,
-        items: Sequence[Any],
-        gather: Gather,
-        done: Callable[[int], bool],
-        spill: Folder,
+        self, scatter: Scatter, items: Sequence[Any], gather: Gather, spill: Folder
     ) -> None:
         """See `Engine`; what is on its way lies in files, one an item and key."""
         name = type(scatter).__name__
@@ -115,7 +113,7 @@ class Local:
         keys = self.agree(sorted(keys))
         for key in keys[self._rank :: self._count]:
             parts = [folder / str(key) for folder in folders]
-            if not done(key):
+            if not gather.done(key):
                 gather(key, _read(parts))
             for part in parts:
                 part.unlink(missing_ok=True)

@@ -242,9 +242,7 @@ class _Job:
         """Writes all files of rows."""
         rows = self.folder / "rows"
         for _ in range(2):
-            self._engine.shuffle(
-                Place(placed, splits), items, gather, gather.done, rows
-            )
+            self._engine.shuffle(Place(placed, splits), items, gather, rows)
             missing = not all(side_by_side(gather.done, gather.keys))
             if not self._engine.agree(missing):
                 return

@@ -26,7 +26,7 @@ class Words:
             self._count("scatter")
             yield len(word), word.encode()
 
-    def gather(self, key, parts):
+    def __call__(self, key, parts):
         self._count("gather")
         words = sorted(part.decode() for part in parts)
         self.folder.write(str(key), " ".join(words).encode())
@@ -42,7 +42,7 @@ class Words:
 
     def run(self, texts, spill):
         engine = Local()
-        engine.shuffle(self.scatter, texts, self.gather, self.done, spill)
+        engine.shuffle(self.scatter, texts, self, spill)
         return {key: self.folder.read(key).decode() for key in self.folder.names()}
 
 

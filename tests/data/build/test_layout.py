@@ -109,7 +109,6 @@ def test_rows_are_those_of_the_streams(corpus, every, seq_len, segments):
             Place([Placed(Made(shards), found, (0, 1))], splits),
             [(0, part) for part in reversed(parts)],
             gather,
-            gather.done,
             Folder.of(folder) / "rows",
         )
         for side, split in enumerate(splits):
