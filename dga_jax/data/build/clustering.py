@@ -259,12 +259,7 @@ class Vectors:
         folder = self.folder / shard.digest[:32]
         for piece in self.documents.tokenized.pieces(shard):
             name = f"{piece.number:06d}.npy"
-            yield _vectors(folder, name, len(piece.lengths), self.dim)
-
-    @property
-    def dim(self) -> int:
-        """Width of a vector."""
-        return self.embedder.dim
+            yield _vectors(folder, name, len(piece.lengths), self.embedder.dim)
 
 
 @functools.lru_cache(maxsize=1)

@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,8 +36,13 @@ class Grouping(abc.ABC):
     """Says which domain a document belongs to."""
 
     @abc.abstractmethod
-    def domains(self, shard: Shard, pieces: Iterator[Piece]) -> Iterator[np.ndarray]:
-        """For each piece of a shard the domains of its documents, int64 [n]."""
+    def of(self, shard: Shard) -> Callable[[Piece, int], np.ndarray]:
+        """Domains of a shard's documents, by piece.
+
+        Returns:
+          A function of a piece and the place of its first document in the shard, which
+          gives int64 [n].
+        """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,15 +55,17 @@ class Named(Grouping):
 
     names: tuple[str, ...] = ()
 
-    def domains(self, shard: Shard, pieces: Iterator[Piece]) -> Iterator[np.ndarray]:
+    def of(self, shard: Shard) -> Callable[[Piece, int], np.ndarray]:
         """See the base class."""
         numbers = {name: i for i, name in enumerate(self.names)}
-        for piece in pieces:
-            if numbers:
-                here = np.array([numbers[name] for name in piece.names], np.int64)
-                yield here[piece.domains]
-            else:
-                yield np.zeros(len(piece.domains), np.int64)
+
+        def domains(piece: Piece, start: int) -> np.ndarray:
+            if not numbers:
+                return np.zeros(len(piece.domains), np.int64)
+            here = np.array([numbers[name] for name in piece.names], np.int64)
+            return here[piece.domains]
+
+        return domains
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,14 +78,14 @@ class Assigned(Grouping):
 
     folder: Folder
 
-    def domains(self, shard: Shard, pieces: Iterator[Piece]) -> Iterator[np.ndarray]:
+    def of(self, shard: Shard) -> Callable[[Piece, int], np.ndarray]:
         """See the base class."""
         assigned = self.folder.load(file_of(shard.digest))["clusters"]
-        start = 0
-        for piece in pieces:
-            stop = start + len(piece.lengths)
-            yield assigned[start:stop].astype(np.int64)
-            start = stop
+
+        def domains(piece: Piece, start: int) -> np.ndarray:
+            return assigned[start : start + len(piece.domains)].astype(np.int64)
+
+        return domains
 
 
 def file_of(digest: str) -> str:
@@ -125,18 +132,16 @@ class Documents:
 
     def of(self, shard: Shard) -> Iterator[View]:
         """The documents of a shard, piece by piece."""
-        pieces = self.tokenized.pieces(shard)
-        domains = self.grouping.domains(shard, self.tokenized.pieces(shard))
-        left_out = self.left_out(shard)
+        domains_of, left_out = self.grouping.of(shard), self.left_out(shard)
         start = 0
-        for piece, domain in zip(pieces, domains, strict=True):
+        for piece in self.tokenized.pieces(shard):
             stop = start + len(piece.lengths)
             kept = np.ones(len(piece.lengths), bool)
             low, high = np.searchsorted(left_out, (start, stop))
             kept[left_out[low:high] - start] = False
             yield View(
                 piece.number,
-                domain,
+                domains_of(piece, start),
                 piece.lengths * kept,
                 piece.text_bytes * kept,
                 piece.lengths == 0,

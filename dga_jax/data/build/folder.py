@@ -170,7 +170,7 @@ class Folder:
         if self.is_local:
             return self.path
         for name in self.names():
-            (directory / name).write_bytes(self.read(name))
+            self.fetch_file(name, directory)
         return directory
 
     def delete(self, name: str) -> None:

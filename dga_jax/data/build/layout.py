@@ -315,14 +315,13 @@ def _summed_up(plans, name, engine) -> list[tuple[Table, np.ndarray]]:
     found = []
     for plan in plans:
         table, before = plan.table(name), plan.table(f"before-{name}")
-        totals = sum(table.read(segment) for segment in plan.parts)
-        if engine.is_main:
-            running = np.zeros_like(totals)
-            for segment in plan.parts:
-                here = table.read(segment)
+        running = np.zeros(1, np.int64)
+        for segment in plan.parts:
+            here = table.read(segment)
+            if engine.is_main:
                 before.write(segment, np.where(here.any(axis=0), running, 0))
-                running += here
-        found.append((before, totals))
+            running = running + here
+        found.append((before, running))
     engine.meet(f"sums of {name}")
     return found
 

@@ -1,6 +1,7 @@
 """Last steps: tokens go to their places in rows, rows to the files of the store."""
 
 import dataclasses
+import functools
 import os
 import pathlib
 import secrets
@@ -45,7 +46,7 @@ class Split:
         """Of a row, as a record."""
         return self.row_tokens * self.dtype.itemsize + _RECORD_BYTES
 
-    @property
+    @functools.cached_property  # every file asks for its own name
     def files(self) -> list[tuple[str, int]]:
         """Name and rows of each file."""
         return store_writer.file_names(self.name, self.rows, self.rows_per_file)

@@ -168,8 +168,8 @@ class Tokenize:
                     tokens += [encoded.astype(dtype, copy=False), end]
         parts = (part.view(np.uint8).data for part in tokens)
         folder.write(f"{number:06d}.tokens", *parts)
-        names = {document.domain: 0 for document in piece}
-        names = {name: i for i, name in enumerate(names)}
+        distinct = dict.fromkeys(document.domain for document in piece)
+        names = {name: i for i, name in enumerate(distinct)}
         identified = any(document.identifier for document in piece)
         identifiers = [document.identifier for document in piece] if identified else []
         folder.save(
