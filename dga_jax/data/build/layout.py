@@ -315,11 +315,12 @@ def _summed_up(plans, name, engine) -> list[tuple[Table, np.ndarray]]:
     found = []
     for plan in plans:
         table, before = plan.table(name), plan.table(f"before-{name}")
-        running = np.zeros(1, np.int64)
+        running = np.int64(0)
         for segment in plan.parts:
             here = table.read(segment)
             if engine.is_main:
-                before.write(segment, np.where(here.any(axis=0), running, 0))
+                known = here.any(axis=0)
+                before.write(segment, np.where(known, running, np.zeros_like(here)))
             running = running + here
         found.append((before, running))
     engine.meet(f"sums of {name}")
