@@ -1,6 +1,6 @@
 """Makes the files of this folder from full corpora; see README.md for their origin.
 
-  python sample/make_sample.py --corpora=DIR --output=sample
+  python -m sample.make_sample --corpora=DIR --output=sample
 
 DIR holds generic/NAME.jsonl.gz and targets/NAME.{steer,eval}.jsonl.gz. Documents are
 spread evenly over each file. The tokenizer is trained on what is kept of the domains.
@@ -11,8 +11,9 @@ import json
 import lzma
 import pathlib
 
-import tokenizers
 from absl import app, flags
+
+from dga_jax.data.tokenizer.training import train_bpe
 
 _CORPORA = flags.DEFINE_string("corpora", None, "Folder to read.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write to.", required=True)
@@ -76,23 +77,6 @@ def write(path: pathlib.Path, texts: list[str]) -> None:
     path.write_bytes(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME))
 
 
-def train_tokenizer(texts: list[str]) -> tokenizers.Tokenizer:
-    """A byte-level BPE, as GPT-2's, with a vocabulary of VOCAB_SIZE."""
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(
-        add_prefix_space=False
-    )
-    tokenizer.decoder = tokenizers.decoders.ByteLevel()
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=VOCAB_SIZE,
-        special_tokens=["<|endoftext|>"],
-        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer
-
-
 def main(_) -> None:
     """Reads --corpora, writes --output."""
     corpora, output = pathlib.Path(_CORPORA.value), pathlib.Path(_OUTPUT.value)
@@ -107,7 +91,7 @@ def main(_) -> None:
             write(output / folder / f"{name}.jsonl.xz", texts)
             if folder == "generic":
                 corpus += texts
-    train_tokenizer(corpus).save(str(output / "tokenizer.json"))
+    (output / "tokenizer.json").write_bytes(train_bpe(corpus, VOCAB_SIZE))
 
 
 if __name__ == "__main__":

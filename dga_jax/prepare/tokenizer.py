@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
-import tokenizers
 import tqdm
 from absl import flags
 
@@ -17,11 +16,11 @@ from dga_jax.data.corpus import Corpus
 from dga_jax.data.sources import Document, expand
 from dga_jax.data.text_sample import CorpusSample, Piece
 from dga_jax.data.tokenizer import HuggingFaceTokenizer, Tokenizer
+from dga_jax.data.tokenizer.training import train_bpe
 from dga_jax.errors import UserError
 from dga_jax.files import replaced
 from dga_jax.prepare import reading
 
-END_OF_TEXT = "<|endoftext|>"
 _SMALLEST = 257  # the bytes, and the end of text
 
 flags.adopt_module_key_flags(reading)
@@ -89,38 +88,12 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(
             f"--sample_mb={_SAMPLE_MB.value:g} is less than one piece of text; raise it"
         )
-    content = train((piece.text for piece in sample.learnt()), _VOCAB_SIZE.value)
+    learnt = (piece.text for piece in sample.learnt())
+    content = train_bpe(learnt, _VOCAB_SIZE.value, min_frequency=2)
     with replaced(output) as file:
         file.write(content)
     tokenizer = HuggingFaceTokenizer(content, output)
     _report(sample, tokenizer, output, time.monotonic() - began)
-
-
-def train(texts: Iterable[str], vocab_size: int) -> bytes:
-    """A byte-level BPE that cuts words as GPT-2's does.
-
-    Args:
-      texts: to learn from; the same ones give the same tokenizer.
-      vocab_size: at least 257. Where the texts hold too few pairs that occur twice, the
-        vocabulary is smaller.
-
-    Returns:
-      The content of a tokenizer.json.
-    """
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(
-        add_prefix_space=False
-    )
-    tokenizer.decoder = tokenizers.decoders.ByteLevel()
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        min_frequency=2,
-        special_tokens=[END_OF_TEXT],
-        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer.to_str(pretty=True).encode()
 
 
 def bytes_per_token(pieces: Iterable[Piece], tokenizer: Tokenizer) -> dict[str, float]:
