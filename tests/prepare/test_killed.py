@@ -33,15 +33,14 @@ STEPS = {
 
 
 def kill_at(flags, work, pattern, output):
-    """Starts a job, and kills it as soon as a file appears; was it in time?"""
+    """Starts a job, and kills it as soon as a file appears; whether it was in time."""
     process = subprocess.Popen(
         command(*flags), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     while not list(work.glob(pattern)) and process.poll() is None:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
-    process.wait()
-    return not output.exists()
+    return process.wait() == -signal.SIGKILL and not output.exists()
 
 
 def written(work):
