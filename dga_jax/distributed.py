@@ -55,17 +55,14 @@ def initialize() -> None:
 
 
 @contextlib.contextmanager
-def together(stops_at_sigterm: bool = True) -> Iterator[None]:
+def together() -> Iterator[None]:
     """A block that all processes leave together, after `initialize`.
 
     When one leaves it by an exception, the others end within seconds, wherever they
     are, in a collective too: one line on stderr, exit status 2, and no `finally` of
     theirs runs, as if they were killed. Those that come to its end wait there for the
-    others. In a run of one process it does nothing.
-
-    Args:
-      stops_at_sigterm: it raises UserError, and so stops the job. False: it is left to
-        JAX, which takes it for the notice of a preemption and goes on.
+    others. SIGTERM stops the job; left to JAX, it would be the notice of a preemption,
+    and the job went on. In a run of one process all this does nothing.
 
     Raises:
       UserError: stopped by SIGTERM.
@@ -77,8 +74,7 @@ def together(stops_at_sigterm: bool = True) -> Iterator[None]:
     leaving, ended = threading.Lock(), threading.Event()
     watch = threading.Thread(target=_watch, args=(client, leaving, ended), daemon=True)
     watch.start()
-    if stops_at_sigterm:
-        signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, _stop)
     try:
         yield
         meet("all is done")
@@ -90,8 +86,7 @@ def together(stops_at_sigterm: bool = True) -> Iterator[None]:
             client.key_value_set(f"{_STOPPED}{jax.process_index()}", "")
         raise
     finally:
-        if stops_at_sigterm:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         ended.set()
         # A thread inside of JAX must not outlive the interpreter.
         watch.join()

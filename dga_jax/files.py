@@ -16,9 +16,13 @@ LOCK = ".lock"
 
 
 @contextlib.contextmanager
-def replaced(path: pathlib.Path) -> Iterator[BinaryIO]:
-    """A file to write that takes its place, on disk, when the block ends well."""
-    aside = path.with_name(f".{path.name}.partial")
+def replaced(path: pathlib.Path, suffix: str = "partial") -> Iterator[BinaryIO]:
+    """A file to write that takes its place, on disk, when the block ends well.
+
+    It is written aside as `.NAME.SUFFIX`; where several processes may write the same
+    file, each needs a suffix of its own.
+    """
+    aside = path.with_name(f".{path.name}.{suffix}")
     try:
         with open(aside, "wb") as file:
             yield file

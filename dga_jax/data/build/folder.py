@@ -1,7 +1,6 @@
 """A directory of a job, on this machine or behind a URL, whose files appear whole."""
 
 import concurrent.futures
-import contextlib
 import dataclasses
 import io
 import json
@@ -17,6 +16,7 @@ import fsspec
 import numpy as np
 
 from dga_jax.errors import UserError
+from dga_jax.files import replaced
 
 _READERS = 32
 # Names of files may be any bytes; what Python makes of them is an escape of JSON.
@@ -87,18 +87,12 @@ class Folder:
             content = b"".join(data)
             self._remote(lambda fs, path: _pipe(fs, path, name, content), "write")
             return
-        aside = self.path / f".{name}.{os.getpid()}-{secrets.token_hex(4)}"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with open(aside, "wb") as file:
+            with replaced(self.path / name, secrets.token_hex(8)) as file:
                 for part in data:
                     file.write(part)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, self.path / name)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                aside.unlink()
             raise UserError(self._cannot("write", name, error)) from error
 
     def read(self, name: str) -> bytes:
