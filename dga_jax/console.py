@@ -4,8 +4,12 @@ import math
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
+if TYPE_CHECKING:
+    import tqdm
+
+_QUIET_SECONDS = 30  # between lines of progress where nobody watches
 _WIDTH = 110  # columns of a line in a file
 _LONGEST_NAME = 12
 
@@ -101,3 +105,11 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
         for row in rows
     ]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def progress(**options) -> "tqdm.tqdm":
+    """A progress bar, as `tqdm` takes its options; now and then if nobody watches."""
+    import tqdm  # training has a line of its own
+
+    interval = 0.1 if sys.stderr.isatty() else _QUIET_SECONDS
+    return tqdm.tqdm(mininterval=interval, **options)

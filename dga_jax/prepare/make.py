@@ -10,11 +10,10 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import tqdm
 from absl import flags
 
 from dga_jax import processes
-from dga_jax.console import duration
+from dga_jax.console import duration, progress
 from dga_jax.data.build import LeaveOut, Prepared, Watch, prepare_store
 from dga_jax.data.build.engine import Engine, Local
 from dga_jax.data.build.folder import Folder
@@ -139,7 +138,6 @@ _ENGINE = flags.DEFINE_enum(
 _BEAM_OPTIONS = flags.DEFINE_string(
     "beam_options", "", "For Apache Beam, as in '--runner=FlinkRunner ...'."
 )
-_QUIET_SECONDS = 30  # between lines of progress where nobody watches
 
 
 def main(argv: Sequence[str]) -> None:
@@ -186,7 +184,8 @@ def _prepare(engine: Engine, output: str) -> Prepared:
     if options:
         passes += 2 if options.embedding == "tfidf" else 1
     size = passes * _size(generic) + _size(target) + _size(target_eval)
-    with _progress(size, engine) as bar:
+    hidden = not engine.is_main
+    with progress(total=size, unit="B", unit_scale=True, disable=hidden) as bar:
         return prepare_store(
             generic=Corpus(tuple(generic)),
             target=Corpus(tuple(target)),
@@ -300,17 +299,6 @@ def _cluster_options() -> "ClusterOptions | None":
 
 def _size(shards: Sequence[Shard]) -> int:
     return sum(shard.num_bytes for shard in shards)
-
-
-def _progress(total: int, engine: Engine) -> tqdm.tqdm:
-    interval = 0.1 if sys.stderr.isatty() else _QUIET_SECONDS
-    return tqdm.tqdm(
-        total=total,
-        unit="B",
-        unit_scale=True,
-        mininterval=interval,
-        disable=not engine.is_main,
-    )
 
 
 def _report(prepared: Prepared, output: str, seconds: float) -> None:

@@ -4,14 +4,12 @@ import math
 import os
 import pathlib
 import shlex
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
-import tqdm
 from absl import flags
 
-from dga_jax.console import columns, duration
+from dga_jax.console import columns, duration, progress
 from dga_jax.data.corpus import Corpus
 from dga_jax.data.sources import Document, expand
 from dga_jax.data.text_sample import CorpusSample, Piece
@@ -54,7 +52,6 @@ _DOMAINS = flags.DEFINE_enum(
 _SEED = flags.DEFINE_integer("seed", 0, "Of the draw.")
 _SHOWN = 64
 _BATCH = 1024  # pieces that are tokenized at a time
-_QUIET_SECONDS = 30  # between lines of progress where nobody watches
 
 
 def main(argv: Sequence[str]) -> None:
@@ -111,10 +108,8 @@ def bytes_per_token(pieces: Iterable[Piece], tokenizer: Tokenizer) -> dict[str, 
 def _documents() -> Iterator[Document]:
     """All documents of the corpus, with a progress bar."""
     corpus = Corpus(tuple(expand(_GENERIC.value, reading.fields_of_corpus())))
-    interval = 0.1 if sys.stderr.isatty() else _QUIET_SECONDS
-    return iter(
-        tqdm.tqdm(corpus.documents(), "reading", unit=" texts", mininterval=interval)
-    )
+    documents = corpus.documents()
+    return iter(progress(iterable=documents, desc="reading", unit=" texts"))
 
 
 def _check_output(output: pathlib.Path) -> None:
