@@ -73,6 +73,15 @@ class Domains:
         return np.diff(self.offsets)
 
     @property
+    def tokens_per_row(self) -> np.ndarray:
+        """float64 [k], tokens that a training row predicts on average; 1 without any.
+
+        The rows of small domains are not full: the last of each is padded.
+        """
+        rows = self.num_rows
+        return np.where(rows > 0, self.tokens, 1.0) / np.maximum(rows, 1)
+
+    @property
     def num_heldout(self) -> np.ndarray:
         """int64 [k], held-out rows."""
         return np.diff(self.heldout_offsets)

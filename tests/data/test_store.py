@@ -208,3 +208,13 @@ def test_a_disk_that_fills_up(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="No space left on device; free some space"):
         make(tmp_path / "s")
     shutil.rmtree(tmp_path / "s")
+
+
+def test_tokens_per_row_are_those_that_its_rows_predict(cluster_store):
+    domains = cluster_store.domains(1)
+    for i, mean in enumerate(domains.tokens_per_row):
+        ids = np.arange(*domains.offsets[i : i + 2])
+        rows = cluster_store.read("train", ids)
+        expected = np.mean(np.sum(rows[:, 1:] != PAD, axis=1)) if len(ids) else 1.0
+        np.testing.assert_allclose(mean, expected)
+    assert domains.tokens_per_row.min() < 0.9 * cluster_store.seq_len

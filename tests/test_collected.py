@@ -1,0 +1,23 @@
+"""Every test file that there is gets run: pytest skips folders of some names."""
+
+import pathlib
+import subprocess
+import sys
+
+TESTS = pathlib.Path(__file__).parent
+
+
+def test_every_test_file_is_collected():
+    listed = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", str(TESTS)],
+        cwd=TESTS.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    collected = {line.split("::")[0] for line in listed.splitlines() if "::" in line}
+    there = {
+        path.relative_to(TESTS.parent).as_posix() for path in TESTS.rglob("test_*.py")
+    }
+    assert there
+    assert sorted(there - collected) == []
