@@ -3,7 +3,8 @@
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 
-from dga_jax.data.sources import Document, Shard, read_documents
+from dga_jax.data.sources import BadDocument, Document, Shard, read_documents
+from dga_jax.errors import UserError
 
 # Tokenizing keeps some 120 bytes a token for a moment; and all cores want documents.
 _BATCH_BYTES = 1 << 21
@@ -12,7 +13,7 @@ _BATCH_DOCUMENTS = 4096
 _PIECE_BYTES = 1 << 23
 _PIECE_DOCUMENTS = 1 << 15
 # What is made of pieces belongs to this way of cutting them, and of writing it down.
-PIECES = f"1 {_PIECE_BYTES} {_PIECE_DOCUMENTS}"
+PIECES = f"2 {_PIECE_BYTES} {_PIECE_DOCUMENTS}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,28 +22,53 @@ class Corpus:
 
     Attributes:
       shards: what is read as a whole.
+      pattern: what the user wrote for them, "" if nobody did.
     """
 
     shards: tuple[Shard, ...]
+    pattern: str = ""
 
-    def documents(self) -> Iterator[Document]:
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        if self.pattern or not self.shards:
+            return self.pattern
+        more = len(self.shards) - 1
+        return self.shards[0].name + (f" and {more} more" if more else "")
+
+    def documents(self) -> Iterator[Document | BadDocument]:
         """Streams all documents, those without text too.
 
         Raises:
-          UserError: a shard that cannot be used, or holds no text at all.
+          UserError: a shard that cannot be used, or no text in any.
         """
+        with_text = False
         for shard in self.shards:
             for piece in read_pieces(shard):
+                with_text = with_text or any(d.num_bytes for d in piece)
                 yield from piece
+        if not with_text:
+            raise no_text(self)
 
-    def batches(self) -> Iterator[list[Document]]:
+    def batches(self) -> Iterator[list[Document | BadDocument]]:
         """The same in batches of bounded size, always the same ones."""
         return in_batches(self.documents())
 
 
+def no_text(corpus: Corpus) -> UserError:
+    """The error of a corpus without text."""
+    filters = {str(one) for shard in corpus.shards for one in shard.fields.filters}
+    if filters:
+        return UserError(
+            f"{corpus.name}: no document meets --filter: {', '.join(sorted(filters))};"
+            " relax it, or leave it out"
+        )
+    return UserError(f"{corpus.name} holds no text; add some or leave it out")
+
+
 def read_pieces(
     shard: Shard, on_bytes: Callable[[int], object] = lambda count: None
-) -> Iterator[list[Document]]:
+) -> Iterator[list[Document | BadDocument]]:
     """The documents of a shard in pieces of some megabytes, always the same ones.
 
     Args:
@@ -50,7 +76,7 @@ def read_pieces(
       on_bytes: called with the number of bytes read from disk, as they are read.
 
     Raises:
-      UserError: it cannot be used, or holds no text at all.
+      UserError: it cannot be used.
     """
     documents = read_documents(shard, on_bytes)
     yield from _batched(documents, _PIECE_BYTES, _PIECE_DOCUMENTS)

@@ -11,7 +11,7 @@ from dga_jax.bases import StoredBasis, write_basis
 from dga_jax.clusters.embedders import load_embedder
 from dga_jax.clusters.histogram import SMOOTHING, Histograms, count_documents
 from dga_jax.clusters.tree import Tree
-from dga_jax.data.corpus import Corpus
+from dga_jax.data.corpus import Corpus, in_batches
 from dga_jax.data.sources import expand
 from dga_jax.data.store import TREE, Store
 from dga_jax.errors import UserError
@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
     if _GROUP_BY.value:
         fields = dataclasses.replace(fields, domain=_GROUP_BY.value)
     shards = expand(_REFERENCES.value, fields)
-    histograms = _count(store, Corpus(tuple(shards)))
+    histograms = _count(store, Corpus(tuple(shards), ",".join(_REFERENCES.value)))
     basis = StoredBasis(histograms, _NATURAL.value, _TARGET.value)
     bases.check_names(basis)
     path = write_basis(store, _NAME.value, basis)
@@ -71,8 +71,9 @@ def main(argv: Sequence[str]) -> None:
 
 def _count(store: Store, corpus: Corpus) -> Histograms:
     finest = store.domains(store.num_levels - 1)
+    documents = in_batches(reading.usable(corpus.documents()))
     batches = (
-        [(d.domain, d.text) for d in batch if d.num_bytes] for batch in corpus.batches()
+        [(d.domain, d.text) for d in batch if d.num_bytes] for batch in documents
     )
     return count_documents(
         load_embedder(store.path, _EMBEDDING_MODEL.value),

@@ -21,7 +21,7 @@ from dga_jax.data.corpus import Corpus
 from dga_jax.data.sources import Fields, Shard, expand
 from dga_jax.data.tokenizer import load_tokenizer
 from dga_jax.errors import UserError
-from dga_jax.prepare import reading, summary
+from dga_jax.prepare import passed_over, reading, summary
 
 if TYPE_CHECKING:  # it imports JAX and scikit-learn, which takes a second
     from dga_jax.data.build.clustering import ClusterOptions
@@ -152,9 +152,10 @@ def main(argv: Sequence[str]) -> None:
     output = _OUTPUT.value
     work = Folder.of(_WORK.value or f"{output.rstrip('/')}.work")
     _check_places(Folder.of(output), work)
+    markers: list[str] = []
     with _engine(work) as engine:
         try:
-            prepared = _prepare(engine, output)
+            prepared = _prepare(engine, output, markers)
         except FileExistsError as error:
             raise UserError(f"{error}; remove it or choose another --output") from error
         except (KeyboardInterrupt, UserError):
@@ -165,18 +166,20 @@ def main(argv: Sequence[str]) -> None:
                 )
             raise
         if engine.is_main:
-            _report(prepared, output, time.monotonic() - began)
+            _report(prepared, markers, output, time.monotonic() - began)
 
 
-def _prepare(engine: Engine, output: str) -> Prepared:
+def _prepare(engine: Engine, output: str, markers: list[str]) -> Prepared:
+    """Makes the store; `markers` gets the files that are no data by their names."""
     options, fields = _cluster_options(), reading.fields_of_corpus(_ID_FIELD.value)
-    generic = expand(_GENERIC.value, fields)
+    generic = expand(_GENERIC.value, fields, markers)
     target_fields = Fields(
         text=_TARGET_TEXT_FIELD.value or reading.TEXT_FIELD.value,
         max_document_bytes=fields.max_document_bytes,
+        skip_bad=fields.skip_bad,
     )
     target, target_eval = (
-        expand(flag.value, target_fields) for flag in (_TARGET, _TARGET_EVAL)
+        expand(flag.value, target_fields, markers) for flag in (_TARGET, _TARGET_EVAL)
     )
     if _DROPPED.value:
         _check_dropped(_DROPPED.value, [*generic, *target, *target_eval], output)
@@ -187,9 +190,9 @@ def _prepare(engine: Engine, output: str) -> Prepared:
     hidden = not engine.is_main
     with progress(total=size, unit="B", unit_scale=True, disable=hidden) as bar:
         return prepare_store(
-            generic=Corpus(tuple(generic)),
-            target=Corpus(tuple(target)),
-            target_eval=Corpus(tuple(target_eval)) if target_eval else None,
+            generic=_corpus(generic, _GENERIC),
+            target=_corpus(target, _TARGET),
+            target_eval=_corpus(target_eval, _TARGET_EVAL) if target_eval else None,
             tokenizer=load_tokenizer(_TOKENIZER.value),
             seq_len=_SEQ_LEN.value,
             output=output,
@@ -201,10 +204,16 @@ def _prepare(engine: Engine, output: str) -> Prepared:
         )
 
 
+def _corpus(shards: Sequence[Shard], flag) -> Corpus:
+    return Corpus(tuple(shards), f"--{flag.name}={','.join(flag.value)}")
+
+
 def _leave_out() -> LeaveOut:
-    if _DROPPED.value and not (_DEDUP.value or _CONTAMINATION.value == "drop"):
+    dropping = _DEDUP.value or _CONTAMINATION.value == "drop"
+    if _DROPPED.value and not dropping and reading.max_bad() == 0:
         raise UserError(
-            "--dropped: nothing is dropped; give --dedup or --contamination=drop too"
+            "--dropped: nothing is dropped; give --dedup, --contamination=drop or"
+            " --skip_bad too"
         )
     return LeaveOut(
         duplicates=_DEDUP.value,
@@ -212,6 +221,7 @@ def _leave_out() -> LeaveOut:
         contamination=_CONTAMINATION.value,
         ngram=_NGRAM.value,
         listed=_DROPPED.value,
+        max_bad=reading.max_bad(),
     )
 
 
@@ -301,7 +311,9 @@ def _size(shards: Sequence[Shard]) -> int:
     return sum(shard.num_bytes for shard in shards)
 
 
-def _report(prepared: Prepared, output: str, seconds: float) -> None:
+def _report(
+    prepared: Prepared, markers: Sequence[str], output: str, seconds: float
+) -> None:
     parts = prepared.parts
     print(summary.table(parts))
     megabytes = sum(part.text_bytes for part in parts) / 1e6
@@ -316,6 +328,8 @@ def _report(prepared: Prepared, output: str, seconds: float) -> None:
         print(f"{prepared.duplicates:,} exact duplicates were left out.")
     if prepared.contamination:
         print(prepared.contamination.describe(_CONTAMINATION.value == "drop"))
+    for line in passed_over.lines(prepared, markers, _GENERIC.value):
+        print(line)
     if prepared.branching:
         print(summary.clusters(prepared, _SEQ_LEN.value, _MAX_IMBALANCE.value))
     print(f"\nThe store is {output}. To train on it:\n")

@@ -107,8 +107,9 @@ def bytes_per_token(pieces: Iterable[Piece], tokenizer: Tokenizer) -> dict[str, 
 
 def _documents() -> Iterator[Document]:
     """All documents of the corpus, with a progress bar."""
-    corpus = Corpus(tuple(expand(_GENERIC.value, reading.fields_of_corpus())))
-    documents = corpus.documents()
+    shards = expand(_GENERIC.value, reading.fields_of_corpus())
+    corpus = Corpus(tuple(shards), ",".join(_GENERIC.value))
+    documents = reading.usable(corpus.documents())
     return iter(progress(iterable=documents, desc="reading", unit=" texts"))
 
 

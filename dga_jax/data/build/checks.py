@@ -3,14 +3,11 @@
 import os
 from collections.abc import Sequence
 
-import numpy as np
-
-from dga_jax.data.build.finish import GroupedDomains
-from dga_jax.data.build.folder import Folder
-from dga_jax.data.build.layout import ASIDE, KEPT, Layout
+from dga_jax.data.build.folder import Folder, side_by_side
+from dga_jax.data.build.layout import ASIDE, KEPT
 from dga_jax.data.build.rows import Placed, Split
 from dga_jax.data.build.tokenizing import Tokenized
-from dga_jax.data.corpus import Corpus
+from dga_jax.data.corpus import Corpus, no_text
 from dga_jax.data.sources import Shard
 from dga_jax.data.sources.shard import real
 from dga_jax.errors import UserError
@@ -86,30 +83,39 @@ def claim(output: Folder, job: Folder) -> None:
         output.write(CLAIM, job.url.encode())
 
 
-def check_enough_text(placed: Sequence[Placed], domains: GroupedDomains) -> None:
-    """Raises UserError if a named domain or the target has too little text."""
-    layout = placed[0].layout
-    nothing = np.flatnonzero(layout.predicted[KEPT] == 0)
-    too_small = np.append(layout.too_small, nothing)
-    if len(too_small) and not domains.branching:
-        name = domains.names[too_small[0]]
-        raise _too_little(f"domain {name!r}", layout, too_small[0])
+def check_some_text(tokenized: Tokenized, corpora: Sequence[Corpus]) -> None:
+    """Raises UserError if a corpus, or a domain that a user named, has no text."""
+    for corpus in corpora:
+        counts = side_by_side(tokenized.with_text, corpus.shards)
+        if not any(counts):
+            raise no_text(corpus)
+        named: dict[str, int] = {}
+        for shard, count in zip(corpus.shards, counts, strict=True):
+            if shard.named:
+                named[shard.source] = named.get(shard.source, 0) + count
+        for pattern, count in named.items():
+            if not count:
+                shards = tuple(x for x in corpus.shards if x.source == pattern)
+                raise no_text(Corpus(shards, pattern))
+
+
+def check_enough_text(placed: Sequence[Placed]) -> None:
+    """Raises UserError if nothing is left of the corpus, or the target has too little.
+
+    A domain that has too little for a part to be held out is trained on as a whole.
+    """
+    if not placed[0].layout.predicted[KEPT].any():
+        raise UserError(
+            "all text of --generic is left out; leave out less, or add some"
+        )
     predicted = [one.layout.predicted for one in placed[1:]]
     enough = predicted[0][KEPT].all() and (
         predicted[1][KEPT] if len(predicted) > 1 else predicted[0][ASIDE]
     )
     if not enough:
-        raise _too_little("the target", placed[1].layout, 0)
-
-
-def _too_little(what: str, layout: Layout, domain: int) -> UserError:
-    counts = layout.counts
-    tokens = int(counts.text_tokens[domain] + counts.documents[domain])
-    if not tokens:
-        return UserError(
-            f"{what} has no text, or all of it is left out; add text or leave it out"
+        counts = placed[1].layout.counts
+        tokens = int(counts.text_tokens[0] + counts.documents[0])
+        raise UserError(
+            f"the target has too little text: {tokens} tokens, of which a part must be"
+            " held out for evaluation; add text or leave it out"
         )
-    return UserError(
-        f"{what} has too little text: {tokens} tokens, of which a part must be held out"
-        " for evaluation; add text or leave it out"
-    )

@@ -172,7 +172,9 @@ def _embedder_folder(
                 _save_embedder(tfidf.TfidfEmbedder.fit(found, SEED), folder)
     else:
         model = MiniLM.load(options.model)
-        folder = work / f"{options.embedding}-{_digest([PIECES, model.digest])}"
+        limits = sorted({x for shard in kept.shards for x in shard.identity[1:]})
+        made_of = [PIECES, model.digest, *limits]
+        folder = work / f"{options.embedding}-{_digest(made_of)}"
         if engine.is_main and not folder.has("fitted"):
             _save_embedder(model, folder)
     engine.meet("embedder")
@@ -352,6 +354,7 @@ class Assign:
             return
         tree = _cached_tree(self.trees)
         clusters = [tree.assign(array) for array in self.vectors.read(shard)]
+        clusters = np.concatenate([np.zeros(0, np.int32), *clusters])
         self.assigned.folder.save(
-            file_of(shard.digest), clusters=np.concatenate(clusters).astype(np.int32)
+            file_of(shard.digest), clusters=clusters.astype(np.int32)
         )

@@ -16,7 +16,7 @@ from dga_jax.data.build.documents import Dropped, file_of
 from dga_jax.data.build.engine import Engine, OnBytes
 from dga_jax.data.build.folder import Folder, side_by_side
 from dga_jax.data.corpus import Corpus, read_pieces
-from dga_jax.data.sources import Shard
+from dga_jax.data.sources import BadDocument, Shard
 
 _WORD = re.compile(r"\w+")
 
@@ -97,7 +97,7 @@ def find_contamination(
         len(set().union(*shared)),
         sum(with_text),
         sum(found),
-        Dropped(folder),
+        Dropped(folder, "contamination"),
     )
 
 
@@ -139,6 +139,8 @@ def _index(evaluation: Corpus, ngram: int) -> _Index:
     owners: dict[tuple[str, ...], list[int]] = {}
     evaluated = short = 0
     for document in evaluation.documents():
+        if isinstance(document, BadDocument):
+            continue
         words = _words(document.text)
         short += len(words) < ngram
         evaluated += len(words) >= ngram

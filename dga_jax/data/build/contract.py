@@ -48,6 +48,8 @@ class LeaveOut:
         the evaluation documents; or "drop".
       ngram: n, words.
       listed: where to write those left out, a JSON object a line; None: nowhere.
+      max_bad: documents of all texts, the target's too, that may be left out for they
+        cannot be used, where their shards' fields say `skip_bad`; None: any number.
     """
 
     duplicates: bool = False
@@ -55,6 +57,23 @@ class LeaveOut:
     contamination: str | None = None
     ngram: int = 13
     listed: str | None = None
+    max_bad: int | None = 0
+
+
+class PassedOver(NamedTuple):
+    """What gave the store nothing.
+
+    Attributes:
+      bad: documents that cannot be used, by reason.
+      files: of all texts, those without text that meets the filters.
+      read: how many files there are.
+      domains: named domains without text, or of which all of it is left out.
+    """
+
+    bad: dict[str, int]
+    files: list[str]
+    read: int
+    domains: list[str]
 
 
 class Prepared(NamedTuple):
@@ -67,6 +86,8 @@ class Prepared(NamedTuple):
       branching: children of each cluster by level; empty where domains are named.
       duplicates: documents left out because an earlier one has their text.
       contamination: what was found, if it was looked for.
+      passed_over: what gave the store nothing.
+      single: domains that are one file each, and have their names from it.
     """
 
     parts: list[Part]
@@ -75,6 +96,8 @@ class Prepared(NamedTuple):
     branching: tuple[int, ...]
     duplicates: int
     contamination: Contamination | None
+    passed_over: PassedOver
+    single: list[str]
 
 
 class Watch(NamedTuple):

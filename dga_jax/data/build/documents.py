@@ -20,7 +20,7 @@ class View(NamedTuple):
       domains: int64 [n], of the finest level.
       lengths: int64 [n], tokens of each, end of text included; 0 for those left out.
       text_bytes: int64 [n], UTF-8 bytes; 0 for those left out.
-      blank: bool [n], documents without text.
+      blank: bool [n], documents without text; not those that cannot be used.
       sizes: int64 [n], tokens of each in the piece's file, also of those left out.
     """
 
@@ -62,7 +62,9 @@ class Named(Grouping):
         def domains(piece: Piece, start: int) -> np.ndarray:
             if not numbers:
                 return np.zeros(len(piece.domains), np.int64)
-            here = np.array([numbers[name] for name in piece.names], np.int64)
+            # A piece in which no document can be used names none.
+            names = piece.names or self.names[:1]
+            here = np.array([numbers[name] for name in names], np.int64)
             return here[piece.domains]
 
         return domains
@@ -100,9 +102,11 @@ class Dropped:
     Attributes:
       folder: holds a file for each shard that has some: `documents`, int64 [m], their
         places in the shard, sorted.
+      reason: why they are.
     """
 
     folder: Folder
+    reason: str = "dropped"
 
     def of(self, shard: Shard) -> np.ndarray:
         """Places in a shard of documents that are left out, int64 [m], sorted."""
@@ -144,10 +148,18 @@ class Documents:
                 domains_of(piece, start),
                 piece.lengths * kept,
                 piece.text_bytes * kept,
-                piece.lengths == 0,
+                piece.blank,
                 piece.lengths,
             )
             start = stop
+
+    def reasons(self, shard: Shard) -> dict[int, str]:
+        """Why documents of a shard are left out, by place."""
+        return {
+            place: dropped.reason
+            for dropped in self.dropped
+            for place in dropped.of(shard).tolist()
+        }
 
     def left_out(self, shard: Shard) -> np.ndarray:
         """Places in a shard of documents that are left out, int64 [m], sorted."""

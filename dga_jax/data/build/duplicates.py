@@ -54,7 +54,8 @@ def find_duplicates(
     )
     buckets = engine.agree(by_hash.folder.names())
     by_shard = DropFromShard(
-        Dropped(folder / "dropped"), tuple(shard.digest for shard in shards)
+        Dropped(folder / "dropped", "duplicate"),
+        tuple(shard.digest for shard in shards),
     )
     engine.shuffle(
         ScatterPlaces(by_hash.folder),

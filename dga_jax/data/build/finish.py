@@ -1,7 +1,6 @@
 """What makes rows a store: domains, embedder and tree, the manifest; and a report."""
 
 import itertools
-import json
 import os
 import pathlib
 import tempfile
@@ -11,12 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from dga_jax.data.build.contract import Part
-from dga_jax.data.build.documents import Documents
-from dga_jax.data.build.folder import NOT_UTF8, Folder
+from dga_jax.data.build.folder import Folder
 from dga_jax.data.build.layout import ASIDE, KEPT, Layout
 from dga_jax.data.build.rows import Gather, Placed
 from dga_jax.data.corpus import Corpus
-from dga_jax.data.sources import Shard
 from dga_jax.data.store import (
     MANIFEST,
     TARGET_HISTOGRAM,
@@ -28,7 +25,6 @@ from dga_jax.data.store import (
 from dga_jax.data.store_writer import StoreWriter
 from dga_jax.data.tokenizer import Tokenizer
 from dga_jax.errors import UserError
-from dga_jax.files import replaced
 
 if TYPE_CHECKING:  # it imports JAX and scikit-learn, which takes a second
     from dga_jax.data.build.clustering import Clustered
@@ -100,24 +96,40 @@ def finish_store(
 def levels_of(layout: Layout, domains: GroupedDomains) -> list[Domains]:
     """The domains of every level, the coarsest first."""
     offsets = layout.offsets
+    if not domains.branching:
+        kept = present(layout)
+        ends = np.append(0, kept + 1)
+        return [
+            Domains(
+                names=tuple(domains.names[i] for i in kept),
+                offsets=offsets[KEPT, ends],
+                heldout_offsets=offsets[ASIDE, ends],
+                tokens=layout.predicted[KEPT, kept],
+            )
+        ]
     finest = Domains(
         names=domains.names,
         offsets=offsets[KEPT],
         heldout_offsets=offsets[ASIDE],
         tokens=layout.predicted[KEPT],
     )
-    if not domains.branching:
-        return [finest]
     return [
         coarsened(finest, ClusterNames(domains.branching[: level + 1]))
         for level in range(len(domains.branching))
     ]
 
 
+def present(layout: Layout) -> np.ndarray:
+    """The domains that have a token to predict, int64."""
+    return np.flatnonzero(layout.predicted[KEPT])
+
+
 def parts_of(placed: Sequence[Placed], domains: GroupedDomains) -> list[Part]:
     """What became of each domain of the coarsest level, and of the target."""
     generic, target, *evaluation = (one.layout for one in placed)
     parts = list(_parts(generic, domains.names, generic.rows[ASIDE]))
+    if not domains.branching:
+        parts = [parts[i] for i in present(generic)]
     heldout = evaluation[0].rows[KEPT] if evaluation else target.rows[ASIDE]
     return [*parts, *_parts(target, [_TARGET], heldout)]
 
@@ -171,33 +183,3 @@ def _add_clusters(writer, directory, clustered, target, placed) -> None:
     np.savez(directory / TARGET_HISTOGRAM, **histogram.arrays())
     files = [*embedder.save(directory), TREE, TARGET_HISTOGRAM]
     writer.add_clusters(tree.branching, embedder.kind, embedder.digest, files)
-
-
-def list_left_out(documents: Documents, shards: Sequence[Shard], path: str) -> None:
-    """Writes a JSON object a line for each document that is left out.
-
-    With the `file`, the `place` of the document in it, counted from 0, and its `id` if
-    it has one.
-
-    Raises:
-      UserError: it cannot be written.
-    """
-    try:
-        with replaced(pathlib.Path(path)) as file:
-            for shard in shards:
-                left_out, start = documents.left_out(shard), 0
-                for piece in documents.tokenized.pieces(shard) if len(left_out) else ():
-                    stop = start + len(piece.lengths)
-                    low, high = np.searchsorted(left_out, (start, stop))
-                    for place in left_out[low:high].tolist():
-                        file_name, number = shard.place_of(place)
-                        item = {"file": file_name, "place": number}
-                        if piece.identifiers:
-                            item["id"] = piece.identifiers[place - start]
-                        line = json.dumps(item, ensure_ascii=False) + "\n"
-                        file.write(line.encode(errors=NOT_UTF8))
-                    start = stop
-    except OSError as error:
-        raise UserError(
-            f"--dropped={path}: cannot write it: {error.strerror}; choose another"
-        ) from error

@@ -16,14 +16,16 @@ import dataclasses
 import hashlib
 import json
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dga_jax.data.build import bad
 from dga_jax.data.build.checks import (
     CLAIM,
     check_distinct,
     check_enough_text,
+    check_some_text,
     check_space_for_rows,
     check_space_for_tokens,
     check_work,
@@ -31,6 +33,13 @@ from dga_jax.data.build.checks import (
 )
 from dga_jax.data.build.contamination import Contamination, find_contamination
 from dga_jax.data.build.contract import LeaveOut, Prepared, Watch
+from dga_jax.data.build.division import (
+    HELDOUT_EVERY,
+    TARGET_EVAL_EVERY,
+    Texts,
+    divided,
+    splits_of,
+)
 from dga_jax.data.build.documents import Documents, Named
 from dga_jax.data.build.duplicates import find_duplicates
 from dga_jax.data.build.engine import Engine, Local
@@ -38,27 +47,23 @@ from dga_jax.data.build.finish import (
     GroupedDomains,
     finish_store,
     levels_of,
-    list_left_out,
     parts_of,
 )
 from dga_jax.data.build.folder import Folder, side_by_side
-from dga_jax.data.build.layout import Plan, lay_out, segments
-from dga_jax.data.build.rows import Gather, Place, Placed, Split
+from dga_jax.data.build.layout import segments
+from dga_jax.data.build.listing import list_left_out
+from dga_jax.data.build.passed_over import passed_over, single_files
+from dga_jax.data.build.rows import Gather, Place
 from dga_jax.data.build.staging import publish
-from dga_jax.data.build.tokenizing import Tokenize, check_some_left, domain_names
+from dga_jax.data.build.tokenizing import Tokenize, domain_names
 from dga_jax.data.corpus import PIECES, Corpus
-from dga_jax.data.sources import Shard
-from dga_jax.data.store import FORMAT_VERSION, MANIFEST, SPLITS, ClusterNames
-from dga_jax.data.store_writer import SHARD_BYTES, rows_per_file
+from dga_jax.data.store import FORMAT_VERSION, MANIFEST, ClusterNames
 from dga_jax.data.tokenizer import Tokenizer
 from dga_jax.errors import UserError
 from dga_jax.files import locked
 
 if TYPE_CHECKING:  # it imports JAX and scikit-learn, which takes a second
     from dga_jax.data.build.clustering import Clustered, ClusterOptions
-
-HELDOUT_EVERY = 20  # of a domain's documents, one in so many is held out
-TARGET_EVAL_EVERY = 5  # of the target's, unless it comes with an eval part of its own
 
 
 def prepare_store(
@@ -96,8 +101,8 @@ def prepare_store(
       watch: who is told.
 
     Raises:
-      UserError: a file that cannot be used, a domain or target without enough text, too
-        little space.
+      UserError: a file or document that cannot be used, a text without anything in it,
+        too little of the target, too little space.
       FileExistsError: `output` exists.
     """
     if seq_len < 1:
@@ -111,7 +116,7 @@ def prepare_store(
     exists = os.path.lexists(final.url) if final.is_local else final.has(MANIFEST)
     if engine.agree(exists):
         raise FileExistsError(f"{final} exists")
-    texts = _Texts(generic, target, target_eval)
+    texts = Texts(generic, target, target_eval)
     with _held(folder, engine):
         job = _Job(
             texts, tokenizer, seq_len, final, clusters, leave_out, folder, engine, watch
@@ -134,22 +139,6 @@ def _held(folder: Folder, engine: Engine):
     return contextlib.nullcontext()
 
 
-class _Texts(NamedTuple):
-    """What a job reads."""
-
-    generic: Corpus
-    target: Corpus
-    target_eval: Corpus | None
-
-    @property
-    def corpora(self) -> list[Corpus]:
-        return [corpus for corpus in self if corpus]
-
-    @property
-    def shards(self) -> list[Shard]:
-        return [shard for corpus in self.corpora for shard in corpus.shards]
-
-
 class _Job:
     """The steps of a job, in their order; `folder` is of no use once it is done."""
 
@@ -169,18 +158,19 @@ class _Job:
         self._output, self._clusters, self._leave_out = output, clusters, leave_out
         self._work, self._engine, self._watch = work, engine, watch
         made_of = hashlib.sha256(f"{PIECES} {tokenizer.digest}".encode()).hexdigest()
-        self._tokenize = Tokenize(work / f"tokens-{made_of[:16]}", tokenizer)
+        tokens = work / f"tokens-{made_of[:16]}"
+        self._tokenize = Tokenize(tokens, tokenizer, leave_out.max_bad)
         self.folder = work / f"job-{self._digest()}"
         self._duplicates, self._contamination = 0, None
 
     def _digest(self) -> str:
         """Of all that decides the store."""
         digests = [
-            [shard.digest for shard in corpus.shards] if corpus else None
+            [shard.identity for shard in corpus.shards] if corpus else None
             for corpus in self._texts
         ]
         leave_out = dataclasses.asdict(self._leave_out)
-        for passing in ("memory_bytes", "listed"):
+        for passing in ("memory_bytes", "listed", "max_bad"):
             del leave_out[passing]
         parts = [FORMAT_VERSION, PIECES, HELDOUT_EVERY, TARGET_EVAL_EVERY, digests]
         parts += [self._tokenizer.digest, self._seq_len, leave_out]
@@ -207,12 +197,15 @@ class _Job:
                 claim(self._output, self.folder)
         self._watch.stage("tokenizing")
         self._engine.map(self._tokenize, self._texts.shards, self._watch.on_bytes)
-        check_some_left(self._tokenize.result, self._texts.generic.shards)
+        self._check_texts()
         documents = self._without_left_out()
         documents, domains, clustered = self._grouped(documents)
         self._watch.stage("counting")
-        placed = self._laid_out(documents, domains)
-        splits = self._splits(placed)
+        placed = divided(
+            self._texts, documents, domains, self.folder, self._engine, self._seq_len
+        )
+        check_enough_text(placed)
+        splits = splits_of(placed, self._seq_len, self._tokenize.result.dtype)
         self._watch.stage("writing")
         if self._engine.is_main:
             check_space_for_rows(self.folder, splits)
@@ -224,9 +217,7 @@ class _Job:
         ]
         self._write(placed, splits, items, gather)
         if self._engine.is_main:
-            if self._leave_out.listed:
-                shards = self._texts.generic.shards
-                list_left_out(documents, shards, self._leave_out.listed)
+            self._list_left_out(documents)
             self._finish(gather, placed, domains, clustered)
         self._engine.meet("end")
         return Prepared(
@@ -236,7 +227,23 @@ class _Job:
             domains.branching,
             self._duplicates,
             self._contamination,
+            passed_over(documents.tokenized, self._texts, domains, placed[0].layout),
+            single_files(documents.tokenized, self._texts, domains),
         )
+
+    def _check_texts(self) -> None:
+        """Raises UserError if too little can be used of what was tokenized."""
+        tokenized = self._tokenize.result
+        summaries = bad.summaries_of(tokenized, self._texts.shards)
+        bad.total_of(summaries, self._leave_out.max_bad)
+        check_some_text(tokenized, self._texts.corpora)
+
+    def _list_left_out(self, documents: Documents) -> None:
+        if self._leave_out.listed:
+            others = Documents(documents.tokenized, Named())
+            generic, *rest = self._texts.corpora
+            corpora = [(generic, documents), *((corpus, others) for corpus in rest)]
+            list_left_out(corpora, self._leave_out.listed)
 
     def _write(self, placed, splits, items, gather) -> None:
         """Writes all files of rows."""
@@ -342,46 +349,3 @@ class _Job:
         group = int(np.prod(branching[1:]))
         domains = GroupedDomains(ClusterNames(branching[:1]), branching, group)
         return documents, domains, clustered
-
-    def _laid_out(self, documents: Documents, domains: GroupedDomains) -> list[Placed]:
-        """Where tokens go: of the corpus, the target, its evaluation part if given."""
-        target = Documents(documents.tokenized, Named())
-        separate = self._texts.target_eval is not None
-        given = [
-            ("generic", documents, HELDOUT_EVERY, (0, 1)),
-            ("target", target, 0 if separate else TARGET_EVAL_EVERY, (2, 3)),
-            ("target_eval", target, 0, (3, 3)),
-        ]
-        plans = [
-            Plan(
-                found,
-                segments(corpus.shards),
-                size=len(domains.names) * domains.group if name == "generic" else 1,
-                group=domains.group if name == "generic" else 1,
-                every=every,
-                folder=self.folder / f"{name}-counts",
-            )
-            for corpus, (name, found, every, _) in zip(
-                self._texts.corpora, given, strict=False
-            )
-        ]
-        placed = [
-            Placed(found, layout, splits)
-            for layout, (_, found, _, splits) in zip(
-                lay_out(plans, self._engine, self._seq_len), given, strict=False
-            )
-        ]
-        check_enough_text(placed, domains)
-        return placed
-
-    def _splits(self, placed: list[Placed]) -> list[Split]:
-        rows = [0] * len(SPLITS)
-        for one in placed:
-            for side, split in enumerate(one.splits):
-                rows[split] += int(one.layout.rows[side].sum())
-        dtype = self._tokenize.result.dtype
-        per_file = rows_per_file(self._seq_len, dtype, SHARD_BYTES)
-        return [
-            Split(name, count, self._seq_len + 1, dtype, per_file)
-            for name, count in zip(SPLITS, rows, strict=True)
-        ]

@@ -37,7 +37,7 @@ class Kept:
             left_out = documents.left_out(shard)
             digest = hashlib.sha256(left_out.astype("<i8").tobytes()).hexdigest()
             count = documents.tokenized.with_text(shard) - len(left_out)
-            return count, [shard.digest, digest]
+            return count, [*shard.identity, digest]
 
         counts, identity = zip(*side_by_side(of_shard, shards), strict=True)
         return cls(documents, shards, np.cumsum(counts), list(identity))

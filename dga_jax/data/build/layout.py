@@ -116,7 +116,7 @@ class Plan(NamedTuple):
       group: domains of one group.
       every: of a group's documents, one in so many is set aside. From a group with
         fewer documents the end of its largest stream is, in whole rows where it has
-        several. 0: nothing is set aside.
+        several; nothing is, where that leaves no token to predict. 0: never anything.
       folder: for tables.
     """
 
@@ -230,7 +230,6 @@ class Layout:
       stops: int64 [2, k], the end of what is.
       cut: bool [k], domains whose documents are in both splits: the end of the stream
         is set aside. The token at the border is in both, and predicted in one.
-      too_small: domains of groups that have too little text for both splits.
       seq_len: L.
     """
 
@@ -240,7 +239,6 @@ class Layout:
     starts: np.ndarray
     stops: np.ndarray
     cut: np.ndarray
-    too_small: np.ndarray
     seq_len: int
 
     @property
@@ -290,21 +288,18 @@ def lay_out(plans: Sequence[Plan], engine: Engine, seq_len: int) -> list[Layout]
 def _layout(plan, counts, ranks, before, tokens, seq_len) -> Layout:
     stops, starts = tokens, np.zeros_like(tokens)
     cut = np.zeros(plan.size, bool)
-    too_small = []
     has_documents = counts.documents.reshape(-1, plan.group).any(axis=1)
     has_aside = stops[ASIDE].reshape(-1, plan.group).any(axis=1)
     for i in np.flatnonzero(has_documents & ~has_aside) if plan.every else ():
         domains = np.arange(i * plan.group, (i + 1) * plan.group)
         largest = domains[np.argmax(stops[KEPT, domains])]
         border = _border(int(stops[KEPT, largest]), seq_len, plan.every)
-        if border < 1:
-            too_small.append(largest)
+        if border < 1:  # too little for both splits
             continue
         cut[largest] = True
         starts[ASIDE, largest], stops[ASIDE, largest] = border, stops[KEPT, largest]
         stops[KEPT, largest] = border + 1
-    small = np.array(too_small, np.int64)
-    return Layout(counts, ranks, before, starts, stops, cut, small, seq_len)
+    return Layout(counts, ranks, before, starts, stops, cut, seq_len)
 
 
 def _summed_up(plans, name, engine) -> list[tuple[Table, np.ndarray]]:

@@ -16,6 +16,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from dga_jax.data.build import bad
 from dga_jax.data.build.engine import OnBytes
 from dga_jax.data.build.folder import Folder, side_by_side
 from dga_jax.data.corpus import in_batches, read_pieces
@@ -39,6 +40,8 @@ class Piece(NamedTuple):
       domains: int64 [n], which of `names`.
       hashes: uint8 [n, 16], of the texts.
       identifiers: n identifiers, or none.
+      bad: the documents that cannot be used, by their places in the piece; they are
+        blank, and of any domain.
     """
 
     number: int
@@ -48,6 +51,14 @@ class Piece(NamedTuple):
     domains: np.ndarray
     hashes: np.ndarray
     identifiers: list[str]
+    bad: list[bad.Bad]
+
+    @property
+    def blank(self) -> np.ndarray:
+        """Bool [n], documents without text that are not bad."""
+        blank = self.lengths == 0
+        blank[[one.place for one in self.bad]] = False
+        return blank
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,14 +78,17 @@ class Tokenized:
         return self.folder / shard.digest[:32]
 
     def is_done(self, shard: Shard) -> bool:
-        """Whether all of a shard is tokenized."""
-        return self.of(shard).has(_SUMMARY)
+        """Whether all of a shard is tokenized, under the limits that hold now."""
+        if not self.of(shard).has(_SUMMARY):
+            return False
+        return bad.is_of(self.summary(shard), shard)
 
     def summary(self, shard: Shard) -> dict:
         """What is known of a shard.
 
         Its `name`, the number of its `pieces`, of its `documents`, and of those
-        `with_text`; and `domains`, {name: what lent the domain its name}.
+        `with_text`; `domains`, {name: what lent the domain its name}; and of the
+        documents that cannot be used what `bad.Counted` says.
         """
         return self.of(shard).read_json(_SUMMARY)
 
@@ -95,6 +109,7 @@ class Tokenized:
                 arrays["domains"].astype(np.int64),
                 arrays["hashes"],
                 json.loads(arrays["identifiers"].tobytes()),
+                bad.from_array(arrays["bad"]),
             )
 
     def tokens(self, shard: Shard, piece: int, count: int) -> np.ndarray:
@@ -113,12 +128,20 @@ class Tokenized:
 
 @dataclasses.dataclass(frozen=True)
 class Tokenize:
-    """The step: tokenizes what is not yet tokenized of a shard."""
+    """The step: tokenizes what is not yet tokenized of a shard.
+
+    Attributes:
+      folder: gets a folder a shard.
+      tokenizer: makes the tokens.
+      max_bad: documents of a shard that may be skipped; None: any number. Of all shards
+        together, whoever runs the step must count them.
+    """
 
     divided: ClassVar = True  # may run in several processes
 
     folder: Folder
     tokenizer: Tokenizer
+    max_bad: int | None = None
 
     @property
     def result(self) -> Tokenized:
@@ -126,17 +149,22 @@ class Tokenize:
         return Tokenized(self.folder, row_dtype(self.tokenizer.vocab_size))
 
     def __call__(self, shard: Shard, on_bytes: OnBytes) -> None:
-        """Reads a shard; raises UserError if it cannot be used or holds no text."""
+        """Reads a shard; raises UserError if it cannot be used."""
         made = self.result
         if made.is_done(shard):
             on_bytes(shard.num_bytes)
             return
         folder = made.of(shard)
+        bad.remove_others(folder, shard)
         sources: dict[str, set[str]] = {}
+        counted = bad.Counted(shard, self.max_bad)
         pieces = documents = 0
         for number, piece in enumerate(read_pieces(shard, on_bytes)):
             for document in piece:
-                sources.setdefault(document.domain, set()).add(document.source)
+                counted.add(document)
+                if document.domain:
+                    sources.setdefault(document.domain, set()).add(document.source)
+            counted.cuts(folder)
             if not folder.has(f"{number:06d}.npz"):
                 self._write(folder, number, piece, made.dtype)
             pieces, documents = pieces + 1, documents + len(piece)
@@ -152,6 +180,7 @@ class Tokenize:
                 "documents": documents,
                 "with_text": int(with_text),
                 "domains": {name: sorted(given) for name, given in sources.items()},
+                **counted.summary,
             },
         )
 
@@ -168,7 +197,7 @@ class Tokenize:
                     tokens += [encoded.astype(dtype, copy=False), end]
         parts = (part.view(np.uint8).data for part in tokens)
         folder.write(f"{number:06d}.tokens", *parts)
-        distinct = dict.fromkeys(document.domain for document in piece)
+        distinct = dict.fromkeys(d.domain for d in piece if d.domain)
         names = {name: i for i, name in enumerate(distinct)}
         identified = any(document.identifier for document in piece)
         identifiers = [document.identifier for document in piece] if identified else []
@@ -177,20 +206,11 @@ class Tokenize:
             lengths=np.array(lengths, np.uint32),
             text_bytes=np.array([d.num_bytes for d in piece], np.uint32),
             names=np.array(list(names), np.str_),
-            domains=np.array([names[d.domain] for d in piece], np.uint32),
+            domains=np.array([names.get(d.domain, 0) for d in piece], np.uint32),
             hashes=_hashes(piece),
             # As an array of strings, each would take what the longest does.
             identifiers=np.frombuffer(json.dumps(identifiers).encode(), np.uint8),
-        )
-
-
-def check_some_left(tokenized: Tokenized, shards: Sequence[Shard]) -> None:
-    """Raises UserError if no document of some shards meets the filters."""
-    if not any(side_by_side(tokenized.with_text, shards)):
-        filters = {str(one) for shard in shards for one in shard.fields.filters}
-        raise UserError(
-            f"no document of --generic meets --filter: {', '.join(sorted(filters))};"
-            " relax it, or leave it out"
+            bad=bad.to_array(piece),
         )
 
 

@@ -3,7 +3,7 @@
 `expand` turns what a user writes into shards, `read_documents` reads one.
 """
 
-from dga_jax.data.sources.document import DOMAIN, Document, Fields
+from dga_jax.data.sources.document import DOMAIN, BadDocument, Document, Fields
 from dga_jax.data.sources.filters import Filter, parse_filter
 from dga_jax.data.sources.patterns import expand
 from dga_jax.data.sources.read import read_documents
@@ -11,6 +11,7 @@ from dga_jax.data.sources.shard import Shard, clash
 
 __all__ = [
     "DOMAIN",
+    "BadDocument",
     "Document",
     "Fields",
     "Filter",

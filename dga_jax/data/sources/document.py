@@ -11,10 +11,24 @@ DOMAIN = "domain"
 TEXT = "text"
 MAX_DOCUMENT_BYTES = 16 << 20
 MAX_NAME = 200  # characters of a domain's name: tables and plots are full of them
+TOO_LONG, NOT_UTF8, BROKEN_JSON = "too long", "not UTF-8", "broken JSON"  # reasons
 FLAGS = (
     "name those to read with --text_field (of the target, --target_text_field),"
     " --domain_field, --id_field and --filter"
 )
+
+
+class DocumentError(ValueError):
+    """One document cannot be used.
+
+    Attributes:
+      reason: a few words, the same for all of a kind.
+    """
+
+    def __init__(self, reason: str, said: str):
+        """`said` is the whole matter in words for the user, but for the place."""
+        super().__init__(said)
+        self.reason = reason
 
 
 class Document(NamedTuple):
@@ -36,6 +50,28 @@ class Document(NamedTuple):
     source: str = ""
 
 
+class BadDocument(NamedTuple):
+    """Stands in the place of a document that cannot be used, where those are skipped.
+
+    Attributes:
+      reason: that of the `DocumentError`.
+      said: file, place and matter, as in the message of an error.
+      unit: "line", "row" or "example"; "" where the file is the document.
+      number: of the line and the like, as messages give it.
+    """
+
+    reason: str
+    said: str
+    unit: str = ""
+    number: int = 0
+    # What a document without text has, so that nothing is made of it.
+    text: str = ""
+    num_bytes: int = 0
+    domain: str = ""
+    identifier: str = ""
+    source: str = ""
+
+
 @dataclasses.dataclass(frozen=True)
 class Fields:
     """Which fields of a record are read; in a name, dots lead into objects.
@@ -47,6 +83,7 @@ class Fields:
       identifier: None is the format's own, or nothing.
       filters: what a record must meet to be read at all.
       max_document_bytes: a longer text is an error.
+      skip_bad: documents that cannot be used are skipped, not an error.
     """
 
     text: str | None = None
@@ -54,6 +91,7 @@ class Fields:
     identifier: str | None = None
     filters: tuple[Filter, ...] = ()
     max_document_bytes: int = MAX_DOCUMENT_BYTES
+    skip_bad: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "filters", tuple(self.filters))
@@ -63,11 +101,7 @@ DEFAULTS = Fields()
 
 
 class Picker:
-    """Takes documents from the records of one source.
-
-    Attributes:
-      num_texts: records so far that held a text, or did not meet a filter.
-    """
+    """Takes documents from the records of one source."""
 
     def __init__(self, fields: Fields, domain: str, source: str, named: bool):
         """A picker.
@@ -78,7 +112,6 @@ class Picker:
           source: label of what lent that name.
           named: the domain is this one, whatever a record says.
         """
-        self.num_texts = 0
         self._fields, self._domain, self._source = fields, domain, source
         self._named = named
         self._unseen = {one.field for one in fields.filters}
@@ -98,11 +131,10 @@ class Picker:
           signals: where filters look first.
 
         Raises:
-          ValueError: a field is missing, or not as it should be; in words for the user.
+          DocumentError: a field is missing, or not as it should be.
         """
         fields = self._fields
         if fields.filters and not self._passes(item, signals):
-            self.num_texts += 1
             return None
         text = self._text(item)
         domain, source = self._domain_of(item)
@@ -125,11 +157,11 @@ class Picker:
     def _document(self, text, domain, source, identifier) -> Document:
         size = utf8_bytes(text)
         if size > self._fields.max_document_bytes:
-            raise ValueError(too_long(size, self._fields.max_document_bytes))
+            raise DocumentError(
+                TOO_LONG, too_long(size, self._fields.max_document_bytes)
+            )
         if not text or text.isspace():
             size = 0
-        else:
-            self.num_texts += 1
         return Document(text, domain, size, identifier, source)
 
     def _passes(self, item, signals) -> bool:
@@ -142,7 +174,10 @@ class Picker:
                 found = look_up(item, one.field)
             if found is not MISSING:
                 self._unseen.discard(one.field)
-            passed = passed and one.passes(found)
+            try:
+                passed = passed and one.passes(found)
+            except ValueError as error:
+                raise DocumentError("cannot be filtered", str(error)) from error
         return passed
 
     def _text(self, item) -> str:
@@ -153,29 +188,31 @@ class Picker:
             return text
         if text is not MISSING:
             kind = "null" if text is None else type(text).__name__
-            raise ValueError(
+            raise DocumentError(
+                "null text" if text is None else "text is no string",
                 f"field {name!r} is not a string but {kind}; leave it out, convert it,"
-                " or name another with --text_field"
+                " or name another with --text_field",
             )
         if self._fields.text is None and mmlu.is_question(item):
-            return mmlu.render(item)
-        raise ValueError(lacks(item, name))
+            return _question(mmlu.render, item)
+        raise DocumentError("no text field", lacks(item, name))
 
     def _domain_of(self, item) -> tuple[str, str]:
         if self._named:
             return self._domain, self._source
         name = self._fields.domain or DOMAIN
         if name == mmlu.SUPERCATEGORY and "subject" in item:
-            return mmlu.supercategory(item["subject"]), ""
+            return _question(mmlu.supercategory, item["subject"]), ""
         domain = _decoded(look_up(item, name), name)
         if domain is MISSING or domain is None:
             if self._fields.domain is None:
                 return self._domain, self._source
-            raise ValueError(lacks(item, name))
+            raise DocumentError("no domain", lacks(item, name))
         if not isinstance(domain, str) or not is_name(domain):
-            raise ValueError(
+            raise DocumentError(
+                "unusable domain",
                 f"field {name!r}: {not_a_name(domain)}; convert it, name another field"
-                " with --domain_field, or give all a name with NAME=PATTERN"
+                " with --domain_field, or give all a name with NAME=PATTERN",
             )
         return domain, ""
 
@@ -232,15 +269,17 @@ def utf8_bytes(text: str) -> int:
     """Length of a text in bytes of UTF-8.
 
     Raises:
-      ValueError: it has lone surrogates; said in words for the user.
+      DocumentError: it has lone surrogates.
     """
     if text.isascii():
         return len(text)
     try:
         return len(text.encode())
     except UnicodeEncodeError as error:
-        raise ValueError(
-            f"its text is not valid Unicode ({error.reason}); repair it or leave it out"
+        raise DocumentError(
+            "lone surrogate",
+            f"its text is not valid Unicode ({error.reason}); repair it or leave it"
+            " out",
         ) from error
 
 
@@ -248,7 +287,7 @@ def too_long(size: int, limit: int, what: str = "the document is") -> str:
     """Says that a document is longer than allowed; both in bytes."""
     return (
         f"{what} {_amount(size)} long, above the limit of {_amount(limit)}; split it,"
-        " or raise --max_document_mb"
+        " raise --max_document_mb, or give --skip_bad"
     )
 
 
@@ -269,20 +308,29 @@ def _decoded(value: Any, name: str) -> Any:
     try:
         return value.decode()
     except UnicodeDecodeError as error:
-        raise ValueError(
+        raise DocumentError(
+            NOT_UTF8,
             f"field {name!r} is not UTF-8 ({error.reason} at byte {error.start});"
-            " convert it"
+            " convert it",
         ) from error
+
+
+def _question(read: Callable[[Any], str], item: Any) -> str:
+    try:
+        return read(item)
+    except ValueError as error:
+        raise DocumentError("unusable question", str(error)) from error
 
 
 def _identifier(item: Mapping[str, Any], name: str) -> str:
     found = _decoded(look_up(item, name), name)
     if found is MISSING or found is None:
-        raise ValueError(lacks(item, name))
+        raise DocumentError("no identifier", lacks(item, name))
     if isinstance(found, bool) or not isinstance(found, str | int):
         kind = type(found).__name__
-        raise ValueError(
+        raise DocumentError(
+            "unusable identifier",
             f"field {name!r} is not a string or a whole number but {kind}; name another"
-            " with --id_field"
+            " with --id_field",
         )
     return str(found)

@@ -1,16 +1,12 @@
 """Which files a glob, a directory or a path stands for, here and elsewhere."""
 
-import glob
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from dga_jax.data.sources import remote
+from dga_jax.data.sources import globs, remote
 from dga_jax.errors import UserError
-
-_WILD = "*?["
-_NOT_DATA = ("lost+found",)
 
 
 class File(NamedTuple):
@@ -28,23 +24,27 @@ class Found(NamedTuple):
       files: sorted by path.
       root: the directory that the pattern names without a wildcard.
       is_directory: the pattern is that directory.
+      passed_over: files that nobody named and that are no data, such as _SUCCESS.
     """
 
     files: list[File]
     root: str
     is_directory: bool
+    passed_over: tuple[str, ...] = ()
 
 
 def find(pattern: str) -> Found:
     """The files that a pattern matches, or that lie anywhere below a directory.
 
-    Files and directories that begin with a dot or an underscore, as tools leave them,
-    do not count where a directory is given.
+    What a pattern means, and which files count unless they are named, see `globs`. A
+    path that is there as it is written is no pattern.
 
     Raises:
       UserError: nothing matches, or something cannot be read.
     """
-    if remote.is_remote(pattern):
+    if remote.is_local_url(pattern):
+        found = _as_urls(_find_local(remote.local_path(pattern)), pattern)
+    elif remote.is_remote(pattern):
         with remote.explained(pattern):
             found = _find_remote(pattern)
     else:
@@ -87,69 +87,121 @@ def remote_file(url: str) -> File:
 def _find_local(pattern: str) -> Found:
     if os.path.isdir(pattern):
         root = pattern.rstrip("/") or "/"
-        return Found([local_file(path) for path in _below(root)], root, True)
+        paths, passed_over = _listed(_below(root, root), root)
+        return Found([local_file(path) for path in paths], root, True, passed_over)
     if os.path.lexists(pattern):
         return Found([local_file(pattern)], os.path.dirname(pattern), False)
-    for folder in glob.glob(os.path.dirname(pattern) or ".", recursive=True):
-        _check_readable(folder)
-    paths = glob.glob(pattern, recursive=True)
-    files = [local_file(path) for path in paths if not os.path.isdir(path)]
-    return Found(files, _fixed(pattern), False)
+    paths, passed_over = [], []
+    for one in globs.without_braces(pattern):
+        root = globs.fixed(one)
+        matcher = globs.Matcher(one)
+        for path in _below(root, root, matcher.leads_to):
+            below = _relative(path, root)
+            if matcher.matches(below):
+                paths.append(path)
+            elif matcher.passes_over(below):
+                passed_over.append(path)
+    files = [local_file(path) for path in dict.fromkeys(paths)]
+    return Found(files, globs.fixed(pattern), False, tuple(passed_over))
 
 
-def _check_readable(folder: str) -> None:
-    """A glob passes over what it may not look into, and so would lose documents."""
-    if os.path.basename(folder) in _NOT_DATA or not os.path.isdir(folder):
+def _listed(paths: Iterable[str], root: str) -> tuple[list[str], tuple[str, ...]]:
+    """Those paths below a directory that count, and those files that do not."""
+    found, passed_over = [], []
+    for path in paths:
+        *folders, name = _relative(path, root).split("/")
+        if all(map(globs.counts, folders)):
+            (found if globs.counts(name) else passed_over).append(path)
+    return found, tuple(passed_over)
+
+
+def _below(
+    folder: str,
+    root: str,
+    leads_to: Callable[[str], bool] | None = None,
+    above: tuple[str, ...] = (),
+) -> Iterator[str]:
+    """The files below a directory, through links to directories, but not in circles.
+
+    Args:
+      folder: the directory.
+      root: what paths that `leads_to` is asked about are relative to.
+      leads_to: which directories are looked into; those that count unless it is given.
+      above: directories that lead here.
+
+    Raises:
+      UserError: a directory cannot be read: files would be missing without a word.
+    """
+    place = os.path.realpath(folder or ".")
+    if place in above:
         return
-    if not os.access(folder, os.R_OK | os.X_OK):
+    try:
+        entries = sorted(os.scandir(folder or "."), key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
         raise UserError(
-            f"cannot read {folder}: Permission denied; change it or narrow the glob"
-        )
-
-
-def _below(root: str) -> Iterator[str]:
-    def fail(error: OSError):
-        raise UserError(
-            f"cannot read {error.filename}: {error.strerror}; change it or give a glob"
+            f"cannot read {folder}: {error.strerror}; change it or give another pattern"
         ) from error
-
-    seen = set()  # for a link may lead to a directory that holds it
-    for folder, folders, names in os.walk(root, onerror=fail, followlinks=True):
-        place = os.path.realpath(folder)
-        if place in seen:
-            folders.clear()
-            continue
-        seen.add(place)
-        folders[:] = sorted(x for x in folders if _counts(x) and x not in _NOT_DATA)
-        yield from (os.path.join(folder, name) for name in names if _counts(name))
+    for entry in entries:
+        path = os.path.join(folder, entry.name)
+        if not entry.is_dir():
+            yield path
+        elif leads_to(_relative(path, root)) if leads_to else globs.counts(entry.name):
+            yield from _below(path, root, leads_to, (*above, place))
 
 
-def _counts(name: str) -> bool:
-    return not name.startswith((".", "_"))
+def _relative(path: str, root: str) -> str:
+    return path.removeprefix(root).lstrip("/")
+
+
+def _as_urls(found: Found, pattern: str) -> Found:
+    """What was found on this machine, as it is written where it was a URL."""
+
+    def url(path: str) -> str:
+        return f"{pattern.partition('://')[0]}://{path}"
+
+    return Found(
+        [file._replace(path=url(file.path)) for file in found.files],
+        url(found.root),
+        found.is_directory,
+        tuple(map(url, found.passed_over)),
+    )
 
 
 def _find_remote(pattern: str) -> Found:
-    if any(sign in pattern for sign in _WILD):
-        files = [_of(info) for info in remote.glob(pattern)]
-        return Found(files, remote.normal(_fixed(pattern)), False)
-    info = remote.describe(pattern)
-    if info["type"] != "directory":
+    if not globs.is_wild(pattern):
+        info = remote.describe(pattern)
+        if info["type"] == "directory":
+            return _directory(pattern)
         return Found([_of(info)], info["name"].rpartition("/")[0], False)
-    root = remote.normal(pattern).rstrip("/")
-    files = [_of(info) for info in remote.walk(pattern)]
-    files = [
-        file
-        for file in files
-        if all(map(_counts, file.path.removeprefix(root + "/").split("/")))
-    ]
-    return Found(files, root, True)
+    root = remote.normal(globs.fixed(pattern))
+    whole, found, passed_over = remote.normal(pattern), {}, []
+    for one in globs.without_braces(pattern):
+        start = remote.normal(globs.fixed(one))
+        matcher, skipped = globs.Matcher(one), start.rstrip("/").count("/") + 1
+        for info in remote.find(start, matcher.depth):
+            if info["name"] == whole:  # it is there as it is written
+                if info["type"] == "directory":
+                    return _directory(pattern)
+                return Found([_of(info)], whole.rpartition("/")[0], False)
+            below = "/".join(info["name"].split("/")[skipped:])
+            if info["type"] == "directory" or not below:
+                continue
+            if matcher.matches(below):
+                found[info["name"]] = _of(info)
+            elif matcher.passes_over(below):
+                passed_over.append(info["name"])
+    return Found(list(found.values()), root, False, tuple(passed_over))
+
+
+def _directory(url: str) -> Found:
+    root = remote.normal(url).rstrip("/")
+    infos = {info["name"]: info for info in remote.find(url, None)}
+    files = (name for name, info in infos.items() if info["type"] != "directory")
+    paths, passed_over = _listed(files, root)
+    return Found([_of(infos[path]) for path in paths], root, True, passed_over)
 
 
 def _of(info: dict) -> File:
     return File(info["name"], int(info.get("size") or 0), remote.version(info))
-
-
-def _fixed(pattern: str) -> str:
-    """The directories of a pattern before its first wildcard."""
-    wild = min((pattern.find(x) for x in _WILD if x in pattern), default=len(pattern))
-    return pattern[: pattern.rfind("/", 0, wild) + 1].rstrip("/")

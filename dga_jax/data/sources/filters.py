@@ -122,13 +122,15 @@ def look_up(item: Mapping[str, Any], name: str) -> Any:
     """What an object holds under a name, in which dots lead into objects.
 
     Returns:
-      The value, or MISSING.
+      The value; None also where one of those objects is null; or MISSING.
     """
     found = item.get(name, MISSING)
     if found is not MISSING or "." not in name:
         return found
     found = item
     for part in name.split("."):
+        if found is None:
+            return None
         if not isinstance(found, Mapping):
             return MISSING
         found = found.get(part, MISSING)

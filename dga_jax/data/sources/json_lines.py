@@ -1,75 +1,94 @@
-"""Records from JSON lines: plain, .gz, .xz or .zst, read as a stream."""
+"""Records from JSON lines, compressed or not, read as a stream."""
 
 import json
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
-from dga_jax.data.sources import streams
-from dga_jax.data.sources.document import too_long
+from dga_jax.data.sources import content, streams
+from dga_jax.data.sources.document import (
+    BROKEN_JSON,
+    NOT_UTF8,
+    TOO_LONG,
+    DocumentError,
+    too_long,
+)
 from dga_jax.errors import UserError
 
 # In JSON, escapes make a text up to six times longer, and other fields come on top.
 _LINE_PER_DOCUMENT = 8
 
+Record = dict[str, Any] | DocumentError
+
 
 def records(
     path: str, max_document_bytes: int, on_bytes: Callable[[int], object]
-) -> Iterator[tuple[int, dict[str, Any]]]:
+) -> Iterator[tuple[int, Record]]:
     """Streams the objects of a file, one a line; blank lines are passed over.
 
     Args:
-      path: the file; its suffix says how it is compressed.
+      path: the file, compressed or not.
       max_document_bytes: a line above eight times that is not read whole.
       on_bytes: called with the number of bytes read of the file, as they are read.
 
     Yields:
-      Line numbers, from 1, and objects.
+      Line numbers, from 1, and objects, or what is the matter with a line.
 
     Raises:
-      UserError: the file is damaged, or a line holds no object; it names both.
+      UserError: the file is damaged, or of a kind that is not read.
+      streams.IsParquetError: it is Parquet; nothing was read.
       OSError: it cannot be read.
     """
     limit = _LINE_PER_DOCUMENT * max_document_bytes
     number = 0
     try:
         with streams.opened(path, on_bytes) as file:
+            if found := content.unknown(streams.peek(file), path):
+                raise streams.ForeignError(f"is {found.what}; {found.remedy}")
             lines = iter(partial(file.readline, limit), b"")
             for number, line in enumerate(lines, 1):
-                if not line.isspace():
-                    yield number, _object(line, number, limit, path)
+                if len(line) >= limit:
+                    said = too_long(len(line), limit, "the line is at least")
+                    yield number, DocumentError(TOO_LONG, said)
+                    _pass_over_rest(file, line, limit)
+                elif not line.isspace():
+                    yield number, _parsed(line, number)
+    except streams.IsParquetError:
+        raise
+    except streams.ForeignError as error:
+        raise UserError(f"{path} {error}") from error
     except streams.DAMAGE as error:
         raise UserError(
             f"{path} is truncated or damaged after line {number}: {error}; copy or"
-            " compress it again"
+            " compress it again, or leave it out"
         ) from error
 
 
-def _object(line: bytes, number: int, limit: int, path: str) -> dict[str, Any]:
-    try:
-        if len(line) >= limit:
-            raise ValueError(too_long(len(line), limit, "the line is at least"))
-        return parsed(line, number)
-    except ValueError as error:
-        raise UserError(f"{path}, line {number}: {error}") from error
+def _pass_over_rest(file: BinaryIO, line: bytes, limit: int) -> None:
+    while line and not line.endswith(b"\n"):
+        line = file.readline(limit)
 
 
-def parsed(line: bytes, number: int) -> dict[str, Any]:
-    """The JSON object of a line.
+def _parsed(line: bytes, number: int) -> Record:
+    """The JSON object of a line, or what is the matter with it."""
+    found = _object(line, number)
+    if isinstance(found, DocumentError) and number == 1:
+        hint = content.not_lines(line[: content.HEAD])
+        return DocumentError(found.reason, hint) if hint else found
+    return found
 
-    Raises:
-      ValueError: it is none; said in words for the user.
-    """
+
+def _object(line: bytes, number: int) -> Record:
     try:
         item = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
     except UnicodeDecodeError as error:
-        what = f"not UTF-8 ({error.reason}); convert the file to UTF-8"
-        raise ValueError(what) from error
+        said = f"not UTF-8 ({error.reason}); convert the file to UTF-8"
+        return DocumentError(NOT_UTF8, said)
     except (ValueError, RecursionError) as error:
-        what = f"broken JSON ({error}); each line must be one object"
-        raise ValueError(what) from error
+        said = f"broken JSON ({error}); each line must be one object"
+        return DocumentError(BROKEN_JSON, said)
     if not isinstance(item, dict):
-        raise ValueError(
-            "not a JSON object; each line must be one, with a field 'text'"
+        return DocumentError(
+            "no object", "not a JSON object; each line must be one, with a field 'text'"
         )
     return item

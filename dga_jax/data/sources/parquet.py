@@ -6,19 +6,28 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dga_jax.data.sources import streams
-from dga_jax.data.sources.document import FLAGS, names_of
+from dga_jax.data.sources import content, streams
+from dga_jax.data.sources.document import (
+    FLAGS,
+    NOT_UTF8,
+    DocumentError,
+    names_of,
+)
 from dga_jax.errors import UserError
 
 _BATCH_BYTES = 4 << 20
 _BATCH_ROWS = 4096
 
 
+class NotParquetError(Exception):
+    """A file is none, but of a kind that `json_lines` reads or names."""
+
+
 def records(
     path: str,
     columns_of: Callable[[Callable[[str], bool]], list[str]],
     on_bytes: Callable[[int], object],
-) -> Iterator[tuple[int, dict[str, Any]]]:
+) -> Iterator[tuple[int, dict[str, Any] | DocumentError]]:
     """Streams the rows of a file; some 4 MB of them are held at a time.
 
     Args:
@@ -28,24 +37,32 @@ def records(
       on_bytes: called with bytes of the file, in proportion to the rows read.
 
     Yields:
-      Row numbers, from 1, and the columns by name.
+      Row numbers, from 1, and the columns by name, or what is the matter with a row.
 
     Raises:
-      UserError: the file is damaged, or a column is missing.
+      NotParquetError: see the class.
+      UserError: the file is damaged, or has rows and lacks a column.
       OSError: it cannot be read.
     """
     number = 0
     try:
         with streams.opened_raw(path) as (file, num_bytes):
+            head = file.read(content.HEAD)
+            file.seek(0)
+            if not content.is_parquet(head) and content.may_be_lines(head):
+                raise NotParquetError
             # Without a buffer, a whole column of a row group is read at once.
             table = pq.ParquetFile(file, buffer_size=streams.BUFFER, pre_buffer=False)
             rows = table.metadata.num_rows
+            if not rows:  # whatever the columns
+                on_bytes(num_bytes)
+                return
             batches = table.iter_batches(
                 _rows_at_once(table), columns=_columns(table, columns_of, path)
             )
             told = 0
             for batch in batches:
-                for item in _items(batch, path, number):
+                for item in _items(batch):
                     number += 1
                     yield number, item
                 now = num_bytes * number // rows
@@ -95,16 +112,12 @@ def _has(schema: pa.Schema, name: str) -> bool:
     return True
 
 
-def _items(batch: pa.RecordBatch, path: str, number: int) -> list[dict[str, Any]]:
+def _items(batch: pa.RecordBatch) -> list[dict[str, Any] | DocumentError]:
     try:
         return batch.to_pylist()
-    except UnicodeDecodeError:
-        for i in range(batch.num_rows):
-            try:
-                batch.slice(i, 1).to_pylist()
-            except UnicodeDecodeError as error:
-                raise UserError(
-                    f"{path}, row {number + i + 1}: not UTF-8 ({error.reason}); convert"
-                    " the file to UTF-8"
-                ) from error
-        raise
+    except UnicodeDecodeError as error:
+        if batch.num_rows > 1:
+            rows = (batch.slice(i, 1) for i in range(batch.num_rows))
+            return [item for row in rows for item in _items(row)]
+        said = f"not UTF-8 ({error.reason}); convert the file to UTF-8"
+        return [DocumentError(NOT_UTF8, said)]

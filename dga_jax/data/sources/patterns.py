@@ -7,15 +7,23 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from dga_jax.data.sources import files, redpajama, remote, tfds
+from dga_jax.data.sources import files, globs, redpajama, remote, tfds
 from dga_jax.data.sources.document import DEFAULTS, Fields, is_name, not_a_name
 from dga_jax.data.sources.files import Found
-from dga_jax.data.sources.shard import Format, Shard, is_text, real
-from dga_jax.data.sources.streams import COMPRESSED
+from dga_jax.data.sources.shard import (
+    COMPRESSED,
+    Format,
+    Shard,
+    is_text,
+    real,
+    renamed,
+)
 from dga_jax.errors import UserError
 
 _KINDS = ("text", "tfds", "redpajama", "pile")
-_DATA = (".json", ".jsonl", ".ndjson", ".parquet", ".pq", *COMPRESSED)
+_DATA = (".json", ".jsonl", ".jsonlines", ".ndjson", ".parquet", ".pq", *COMPRESSED)
+# What repositories of data hold besides; in a directory of texts they are texts.
+_ABOUT = re.compile(r"(README|LICEN[CS]E|CHANGELOG|CITATION|NOTICE)(\.\w+)?", re.I)
 _PILE_DOMAIN = "meta.pile_set_name"
 # Small files of text are read together.
 _SHARD_FILES = 1000
@@ -41,15 +49,21 @@ class _Spec(NamedTuple):
         return cls(text, name, kind, os.path.expanduser(pattern))
 
 
-def expand(patterns: Iterable[str], fields: Fields = DEFAULTS) -> list[Shard]:
+def expand(
+    patterns: Iterable[str],
+    fields: Fields = DEFAULTS,
+    passed_over: list[str] | None = None,
+) -> list[Shard]:
     """The shards that patterns stand for, each file once, sorted by path.
 
     Args:
       patterns: each `[NAME=][KIND:]PATTERN`, or several with commas between them.
-        PATTERN is a glob (`**` descends), a directory or a file, here or at a URL. KIND
+        PATTERN is a glob (see `globs`), a directory or a file, here or at a URL. KIND
         is `text`, `tfds`, `redpajama`, `pile`, or left out where suffixes tell. NAME
         becomes the domain of every document.
       fields: which fields are read.
+      passed_over: gets the files that patterns match and that are no data, such as
+        _SUCCESS.
 
     Raises:
       UserError: a pattern that matches nothing or cannot be read, two of one name, or
@@ -62,15 +76,10 @@ def expand(patterns: Iterable[str], fields: Fields = DEFAULTS) -> list[Shard]:
             raise UserError(
                 f"{names[spec.name]} and {spec.whole} have one name; give each its own"
             )
-        for shard in _shards(spec, fields):
+        for shard in _shards(spec, fields, passed_over):
             if spec.name:
                 shard = dataclasses.replace(
                     shard, domain=spec.name, source=spec.whole, named=True
-                )
-            elif not is_name(shard.domain):
-                raise UserError(
-                    f"{shard.paths[0]!r}: {not_a_name(shard.domain)}; rename it, or"
-                    " give it a name with NAME=PATTERN"
                 )
             key = f"{real(shard.paths[0])} {shard.examples}"
             before = found.get(key)
@@ -79,6 +88,13 @@ def expand(patterns: Iterable[str], fields: Fields = DEFAULTS) -> list[Shard]:
     shards = sorted(
         (shard for shard, _ in found.values()), key=lambda x: (x.paths, x.examples)
     )
+    shards = renamed(shards)
+    for shard in shards:
+        if not is_name(shard.domain):
+            raise UserError(
+                f"{shard.paths[0]!r}: {not_a_name(shard.domain)}; rename it, or give it"
+                " a name with NAME=PATTERN"
+            )
     return list(_grouped(shards))
 
 
@@ -86,7 +102,7 @@ def _split(patterns: Iterable[str]) -> list[_Spec]:
     specs = []
     for text in patterns:
         whole = os.path.exists(_Spec.of(text.strip()).pattern)
-        parts = [text] if whole else text.split(",")
+        parts = [text] if whole else globs.split_outside_braces(text)
         specs += [_Spec.of(part) for part in filter(None, map(str.strip, parts))]
     for spec in specs:
         if not spec.pattern or (spec.name == "" and spec.whole.startswith("=")):
@@ -115,12 +131,18 @@ def _chosen(before: tuple[Shard, _Spec], after: tuple[Shard, _Spec]) -> bool:
     )
 
 
-def _shards(spec: _Spec, fields: Fields) -> Iterator[Shard]:
+def _shards(
+    spec: _Spec, fields: Fields, passed_over: list[str] | None
+) -> Iterator[Shard]:
     if spec.kind == "tfds":
         return _tfds_shards(spec.pattern, fields)
     if spec.kind == "pile" and fields.domain is None:
         fields = dataclasses.replace(fields, domain=_PILE_DOMAIN)
     found = _find(spec)
+    if found.is_directory and not spec.kind:
+        found = _without_about(found)
+    if passed_over is not None:
+        passed_over.extend(found.passed_over)
     if spec.kind == "redpajama":
         text = fields.text or redpajama.TEXT
         return _redpajama_shards(found, dataclasses.replace(fields, text=text))
@@ -148,15 +170,30 @@ def _find(spec: _Spec) -> Found:
         raise
 
 
+def _without_about(found: Found) -> Found:
+    """A directory without what is about the data, if there are data."""
+    about = {
+        file.path
+        for file in found.files
+        if _ABOUT.fullmatch(file.path.rpartition("/")[2])
+    }
+    if not any(_is_data(file.path) for file in found.files):
+        return found
+    return found._replace(
+        files=[file for file in found.files if file.path not in about],
+        passed_over=(*found.passed_over, *sorted(about)),
+    )
+
+
+def _is_data(path: str) -> bool:
+    return path.lower().endswith(_DATA) and not is_text(path)
+
+
 def _check_alike(pattern: str, found: Found) -> None:
     """A directory is read as what all its files are."""
     kinds = {
         "text": [file for file in found.files if is_text(file.path)],
-        "data": [
-            file
-            for file in found.files
-            if file.path.endswith(_DATA) and not is_text(file.path)
-        ],
+        "data": [file for file in found.files if _is_data(file.path)],
     }
     known = {file.path for files_of in kinds.values() for file in files_of}
     other = [file.path for file in found.files if file.path not in known]

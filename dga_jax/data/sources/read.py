@@ -1,6 +1,7 @@
 """The documents of a shard, whatever its format."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -12,17 +13,26 @@ from dga_jax.data.sources import (
     text_files,
     tfds,
 )
-from dga_jax.data.sources.document import Document, Picker, columns
+from dga_jax.data.sources.document import (
+    BadDocument,
+    Document,
+    DocumentError,
+    Picker,
+    columns,
+)
 from dga_jax.data.sources.shard import Format, Shard, is_parquet
+from dga_jax.data.sources.streams import IsParquetError
 from dga_jax.errors import UserError
-
-_UNIT = {Format.PARQUET: "row", Format.TFDS: "example"}
 
 
 def read_documents(
     shard: Shard, on_bytes: Callable[[int], object] = lambda count: None
-) -> Iterator[Document]:
+) -> Iterator[Document | BadDocument]:
     """Streams the documents of a shard in order, those with a blank text too.
+
+    Where the shard's fields say `skip_bad`, a `BadDocument` is in the place of each
+    that cannot be used. Damage to a compressed file or to Parquet is an error all the
+    same, for nobody knows how many documents are lost. A file may hold none.
 
     Args:
       shard: what to read.
@@ -30,8 +40,8 @@ def read_documents(
         the shard's `num_bytes`.
 
     Raises:
-      UserError: a file cannot be read, is damaged, or holds no text at all, or a record
-        is not as it should be; it names the file and the record.
+      UserError: a file cannot be read, or is damaged; or a document cannot be used, if
+        those are not skipped. It names the file and the record.
     """
     picker = Picker(shard.fields, shard.domain, shard.source, shard.named)
     read = _texts if shard.format is Format.TEXT else _picked
@@ -52,34 +62,51 @@ def read_documents(
         picker.check_filters()
     except ValueError as error:
         raise UserError(f"{shard.name}: {error}") from error
-    if not picker.num_texts:
-        raise UserError(f"{shard.name} holds no text; add some or leave it out")
 
 
-def _picked(shard: Shard, picker: Picker, on_bytes) -> Iterator[Document]:
+def _bad(shard: Shard, path: str, error: DocumentError, unit="", number=0):
+    """What stands for a document that cannot be used; raises if none may."""
+    said = f"{path}, {unit} {number}: {error}" if unit else f"{path}{error}"
+    if not shard.fields.skip_bad:
+        raise UserError(said) from error
+    return BadDocument(error.reason, said, unit, number)
+
+
+def _picked(shard: Shard, picker: Picker, on_bytes) -> Iterator[Document | BadDocument]:
     """The documents of records that have fields."""
-    fields, unit = shard.fields, _UNIT.get(shard.format, "line")
+    fields = shard.fields
     in_redpajama = shard.format is Format.REDPAJAMA
     in_place = in_redpajama and redpajama.place(shard.paths[0]) is not None
     check_filters = in_redpajama and bool(fields.filters)
-    for number, item, *extra in _records(shard, on_bytes):
+    for unit, (number, item, *extra) in _records(shard, on_bytes):
         try:
+            if isinstance(item, DocumentError):
+                raise item
             if in_redpajama and not in_place:
                 extra = redpajama.inline(item)
             if check_filters:
-                redpajama.check_known(fields.filters, extra[1])
+                _check_known(shard, unit, number, extra[1])
                 check_filters = False
             document = picker.pick(item, *extra)
-        except ValueError as error:
-            raise UserError(f"{shard.paths[0]}, {unit} {number}: {error}") from error
+        except DocumentError as error:
+            yield _bad(shard, shard.paths[0], error, unit, number)
+            continue
         if document is not None:
             yield document
 
 
-def _records(shard: Shard, on_bytes) -> Iterator[tuple[int, dict[str, Any], ...]]:
+def _check_known(shard: Shard, unit: str, number: int, signals) -> None:
+    try:
+        redpajama.check_known(shard.fields.filters, signals)
+    except ValueError as error:
+        raise UserError(f"{shard.paths[0]}, {unit} {number}: {error}") from error
+
+
+def _records(shard: Shard, on_bytes) -> Iterator[tuple[str, tuple[int, Any, ...]]]:
+    """What the records of a shard are called, and each with its number."""
     path, fields = shard.paths[0], shard.fields
     if shard.format is Format.TFDS:
-        return tfds.records(
+        examples = tfds.records(
             path,
             *shard.examples,
             fields,
@@ -87,14 +114,37 @@ def _records(shard: Shard, on_bytes) -> Iterator[tuple[int, dict[str, Any], ...]
             on_bytes,
             shard.num_bytes,
         )
-    if is_parquet(path):
-        from dga_jax.data.sources import parquet  # PyArrow takes a while to import
+        yield from zip(itertools.repeat("example"), examples)
+        return
+    lines = partial(_lines, shard, on_bytes)
+    rows = partial(_rows, shard, on_bytes)
+    first, second = (rows, lines) if is_parquet(path) else (lines, rows)
+    if not (yield from first()):  # its name says something else than its content
+        yield from second()
 
-        return parquet.records(path, partial(_columns, shard), on_bytes)
-    limit = fields.max_document_bytes
+
+def _rows(shard: Shard, on_bytes):
+    from dga_jax.data.sources import parquet  # PyArrow takes a while to import
+
+    found = parquet.records(shard.paths[0], partial(_columns, shard), on_bytes)
+    try:
+        yield from zip(itertools.repeat("row"), found)
+    except parquet.NotParquetError:
+        return False
+    return True
+
+
+def _lines(shard: Shard, on_bytes):
+    path, limit = shard.paths[0], shard.fields.max_document_bytes
     if shard.format is Format.REDPAJAMA and redpajama.place(path):
-        return redpajama.records(shard.paths, limit, on_bytes)
-    return json_lines.records(path, limit, on_bytes)
+        found = redpajama.records(shard.paths, limit, on_bytes)
+    else:
+        found = json_lines.records(path, limit, on_bytes)
+    try:
+        yield from zip(itertools.repeat("line"), found)
+    except IsParquetError:
+        return False
+    return True
 
 
 def _columns(shard: Shard, has: Callable[[str], bool]) -> list[str]:
@@ -106,8 +156,12 @@ def _columns(shard: Shard, has: Callable[[str], bool]) -> list[str]:
     return list(dict.fromkeys([*found, *extra]))
 
 
-def _texts(shard: Shard, picker: Picker, on_bytes) -> Iterator[Document]:
+def _texts(shard: Shard, picker: Picker, on_bytes) -> Iterator[Document | BadDocument]:
     """The documents of files of plain text."""
+    limit = shard.fields.max_document_bytes
     for path in shard.paths:
-        text = text_files.read(path, shard.fields.max_document_bytes, on_bytes)
-        yield picker.pick_text(text, shard.identifier_of(path))
+        try:
+            text = text_files.read(path, limit, on_bytes)
+            yield picker.pick_text(text, shard.identifier_of(path))
+        except DocumentError as error:
+            yield _bad(shard, path, error)

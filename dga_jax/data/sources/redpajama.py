@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from dga_jax.data.sources import json_lines
-from dga_jax.data.sources.document import names_of
+from dga_jax.data.sources.document import DocumentError, names_of
 from dga_jax.data.sources.filters import Filter
 from dga_jax.errors import UserError
 
@@ -52,7 +52,7 @@ def place(path: str) -> Place | None:
 
 def records(
     paths: tuple[str, ...], max_document_bytes: int, on_bytes: Callable[[int], object]
-) -> Iterator[tuple[int, dict[str, Any], str, dict[str, Any] | None]]:
+) -> Iterator[tuple[int, json_lines.Record, str, dict[str, Any] | None]]:
     """Streams the documents of a file of the layout.
 
     Args:
@@ -61,7 +61,8 @@ def records(
       on_bytes: called with the number of bytes read, as they are read.
 
     Yields:
-      Line numbers, objects, identifiers, and signals if there is a file of them.
+      Line numbers, objects or what is the matter with one or its signals, identifiers,
+      and signals if there is a file of them.
 
     Raises:
       UserError: a file is damaged, or the two are not of the same documents.
@@ -84,12 +85,21 @@ def records(
                 f"{path}, line {number}: {others[0]} ends before it; get both files"
                 " again"
             )
+        if isinstance(found, DocumentError):
+            bad = DocumentError("unusable signals", f"its signals: {found}")
+            yield number, bad, identifier, None
+            continue
         if found.get("id") != identifier:
             raise UserError(
                 f"{others[0]}, line {number}: signals of {found.get('id')!r}, where"
                 f" those of {identifier!r} should be; get both files again"
             )
-        yield number, item, identifier, _signals(found, number, others[0])
+        signals_here = found.get(SIGNALS)
+        if not isinstance(signals_here, dict):
+            item = DocumentError(
+                "unusable signals", f"{others[0]} has no object {SIGNALS!r} for it"
+            )
+        yield number, item, identifier, signals_here
     if signals is not None and next(signals, None):
         raise UserError(
             f"{others[0]} goes on after the last document of {path}; get both again"
@@ -100,7 +110,7 @@ def inline(item: Mapping[str, Any]) -> tuple[str, dict[str, Any] | None]:
     """The identifier and the signals that a row carries itself, if it does.
 
     Raises:
-      ValueError: the signals cannot be read; said in words for the user.
+      DocumentError: the signals cannot be read.
     """
     identifier = next((item[key] for key in _IDENTIFIERS if item.get(key)), "")
     signals = item.get(SIGNALS)
@@ -108,9 +118,11 @@ def inline(item: Mapping[str, Any]) -> tuple[str, dict[str, Any] | None]:
         try:
             signals = json.loads(signals)
         except ValueError as error:
-            raise ValueError(f"broken JSON in {SIGNALS!r} ({error})") from error
+            raise DocumentError(
+                "unusable signals", f"broken JSON in {SIGNALS!r} ({error})"
+            ) from error
     if signals is not None and not isinstance(signals, dict):
-        raise ValueError(f"field {SIGNALS!r} is not an object")
+        raise DocumentError("unusable signals", f"field {SIGNALS!r} is not an object")
     return str(identifier), signals
 
 
@@ -132,10 +144,3 @@ def check_known(filters: tuple[Filter, ...], signals: Mapping[str, Any] | None) 
                 f"no quality signal {one.field!r}, only {names_of(signals)}; name one"
                 " of them in --filter"
             )
-
-
-def _signals(record: dict[str, Any], number: int, path: str) -> dict[str, Any]:
-    signals = record.get(SIGNALS)
-    if not isinstance(signals, dict):
-        raise UserError(f"{path}, line {number}: no object {SIGNALS!r}; get it again")
-    return signals

@@ -94,18 +94,26 @@ def describe(url: str) -> dict[str, Any]:
     return _with_url(url, filesystem.info(path))
 
 
-def glob(url: str) -> list[dict[str, Any]]:
-    """What the storage says of each file that a glob matches."""
+def find(url: str, depth: int | None) -> list[dict[str, Any]]:
+    """What the storage says of files and directories below a directory.
+
+    Args:
+      url: of the directory.
+      depth: of what is looked for, 1 for what is in the directory itself; None: all.
+    """
     filesystem, path = _filesystem(url)
-    found = filesystem.glob(path, detail=True).values()
-    return [_with_url(url, info) for info in found if info["type"] != "directory"]
+    found = filesystem.find(path, maxdepth=depth, withdirs=True, detail=True)
+    return [_with_url(url, info) for info in found.values()]
 
 
-def walk(url: str) -> list[dict[str, Any]]:
-    """What the storage says of each file below a directory."""
-    filesystem, path = _filesystem(url)
-    found = filesystem.find(path, detail=True).values()
-    return [_with_url(url, info) for info in found]
+def is_local_url(path: str) -> bool:
+    """Whether a URL is of a file of this machine."""
+    return path.startswith(("file://", "local://"))
+
+
+def local_path(url: str) -> str:
+    """The path of a file whose URL is of this machine."""
+    return url.partition("://")[2]
 
 
 def version(info: dict[str, Any]) -> str:
@@ -129,7 +137,7 @@ def _filesystem(url: str):
 
 
 def normal(url: str) -> str:
-    """A URL as those of `describe`, `glob` and `walk` are written."""
+    """A URL as those of `describe` and `find` are written."""
     return _join(url.partition("://")[0], _filesystem(url)[1])
 
 

@@ -6,16 +6,14 @@ import functools
 import hashlib
 import json
 import os
-import re
 
-from dga_jax.data.sources import files, text_files
+from dga_jax.data.sources import files, names, redpajama, text_files
 from dga_jax.data.sources.document import DEFAULTS, Fields
-from dga_jax.data.sources.remote import is_remote
-from dga_jax.data.sources.streams import COMPRESSED
+from dga_jax.data.sources.remote import is_local_url, is_remote, local_path
 from dga_jax.errors import UserError
 
-_READING = 1  # raise it where the same files come to give other documents
-_PART_OF = re.compile(r"-\d{5}-of-\d{5}$")
+_READING = 2  # raise it where the same files come to give other documents
+COMPRESSED = (".gz", ".gzip", ".xz", ".lzma", ".zst", ".zstd", ".bz2")
 
 
 class Format(enum.StrEnum):
@@ -78,7 +76,7 @@ class Shard:
         """The shard of one file.
 
         Args:
-          file: the file.
+          file: the file; its name gives the domain, see `names` and `renamed`.
           root: the directory that a pattern names without a wildcard.
           fields: what is read.
           form: how it is read; as its suffix says, unless given.
@@ -87,9 +85,8 @@ class Shard:
         if form is Format.TEXT:
             domain, source = _place(file.path, root)
         else:
-            directory, name = os.path.split(_absolute(file.path))
-            domain = _PART_OF.sub("", name.split(".")[0])
-            source = f"{directory}/{domain}"
+            place = _absolute(file.path)
+            domain, source = names.domains_of([place])[place]
         return cls(
             paths=(file.path,),
             format=form,
@@ -121,16 +118,41 @@ class Shard:
     def digest(self) -> str:
         """Hex SHA-256 of all that decides its documents, without reading them."""
         known = dataclasses.asdict(self)
-        # Neither changes a document: one is for progress, the other only forbids.
+        # None changes a document: one is for progress, the others say what is an error.
         del known["num_bytes"], known["fields"]["max_document_bytes"]
+        del known["fields"]["skip_bad"]
         known["paths"] = [real(path) for path in self.paths]
         known["root"] = real(self.root)
         text = json.dumps([_READING, known], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
+    @property
+    def identity(self) -> list:
+        """Of all that decides its documents and which are skipped; ready for JSON."""
+        if self.fields.skip_bad:  # those that are too long are
+            return [self.digest, self.fields.max_document_bytes]
+        return [self.digest]
+
     def identifier_of(self, path: str) -> str:
         """The identifier of a text file: its path below the root of the pattern."""
         return _relative(path, self.root)
+
+
+def renamed(shards: list[Shard]) -> list[Shard]:
+    """Shards with the domains that the names of all their files together give them."""
+
+    def by_name(shard: Shard) -> bool:
+        form = shard.format
+        unplaced = form is Format.REDPAJAMA and not redpajama.place(shard.paths[0])
+        return not shard.named and (form in (Format.JSON, Format.PARQUET) or unplaced)
+
+    found = names.domains_of(_absolute(s.paths[0]) for s in shards if by_name(s))
+    return [
+        dataclasses.replace(shard, **found[_absolute(shard.paths[0])]._asdict())
+        if by_name(shard)
+        else shard
+        for shard in shards
+    ]
 
 
 def clash(domain: str, one: str, other: str) -> UserError:
@@ -143,15 +165,15 @@ def clash(domain: str, one: str, other: str) -> UserError:
 
 def real(path: str) -> str:
     """The one way to write where a file is; of what is no local file, the same."""
-    if path.startswith("file://"):
-        path = path.removeprefix("file://")
+    if is_local_url(path):
+        path = local_path(path)
     is_local = not is_remote(path) and not path.startswith("tfds:")
     return os.path.realpath(path) if is_local else path
 
 
 def is_parquet(path: str) -> bool:
     """Whether a suffix is that of Parquet."""
-    return path.endswith((".parquet", ".pq"))
+    return path.lower().endswith((".parquet", ".pq"))
 
 
 def is_text(path: str) -> bool:
@@ -166,6 +188,7 @@ def _format(path: str) -> Format:
 
 
 def _uncompressed(path: str) -> str:
+    path = path.lower()
     for suffix in COMPRESSED:
         path = path.removesuffix(suffix)
     return path
