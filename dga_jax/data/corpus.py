@@ -60,8 +60,8 @@ def no_text(corpus: Corpus) -> UserError:
     filters = {str(one) for shard in corpus.shards for one in shard.fields.filters}
     if filters:
         return UserError(
-            f"{corpus.name}: no document meets --filter: {', '.join(sorted(filters))};"
-            " relax it, or leave it out"
+            f"no document of {corpus.name} meets --filter:"
+            f" {', '.join(sorted(filters))}; relax it, or leave it out"
         )
     return UserError(f"{corpus.name} holds no text; add some or leave it out")
 

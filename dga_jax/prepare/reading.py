@@ -35,15 +35,18 @@ _MAX_DOCUMENT_MB = flags.DEFINE_float(
 )
 
 
+_ANY = -1  # documents, for absl knows no flag whose value is None
+
+
 class _Limit(flags.ArgumentParser):
-    """Of `--skip_bad` and `--skip_bad=LIMIT`: a number, or None for no limit."""
+    """Of `--skip_bad` and `--skip_bad=LIMIT`: a number, or _ANY for no limit."""
 
     syntactic_help = "a whole number of documents, or nothing for no limit"
 
     def parse(self, argument):
         """A flag without a value comes as "true", with "no" before it as "false"."""
-        if argument in (None, "true"):
-            return None
+        if argument == "true":
+            return _ANY
         try:
             limit = 0 if argument == "false" else int(argument)
         except (ValueError, TypeError):
@@ -53,7 +56,6 @@ class _Limit(flags.ArgumentParser):
         return limit
 
 
-# A flag whose default is parsed: None would be no limit.
 _SKIP_BAD = flags.DEFINE_flag(
     flags.Flag(
         _Limit(),
@@ -70,7 +72,7 @@ _SKIP_BAD = flags.DEFINE_flag(
 
 def max_bad() -> int | None:
     """How many documents that cannot be used may be left out; None: any number."""
-    return _SKIP_BAD.value
+    return None if _SKIP_BAD.value == _ANY else _SKIP_BAD.value
 
 
 def usable(documents: Iterable[Document | BadDocument]) -> Iterator[Document]:

@@ -88,7 +88,6 @@ def test_here_and_elsewhere(tmp_path_factory, names, pattern):
         (".hidden/*", [".hidden/g.jsonl"]),
         ("x,y.txt", ["x,y.txt"]),
         ("{x,y}.txt", None),
-        ("{x\\,y}.txt", None),
     ],
 )
 @pytest.mark.parametrize("scheme", ["", "file://", "memory://"])

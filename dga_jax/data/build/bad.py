@@ -125,14 +125,14 @@ def check_limit(reasons: dict[str, int], first: str | None, limit: int | None) -
         raise UserError(first)
     raise UserError(
         f"more than --skip_bad={limit} documents cannot be used ({described(reasons)}),"
-        f" the first: {first}. Mend them, or raise the limit"
+        f" such as {first}; mend them, or raise the limit"
     )
 
 
 def described(reasons: dict[str, int]) -> str:
     """How many there are by reason, the most first, on one line."""
     ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{count:,} {reason}" for reason, count in ordered)
+    return ", ".join(f"{reason} {count:,}" for reason, count in ordered)
 
 
 def total_of(summaries: Iterable[dict[str, Any]], limit: int | None) -> dict[str, int]:

@@ -22,8 +22,12 @@ from dga_jax.errors import UserError
 
 _KINDS = ("text", "tfds", "redpajama", "pile")
 _DATA = (".json", ".jsonl", ".jsonlines", ".ndjson", ".parquet", ".pq", *COMPRESSED)
-# What repositories of data hold besides; in a directory of texts they are texts.
-_ABOUT = re.compile(r"(README|LICEN[CS]E|CHANGELOG|CITATION|NOTICE)(\.\w+)?", re.I)
+# What lies beside data and is about them; beside texts they are texts.
+_ABOUT = re.compile(
+    r"(README|LICEN[CS]E|CHANGELOG|CITATION|NOTICE)(\.\w+)?|.+\.(crc|md5|sha\d+)"
+    r"|(MD5|SHA\d+)SUMS?(\.txt)?",
+    re.I,
+)
 _PILE_DOMAIN = "meta.pile_set_name"
 # Small files of text are read together.
 _SHARD_FILES = 1000
@@ -139,7 +143,7 @@ def _shards(
     if spec.kind == "pile" and fields.domain is None:
         fields = dataclasses.replace(fields, domain=_PILE_DOMAIN)
     found = _find(spec)
-    if found.is_directory and not spec.kind:
+    if len(found.files) > 1 and not spec.kind:
         found = _without_about(found)
     if passed_over is not None:
         passed_over.extend(found.passed_over)
@@ -171,7 +175,7 @@ def _find(spec: _Spec) -> Found:
 
 
 def _without_about(found: Found) -> Found:
-    """A directory without what is about the data, if there are data."""
+    """Several files without those that are about the data, if there are data."""
     about = {
         file.path
         for file in found.files

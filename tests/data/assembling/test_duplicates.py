@@ -89,4 +89,9 @@ def test_a_store_without_duplicates(tmp_path):
     lines = (tmp_path / "list.jsonl").read_text().splitlines()
     listed = [json.loads(line) for line in lines]
     assert [item["place"] for item in listed] == list(range(60, 100))
-    assert listed[0] == {"file": str(path), "place": 60, "id": "#60"}
+    assert listed[0] == {
+        "file": str(path),
+        "place": 60,
+        "id": "#60",
+        "reason": "duplicate",
+    }

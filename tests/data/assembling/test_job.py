@@ -152,9 +152,8 @@ def test_other_text_other_hash(tmp_path):
 @pytest.mark.parametrize(
     ("corpus", "target", "message"),
     [
-        ({"good": WORDS, "hollow": []}, ["dog"], r"hollow\.jsonl holds no text"),
-        ({"good": WORDS, "hollow": ["", " "]}, ["dog"], r"hollow\.jsonl holds no text"),
-        ({"good": WORDS, "tiny": ["a"]}, ["dog"], "domain 'tiny' has too little text"),
+        ({"hollow": []}, ["dog"], r"hollow\.jsonl holds no text"),
+        ({"a": ["", " "], "b": []}, ["dog"], r"a\.jsonl and 1 more holds no text"),
         ({"good": WORDS}, [], r"target\.json holds no text"),
         ({"good": WORDS}, ["a"], "the target has too little text: 2 tokens"),
     ],
@@ -166,13 +165,34 @@ def test_too_little_text(tmp_path, corpus, target, message):
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_named_domain_without_text(tmp_path):
-    path = write(tmp_path / "a.jsonl", [""], domain="hollow")
-    with open(path, "a") as file:
-        file.writelines(json.dumps({"text": word}) + "\n" for word in WORDS)
-    with pytest.raises(UserError, match="domain 'hollow' has no text, or all of it"):
+def test_a_domain_too_small_to_be_divided_is_trained_on(tmp_path):
+    store, parts = prepare(tmp_path, {"good": WORDS, "tiny": ["a"]})
+    domains = store.domains()
+    assert domains.names == ("good", "tiny")
+    assert domains.num_rows.tolist()[1] == 1
+    assert domains.num_heldout.tolist()[1] == 0
+    assert (parts[1].rows, parts[1].heldout_rows, parts[1].tokens) == (1, 0, 1)
+    train = split_streams(store, "train", domains.offsets)
+    assert train[1] == tokens_of(["a"])
+
+
+def test_files_without_text_are_passed_over(tmp_path):
+    """The store is the one of the others."""
+    first, second = tmp_path / "1", tmp_path / "2"
+    for directory in (first, second):
+        directory.mkdir()
+    store, _ = prepare(first, {"good": WORDS, "more": WORDS[::-1]})
+    corpus = {"empty": [], "good": WORDS, "hollow": ["", " "], "more": WORDS[::-1]}
+    again, parts = prepare(second, corpus)
+    assert again.content_hash == store.content_hash
+    assert [part.name for part in parts] == ["good", "more", "target"]
+
+
+def test_a_domain_that_a_user_named_without_text(tmp_path):
+    good, empty = write(tmp_path / "a.jsonl", WORDS), write(tmp_path / "b.jsonl", [" "])
+    with pytest.raises(UserError, match=f"x={empty} holds no text"):
         prepare_store(
-            generic=Corpus((Shard.of(path),)),
+            generic=Corpus(tuple(expand([str(good), f"x={empty}"]))),
             target=Corpus((Shard.of(write(tmp_path / "t.jsonl", WORDS)),)),
             tokenizer=BytesTokenizer(),
             seq_len=8,
@@ -180,10 +200,44 @@ def test_a_named_domain_without_text(tmp_path):
         )
 
 
+def test_domains_of_which_no_text_is_left_are_told(tmp_path):
+    path = write(tmp_path / "a.jsonl", [""], domain="hollow")
+    with open(path, "a") as file:
+        for domain, text in [("good", "a b"), ("good", "c"), ("twice", "a b")]:
+            file.write(json.dumps({"text": text, "domain": domain}) + "\n")
+    prepared = prepare_store(
+        generic=Corpus((Shard.of(path),)),
+        target=Corpus((Shard.of(write(tmp_path / "t.jsonl", WORDS)),)),
+        tokenizer=BytesTokenizer(),
+        seq_len=8,
+        output=tmp_path / "store",
+        leave_out=LeaveOut(duplicates=True),
+    )
+    assert prepared.passed_over.domains == ["hollow", "twice"]
+    assert Store.open(tmp_path / "store").domains().names == ("good",)
+    assert [part.name for part in prepared.parts] == ["good", "target"]
+
+
+def test_domains_of_one_file_each_are_told(tmp_path):
+    files = [write(tmp_path / f"{name}.jsonl", WORDS) for name in ("x", "y", "z_1")]
+    files += [write(tmp_path / "own.jsonl", WORDS, domain="named")]
+    files += [write(tmp_path / "z_2.jsonl", WORDS)]
+    prepared = prepare_store(
+        generic=Corpus(tuple(expand(map(str, files)))),
+        target=Corpus((Shard.of(write(tmp_path / "t.jsonl", WORDS)),)),
+        tokenizer=BytesTokenizer(),
+        seq_len=8,
+        output=tmp_path / "store",
+    )
+    assert prepared.single == ["x", "y"]
+
+
 def test_filters_that_leave_nothing(tmp_path):
     fields = Fields(filters=(parse_filter("n>1"),))
     path = write(tmp_path / "a.jsonl", WORDS, n=1)
-    with pytest.raises(UserError, match="no document of --generic meets --filter: n>1"):
+    with pytest.raises(
+        UserError, match=r"no document of .*a\.jsonl meets --filter: n>1"
+    ):
         prepare_store(
             generic=Corpus((Shard.of(path, fields),)),
             target=Corpus((Shard.of(write(tmp_path / "t.jsonl", WORDS)),)),

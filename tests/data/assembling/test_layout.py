@@ -145,7 +145,7 @@ def test_what_is_held_out_comes_from_small_domains_too(tmp_path):
 
 def test_domains_too_small_for_both_splits(tmp_path):
     found, _ = laid_out([[[(0, 2), (1, 3), (2, 0)]]], 3, 1, 20, 4, tmp_path)
-    assert found.too_small.tolist() == [0]
+    assert found.predicted.tolist() == [[1, 1, 0], [0, 1, 0]]
     assert found.rows.tolist() == [[1, 1, 0], [0, 1, 0]]
 
 
