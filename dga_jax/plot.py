@@ -34,6 +34,8 @@ _LOSSES = {
     "generic_uniform": {"color": "#D55E00", "marker": "s", "label": "generic, uniform"},
 }
 _CONNECTOR = {"arrowstyle": "-", "lw": 0.6, "relpos": (0, 0.5), "shrinkB": 0}
+# A share is that of the steps up to its own.
+_DRAWN = {"drawstyle": "steps-pre", "linewidth": 0.7, "linestyle": ":"}
 _MAX_GREY = 64  # lines of further domains; with more of them, their sum
 _LONGEST_NAME = 20
 
@@ -47,6 +49,7 @@ def draw(
     lines: Lines,
     weights: Series | None,
     weights_title: str = "domain weights",
+    drawn: Series | None = None,
 ) -> Path:
     """Draws a run; the file appears whole.
 
@@ -56,6 +59,7 @@ def draw(
         lines: of the log; see `metrics.read_metrics`.
         weights: of domains, or of a basis, over time; None leaves the panel empty.
         weights_title: above them.
+        drawn: shares of the tokens drawn of the same domains, since the record before.
 
     Returns:
         The path.
@@ -65,7 +69,7 @@ def draw(
     end = 1.02 * max(lines[-1]["step"], 1)  # room to see an update after the last step
     if weights is not None:
         left.set_title(weights_title, fontsize=10, loc="left")
-        _draw_weights(left, weights, end)
+        _draw_weights(left, weights, end, drawn)
     _draw_losses(right, lines)
     for axes in (left, right):
         axes.set_xlim(0, end)
@@ -133,7 +137,9 @@ def draw_comparison(
     return _save(figure, path)
 
 
-def _draw_weights(axes: "Axes", weights: Series, end: float) -> None:
+def _draw_weights(
+    axes: "Axes", weights: Series, end: float, drawn: Series | None
+) -> None:
     names, values = weights.domains, weights.values
     coloured = leading(np.asarray(values[-1]), len(_COLOURS))
     others = np.setdiff1d(np.arange(len(names)), coloured)
@@ -150,6 +156,9 @@ def _draw_weights(axes: "Axes", weights: Series, end: float) -> None:
     for i, colour in reversed(list(zip(coloured, _COLOURS, strict=False))):
         _hold(axes, weights.steps, values[:, i], end, color=colour, linewidth=1.6)
         labels.append((values[-1, i], shorten(names[i], _LONGEST_NAME), colour))
+        if drawn is not None:
+            shares = drawn.of([names[i]])
+            axes.plot(drawn.steps, shares, color=colour, **_DRAWN)
     axes.set_ylim(bottom=0)
     _label_right_edge(axes, labels)
 

@@ -67,9 +67,10 @@ def test_the_last_value_is_the_last_that_is_one(tmp_path):
     for step, row in enumerate([[1, 2, np.nan], [3, np.nan, np.nan]]):
         writer.write(step, writer.write_series(step, "a", row, ["x", "y", "z"]))
     writer.close()
-    last = read_series(tmp_path, "a", read_metrics(tmp_path)).last()
-    assert (last["x"], last["y"]) == (3, 2)
-    assert np.isnan(last["z"])
+    series = read_series(tmp_path, "a", read_metrics(tmp_path))
+    last = series.last(["y", "z", "none", "x"])
+    np.testing.assert_array_equal(last, [2, np.nan, np.nan, 3])
+    np.testing.assert_array_equal(series.of(["x", "none"]), [[1, np.nan], [3, np.nan]])
 
 
 def test_a_series_never_written_is_none(tmp_path):
