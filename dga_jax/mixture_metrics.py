@@ -38,7 +38,8 @@ class MixtureMetrics:
         self._writer, self._mixture = writer, mixture
         self._recorded = np.array(cursors)
         if pending:
-            self._recorded[pending["domains"]] -= pending["rows"]
+            domains, rows = (np.array(pending[key], int) for key in ("domains", "rows"))
+            self._recorded[domains] -= rows
         self._told = np.zeros(len(cursors), bool)
 
     def pending(self, cursors: np.ndarray) -> dict[str, list[int]]:

@@ -59,7 +59,8 @@ def draw(
         lines: of the log; see `metrics.read_metrics`.
         weights: of domains, or of a basis, over time; None leaves the panel empty.
         weights_title: above them.
-        drawn: shares of the tokens drawn of the same domains, since the record before.
+        drawn: shares of the tokens drawn of the same domains, since the record before;
+            None leaves them out, as where they differ from the weights by chance alone.
 
     Returns:
         The path.
@@ -68,7 +69,8 @@ def draw(
     figure.suptitle(title, fontsize=12, parse_math=False)
     end = 1.02 * max(lines[-1]["step"], 1)  # room to see an update after the last step
     if weights is not None:
-        left.set_title(weights_title, fontsize=10, loc="left")
+        dotted = "" if drawn is None else ", dotted: what was drawn"
+        left.set_title(f"{weights_title}{dotted}", fontsize=10, loc="left")
         _draw_weights(left, weights, end, drawn)
     _draw_losses(right, lines)
     for axes in (left, right):
@@ -129,9 +131,11 @@ def draw_comparison(
             mean = np.mean(same, axis=0)
             axes.plot(steps, mean, color=colour, marker="o", markersize=3, label=label)
         # The first steps say nothing of the mixtures, and would hide what does.
-        shown = [x[1][len(x[1]) // 4 :] for _, own in curves for x in [own[panel]]]
-        low, high = (f([f(x) for x in shown]) for f in (np.min, np.max))
-        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+        losses = [own[panel][1] for _, own in curves]
+        shown = np.concatenate([x[len(x) // 4 :] for x in losses])
+        if len(shown):
+            low, high = shown.min(), shown.max()
+            axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
         _finish(axes)
     all_axes[0].legend(frameon=False, fontsize=8, loc="upper right")
     return _save(figure, path)

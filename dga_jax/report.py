@@ -27,6 +27,7 @@ _LOSSES = {
     "generic, natural": "eval/generic_natural",
 }
 _LONGEST_NAME = 24
+_ROUNDING = 1e-6  # of what is left when shares in float32 are taken from 1
 
 Lines = Sequence[Mapping[str, float | None]]
 
@@ -69,7 +70,7 @@ def write_report(
         lines,
         weights if basis_weights is None else basis_weights,
         "domain weights" if basis_weights is None else "basis weights",
-        drawn if basis_weights is None else None,
+        drawn if basis_weights is None and _used_up(lines) else None,
     )
     print("\n".join([*text, f"plot: {path}"]), file=out or sys.stdout, flush=True)
     return path
@@ -126,8 +127,9 @@ def _weight_table(
 
     def shares(values: np.ndarray, total: float) -> list[float]:
         """With what is left for the others, where not all are shown."""
-        rest = [max(float(total - values.sum()), 0.0)] if others else []
-        return [*values.tolist(), *rest]
+        rest = float(total - values.sum())
+        rest = rest if rest > _ROUNDING else 0.0
+        return [*values.tolist(), *([rest] if others else [])]
 
     def newest(key: str) -> np.ndarray:
         found = read_series(workdir, key, lines)
@@ -190,12 +192,12 @@ def _summary(lines: Lines) -> list[str]:
     if len(effective):
         ends = [quantity(effective[i]) for i in (0, -1)]
         facts.append(f"effective domains: {' -> '.join(ends)}")
-    _, used_up = history(lines, "mixture/used_up")
-    if len(used_up) and used_up[-1] > 0:
+    used_up = _used_up(lines)
+    if used_up:
         facts[-1] += " (of the weights, not of what is drawn)"
         facts.append(
-            f"used up (data.max_epochs): domains with {_weight(used_up[-1])} of the "
-            "weight; the others are drawn instead"
+            f"used up (data.max_epochs): domains with {_weight(used_up)} of the weight;"
+            " the others are drawn instead"
         )
     _, speed = history(lines, "perf/tokens_per_second")
     if len(speed):
@@ -204,6 +206,12 @@ def _summary(lines: Lines) -> list[str]:
     if len(share):
         facts.append(f"time on alignment: {share[-1]:.1%} of training")
     return facts
+
+
+def _used_up(lines: Lines) -> float:
+    """The weight, at the end, of domains of which nothing is drawn any more."""
+    _, weight = history(lines, "mixture/used_up")
+    return float(weight[-1]) if len(weight) else 0.0
 
 
 def _at(lines: Lines, key: str, step: int) -> float:
