@@ -1,7 +1,10 @@
 """What is logged of the mixture is true of the name it is logged for."""
 
+import io
 import json
+import pathlib
 import re
+import tarfile
 
 import numpy as np
 import pytest
@@ -10,13 +13,16 @@ from hypothesis import strategies as st
 from runs import Killed, log_of, small_config, stopped, train_run
 
 from dga_jax import series, train
-from dga_jax.data.store import Domains
+from dga_jax.data.store import Domains, Store
 from dga_jax.evaluate import Evaluation
 from dga_jax.metrics import MetricsWriter, read_metrics
 from dga_jax.mixture import Mixture
 from dga_jax.mixture_metrics import MixtureMetrics
 from dga_jax.probe import Measured
+from dga_jax.report import write_report
 from dga_jax.series import read_series
+
+BEFORE = pathlib.Path(__file__).parent / "before"
 
 
 class Named:
@@ -248,3 +254,28 @@ def test_a_run_of_subsets_and_limits_killed_and_resumed(
     assert re.search(r"austen \.\d\d \(used up\)", said)
     assert said.count("used up (data.max_epochs=2): austen") == 1
     assert np.isnan(found[0]).all()
+
+
+def test_a_run_of_before_goes_on_and_counts_from_there(tmp_path):
+    """Its checkpoint, of step 7, does not say what was drawn since the update at 6."""
+    for name in ("store", "run"):
+        with tarfile.open(BEFORE / f"{name}.tar.xz") as archive:
+            archive.extractall(tmp_path, filter="data")
+    store = Store.open(tmp_path / "store")
+    config = small_config(store)
+    config.model.update(num_layers=1, d_model=8, num_heads=2, d_ff=16)
+    assert train_run(config, tmp_path / "run")
+    tokens = store.domains().tokens_per_row
+    lines = log_of(tmp_path / "run")
+    assert [line["step"] for line in lines] == list(range(13))
+    windows = {8: 1, 9: 1, 12: 3}
+    found = {
+        line["step"]: line["mixture/drawn_tokens"]
+        for line in lines
+        if "mixture/drawn_tokens" in line
+    }
+    assert list(found) == list(windows)
+    for step, steps in windows.items():
+        rows = steps * config.train.batch_size
+        assert rows * tokens.min() <= found[step] <= rows * tokens.max()
+    write_report(tmp_path / "run", out=io.StringIO())
