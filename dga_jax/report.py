@@ -19,7 +19,14 @@ from dga_jax import cli, plot
 from dga_jax.console import duration, fraction, quantity, shorten
 from dga_jax.errors import UserError
 from dga_jax.metrics import history, read_metrics
-from dga_jax.series import MAX_LOGGED, NUM_LEADING, Series, leading, read_series
+from dga_jax.series import (
+    MAX_LOGGED,
+    NUM_LEADING,
+    Series,
+    leading,
+    read_newest,
+    read_series,
+)
 
 _LOSSES = {
     "target": "eval/target",
@@ -131,10 +138,6 @@ def _weight_table(
         rest = rest if rest > _ROUNDING else 0.0
         return [*values.tolist(), *([rest] if others else [])]
 
-    def newest(key: str) -> np.ndarray:
-        found = read_series(workdir, key, lines)
-        return found.last(names) if found else np.full(len(names), np.nan)
-
     ends = [shares(x[shown], x.sum()) for x in (first, last)]
     columns = [
         [label, *(shorten(name, _LONGEST_NAME) for name in names)],
@@ -147,13 +150,15 @@ def _weight_table(
     if drawn is not None:
         for title, values in _asked_and_drawn(lines, weights, drawn, names).items():
             columns.append([title, *map(_weight, shares(values, 1))])
-    epochs = newest("data/epochs")
+    epochs = read_newest(workdir, "data/epochs", lines, names)
     if np.isfinite(epochs).any():
         columns.append(["epochs", *(_number(x, ".2f") for x in epochs)])
-    alignments = newest("mixture/alignment") if moves else np.array(np.nan)
+    alignments, errors = (
+        read_newest(workdir, f"mixture/{key}", lines, names if moves else [])
+        for key in ("alignment", "alignment_error")
+    )
     if np.isfinite(alignments).any():
         spec = _precision(alignments)
-        errors = newest("mixture/alignment_error")
         columns.append(["alignment", *(_number(x, f"+{spec}") for x in alignments)])
         columns.append(["+/-", *(_number(x, spec) for x in errors)])
     rows = itertools.zip_longest(*columns, fillvalue="")

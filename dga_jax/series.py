@@ -159,14 +159,41 @@ def read_series(
     Raises:
         UserError: the header of the series cannot be read.
     """
-    folder = Path(workdir) / _FOLDER
+    return _from_files(Path(workdir) / _FOLDER, name) or _from_lines(name, lines)
+
+
+def read_newest(
+    workdir: Path,
+    name: str,
+    lines: Sequence[Mapping[str, float]],
+    domains: Sequence[str],
+) -> np.ndarray:
+    """The newest values of some domains that are not NaN: float [len(domains)].
+
+    Where the files have none, the lines of the log may: an older version kept subsets
+    of at most `MAX_LOGGED` domains there alone. For the arguments see `read_series`.
+    """
+    newest = np.full(len(domains), np.nan)
+    for read in (
+        lambda: _from_files(Path(workdir) / _FOLDER, name),
+        lambda: _from_lines(name, lines),
+    ):
+        missing = np.isnan(newest)
+        found = read() if missing.any() else None
+        if found is not None:
+            newest[missing] = found.last(domains)[missing]
+    return newest
+
+
+def _from_files(folder: Path, name: str) -> Series | None:
     header = _header_path(folder, name)
-    if header.exists() and not _of_unknown_domains(folder, name):
-        domains = _domains(header)
-        records = _records(header, _record(len(domains)))
-        if len(records):
-            return Series(domains, records["step"], records["values"])
-    return _from_lines(name, lines)
+    if not header.exists() or _of_unknown_domains(folder, name):
+        return None
+    domains = _domains(header)
+    records = _records(header, _record(len(domains)))
+    if not len(records):
+        return None
+    return Series(domains, records["step"], records["values"])
 
 
 def _from_lines(name: str, lines: Sequence[Mapping[str, float]]) -> Series | None:

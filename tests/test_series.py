@@ -5,7 +5,7 @@ import pytest
 
 from dga_jax.errors import UserError
 from dga_jax.metrics import MetricsWriter, read_metrics
-from dga_jax.series import leading, read_series
+from dga_jax.series import leading, read_newest, read_series
 
 
 def write(workdir, steps, num_domains, name="mixture/weight", first_step=0):
@@ -113,6 +113,20 @@ def test_values_of_unknown_domains_are_not_read(tmp_path):
     found = read_series(tmp_path, "mixture/alignment", lines)
     assert (list(found.domains), found.values.tolist()) == ([names[90]], [[90.0]])
     assert read_series(tmp_path, "mixture/weight", lines).values.shape == (2, 200)
+
+
+def test_the_newest_value_may_be_in_the_log_of_a_run_of_before(tmp_path):
+    """Subsets of at most 64 were there alone; now there is a file of all 200."""
+    names = write(tmp_path, [0], 200)
+    writer = MetricsWriter(tmp_path, first_step=1)
+    writer.write(1, {f"a/{name}": -float(i) for i, name in enumerate(names[:20])})
+    values = np.where(np.arange(200) < 10, np.arange(200.0), np.nan)
+    writer.write(2, writer.write_series(2, "a", values, names))
+    writer.close()
+    newest = read_newest(
+        tmp_path, "a", read_metrics(tmp_path), [names[i] for i in (3, 12, 99)]
+    )
+    np.testing.assert_array_equal(newest, [3, -12, np.nan])
 
 
 @pytest.mark.parametrize("killed", [False, True])
