@@ -9,6 +9,7 @@ WORKDIR/MIXTURE-SEED. Stopped, it goes on where it was.
 """
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -37,6 +38,7 @@ _COLUMNS = {
     "effective domains": "mixture/effective_domains",
 }
 _EPOCHS = "most epochs"
+_USED_UP = "used up"
 
 
 class Outcome(NamedTuple):
@@ -45,7 +47,8 @@ class Outcome(NamedTuple):
     Attributes:
       mixture: one of `MIXTURES`.
       seed: of the run.
-      final: last value by column of the table.
+      final: last value by column of the table, NaN where there is none; under "used up"
+        the weight of domains that are, of which nothing is drawn any more.
       curves: (steps, losses) by name, as `plot.draw_comparison` takes them.
     """
 
@@ -115,7 +118,8 @@ def _parts(mixture, config, explicit) -> Parts:
 
 def _outcome(mixture, seed, folder) -> Outcome:
     lines = read_metrics(folder)
-    final = {name: float(history(lines, key)[1][-1]) for name, key in _COLUMNS.items()}
+    final = {name: _last(lines, key) for name, key in _COLUMNS.items()}
+    final[_USED_UP] = _last(lines, "mixture/used_up", 0.0)
     epochs = read_series(folder, "data/epochs", lines)
     final[_EPOCHS] = float(np.max(epochs.values[-1]))
     curves = {
@@ -126,8 +130,16 @@ def _outcome(mixture, seed, folder) -> Outcome:
     return Outcome(mixture, seed, final, curves)
 
 
+def _last(lines, key, default=math.nan):
+    _, values = history(lines, key)
+    return float(values[-1]) if len(values) else default
+
+
 def table(outcomes: Sequence[Outcome]) -> str:
-    """Means over the seeds, with standard deviations where there are several."""
+    """Means over the seeds, with standard deviations where there are several.
+
+    Below it, for which runs the weights are not what is drawn, if there are any.
+    """
     header = ["", *_COLUMNS, _EPOCHS]
     rows = [header]
     for mixture in MIXTURES:
@@ -139,12 +151,23 @@ def table(outcomes: Sequence[Outcome]) -> str:
             cell = f"{values.mean():,.{digits}f}"
             if len(values) > 1:
                 cell += f" ± {values.std(ddof=1):,.{digits}f}"
-            rows[-1].append(cell)
+            rows[-1].append(cell if np.isfinite(values).all() else "-")
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
+    lines = [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
         for row in rows
-    )
+    ]
+    used_up = [
+        f"{o.mixture}, seed {o.seed} ({o.final[_USED_UP]:.3g} of the weight)"
+        for o in outcomes
+        if o.final[_USED_UP] > 0
+    ]
+    if used_up:
+        lines.append(
+            "effective domains are of the weights, but domains are used up "
+            f"(data.max_epochs) and others drawn instead: {'; '.join(used_up)}"
+        )
+    return "\n".join(lines)
 
 
 def main(argv: Sequence[str]) -> None:

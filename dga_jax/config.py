@@ -271,6 +271,12 @@ def update_due(config: ConfigDict, step: int) -> bool:
     return step >= first and (step - first) % config.mixer.interval == 0
 
 
+def updates_before(config: ConfigDict, step: int) -> int:
+    """How many updates follow train steps before `step`: the first is number 0."""
+    first = max(config.mixer.interval, config.mixer.start)
+    return max(0, -((first - step) // config.mixer.interval))
+
+
 def next_update(config: ConfigDict, step: int) -> int:
     """The first step after `step` that an update follows."""
     first = max(config.mixer.interval, config.mixer.start)

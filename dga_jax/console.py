@@ -35,7 +35,7 @@ class Progress:
         target_loss: float | None,
         tokens_per_second: float | None,
         eta_seconds: float,
-        leading: Iterable[tuple[str, float]],
+        leading: Iterable[tuple[str, float, bool]],
     ) -> None:
         """Prints where the run stands.
 
@@ -46,7 +46,8 @@ class Progress:
             target_loss: of the last evaluation, if there was one.
             tokens_per_second: of training, lately; None before the first step.
             eta_seconds: to the end of the run.
-            leading: (name, weight) of the domains with the most weight.
+            leading: of the domains with the most weight: the name, the weight, and
+                whether the domain is used up, so that nothing of it is drawn any more.
         """
         target = "  -  " if target_loss is None else f"{target_loss:5.3f}"
         speed = "-" if tokens_per_second is None else quantity(tokens_per_second)
@@ -55,12 +56,17 @@ class Progress:
             f"target {target}  {speed:>5} tok/s  "
             f"eta {duration(eta_seconds):>6} "
         )
-        for name, weight in leading:
+        for name, weight, used_up in leading:
             entry = f" {shorten(name, _LONGEST_NAME)} {fraction(weight)}"
+            entry += " (used up)" if used_up else ""
             if len(text) + len(entry) > self._width:
                 break
             text += entry
-        print(text.rstrip(), file=self._out or sys.stdout, flush=True)
+        self.say(text.rstrip())
+
+    def say(self, text: str) -> None:
+        """Prints a line of its own."""
+        print(text, file=self._out or sys.stdout, flush=True)
 
 
 def shorten(name: str, length: int) -> str:

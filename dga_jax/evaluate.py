@@ -1,10 +1,12 @@
 """Losses on held-out text: the target, each domain, and the generic corpus.
 
-Sums of nats, tokens and bytes are kept apart until the end: an average over rows is a
-ratio of sums, in nats per token or in bits per byte.
+The loss of one text is a ratio of sums over its rows, in nats per token or in bits per
+byte; that of several texts is the weighted mean of theirs.
 """
 
+import itertools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,9 +19,8 @@ TARGET = "target"
 
 
 class Group(NamedTuple):
-    """Sums over the held-out rows of one text: rows, nats, tokens, UTF-8 bytes."""
+    """Sums over the held-out rows of one text: nats, tokens, UTF-8 bytes."""
 
-    rows: float
     nats: float
     tokens: float
     bytes: float
@@ -27,7 +28,7 @@ class Group(NamedTuple):
     @property
     def loss(self) -> float:
         """Nats per token."""
-        return self.nats / self.tokens
+        return self.nats / self.tokens if self.tokens else math.nan
 
     @property
     def bits_per_byte(self) -> float:
@@ -35,19 +36,32 @@ class Group(NamedTuple):
         return self.nats / math.log(2) / self.bytes if self.bytes else math.nan
 
 
-def mixed(groups: list[Group], weights: np.ndarray) -> Group:
-    """Expected sums of one row when text i is drawn with weight i: Σ w_i sums_i / n_i.
+class Evaluation(NamedTuple):
+    """What held-out text says of a model.
 
-    Args:
-      groups: k of them.
-      weights: [k], sums to 1.
+    Attributes:
+      metrics: `eval/target/loss` (nats per token) and `eval/target/bits_per_byte`, a
+        ratio of sums; the same for `eval/generic_uniform`, Σ_i loss_i / k over the k
+        domains with held-out rows, and `eval/generic_natural`, Σ_i w_i loss_i with w_i
+        their shares of the training tokens. Bits per byte are weighed likewise.
+      names: of the n domains of the store's level 0.
+      losses: float64 [n], by domain, nats per token; NaN without held-out rows.
+      bits_per_byte: float64 [n], the same in bits per byte.
     """
-    shares = [w / group.rows for w, group in zip(weights, groups, strict=True)]
-    sums = [
-        sum(share * group[field] for share, group in zip(shares, groups, strict=True))
-        for field in range(len(Group._fields))
-    ]
-    return Group(*sums)
+
+    metrics: dict[str, float]
+    names: Sequence[str]
+    losses: np.ndarray
+    bits_per_byte: np.ndarray
+
+
+def weighted(values: np.ndarray, weights: np.ndarray) -> float:
+    """Σ w_i v_i over the domains with a weight, NaN without any; both are [k].
+
+    How much a domain counts is for its weight to say, not for how full its rows are.
+    """
+    counted = weights > 0
+    return float(weights[counted] @ values[counted]) if counted.any() else math.nan
 
 
 class Evaluator:
@@ -73,43 +87,34 @@ class Evaluator:
                 "target_eval", _spread(store.num_rows("target_eval"), target_rows)
             )
         ]
-        self.names = []
-        weights = []
-        for i, name in enumerate(domains.names):
-            low, high = domains.heldout_offsets[i : i + 2]
+        self._names = domains.names
+        self._present = np.flatnonzero(domains.num_heldout)
+        for low, high in itertools.pairwise(domains.heldout_offsets):
             if high > low:
                 parts.append(store.read("heldout", low + _spread(high - low, rows)))
-                self.names.append(name)
-                weights.append(domains.tokens[i])
-        self._natural = np.array(weights, np.float64) / max(np.sum(weights), 1)
+        tokens = domains.tokens[self._present].astype(np.float64)
+        self._natural = tokens / max(tokens.sum(), 1)
         self._groups = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
         self._rows = np.concatenate(parts)
         self._bytes = _bytes_of(self._rows, store.token_bytes)
         self._sharding = sharding.batch_sharding(mesh)
         self._batch_size = batch_size
 
-    def __call__(self, evaluate, params) -> dict[str, float]:
-        """Metrics of the model; `evaluate` is `Steps.evaluate`.
-
-        Returns:
-          `eval/target/loss` (nats per token) and `eval/target/bits_per_byte`; the same
-          for `eval/generic_uniform`, every domain weighing the same,
-          `eval/generic_natural`, domains weighing as their training tokens do, and each
-          `eval/domain/NAME`.
-        """
+    def __call__(self, evaluate, params) -> Evaluation:
+        """Evaluates the model; `evaluate` is `Steps.evaluate`."""
         target, *domains = self._sums(evaluate, params)
-        groups = {TARGET: target}
-        if domains:
-            uniform = np.full(len(domains), 1 / len(domains))
-            groups["generic_uniform"] = mixed(domains, uniform)
-            groups["generic_natural"] = mixed(domains, self._natural)
-        for name, group in zip(self.names, domains, strict=True):
-            groups[f"domain/{name}"] = group
-        metrics = {}
-        for name, group in groups.items():
-            metrics[f"eval/{name}/loss"] = group.loss
-            metrics[f"eval/{name}/bits_per_byte"] = group.bits_per_byte
-        return metrics
+        metrics, by_domain = {}, []
+        for unit in ("loss", "bits_per_byte"):
+            metrics[f"eval/{TARGET}/{unit}"] = getattr(target, unit)
+            values = np.array([getattr(group, unit) for group in domains])
+            if domains:
+                uniform = np.full(len(domains), 1 / len(domains))
+                metrics[f"eval/generic_uniform/{unit}"] = weighted(values, uniform)
+                natural = weighted(values, self._natural)
+                metrics[f"eval/generic_natural/{unit}"] = natural
+            by_domain.append(np.full(len(self._names), np.nan))
+            by_domain[-1][self._present] = values
+        return Evaluation(metrics, self._names, *by_domain)
 
     def _sums(self, evaluate, params):
         # All batches are dispatched before the first result is fetched.
@@ -126,7 +131,7 @@ class Evaluator:
         def by_group(values):
             return np.bincount(self._groups, values).tolist()
 
-        columns = (np.ones(count), nats, tokens, self._bytes)
+        columns = (nats, tokens, self._bytes)
         return [Group(*sums) for sums in zip(*map(by_group, columns), strict=True)]
 
 

@@ -76,8 +76,8 @@ class MetricsWriter:
             step: of the values.
             name: "mixture/weight" gives the keys "mixture/weight/DOMAIN"; with a `{}`
                 in it, that is where the domain goes: "eval/domain/{}/loss".
-            values: [k].
-            domains: [k] names.
+            values: [k]; NaN, `null` in the log, where there is none.
+            domains: [k] names, the same ones at every step.
             rank_by: [k], what makes a domain a leading one; `values` unless given.
 
         Returns:

@@ -120,7 +120,7 @@ class Mixture:
             return Probes(
                 indices, self.sampler.basis_probes(step, self.basis.draw, rows)
             )
-        update = step // self._config.mixer.interval
+        update = configs.updates_before(self._config, step)
         indices = self.sampler.probed_domains(update, self._config.mixer.probe_domains)
         return Probes(indices, self.sampler.probes(step, indices, rows))
 

@@ -34,6 +34,8 @@ _LOSSES = {
     "generic_uniform": {"color": "#D55E00", "marker": "s", "label": "generic, uniform"},
 }
 _CONNECTOR = {"arrowstyle": "-", "lw": 0.6, "relpos": (0, 0.5), "shrinkB": 0}
+# A share is that of the steps up to its own.
+_DRAWN = {"drawstyle": "steps-pre", "linewidth": 0.7, "linestyle": ":"}
 _MAX_GREY = 64  # lines of further domains; with more of them, their sum
 _LONGEST_NAME = 20
 
@@ -47,6 +49,7 @@ def draw(
     lines: Lines,
     weights: Series | None,
     weights_title: str = "domain weights",
+    drawn: Series | None = None,
 ) -> Path:
     """Draws a run; the file appears whole.
 
@@ -56,6 +59,8 @@ def draw(
         lines: of the log; see `metrics.read_metrics`.
         weights: of domains, or of a basis, over time; None leaves the panel empty.
         weights_title: above them.
+        drawn: shares of the tokens drawn of the same domains, since the record before;
+            None leaves them out, as where they differ from the weights by chance alone.
 
     Returns:
         The path.
@@ -64,8 +69,9 @@ def draw(
     figure.suptitle(title, fontsize=12, parse_math=False)
     end = 1.02 * max(lines[-1]["step"], 1)  # room to see an update after the last step
     if weights is not None:
-        left.set_title(weights_title, fontsize=10, loc="left")
-        _draw_weights(left, weights, end)
+        dotted = "" if drawn is None else ", dotted: what was drawn"
+        left.set_title(f"{weights_title}{dotted}", fontsize=10, loc="left")
+        _draw_weights(left, weights, end, drawn)
     _draw_losses(right, lines)
     for axes in (left, right):
         axes.set_xlim(0, end)
@@ -125,15 +131,19 @@ def draw_comparison(
             mean = np.mean(same, axis=0)
             axes.plot(steps, mean, color=colour, marker="o", markersize=3, label=label)
         # The first steps say nothing of the mixtures, and would hide what does.
-        shown = [x[1][len(x[1]) // 4 :] for _, own in curves for x in [own[panel]]]
-        low, high = (f([f(x) for x in shown]) for f in (np.min, np.max))
-        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+        losses = [own[panel][1] for _, own in curves]
+        shown = np.concatenate([x[len(x) // 4 :] for x in losses])
+        if len(shown):
+            low, high = shown.min(), shown.max()
+            axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
         _finish(axes)
     all_axes[0].legend(frameon=False, fontsize=8, loc="upper right")
     return _save(figure, path)
 
 
-def _draw_weights(axes: "Axes", weights: Series, end: float) -> None:
+def _draw_weights(
+    axes: "Axes", weights: Series, end: float, drawn: Series | None
+) -> None:
     names, values = weights.domains, weights.values
     coloured = leading(np.asarray(values[-1]), len(_COLOURS))
     others = np.setdiff1d(np.arange(len(names)), coloured)
@@ -150,6 +160,9 @@ def _draw_weights(axes: "Axes", weights: Series, end: float) -> None:
     for i, colour in reversed(list(zip(coloured, _COLOURS, strict=False))):
         _hold(axes, weights.steps, values[:, i], end, color=colour, linewidth=1.6)
         labels.append((values[-1, i], shorten(names[i], _LONGEST_NAME), colour))
+        if drawn is not None:
+            shares = drawn.of([names[i]])
+            axes.plot(drawn.steps, shares, color=colour, **_DRAWN)
     axes.set_ylim(bottom=0)
     _label_right_edge(axes, labels)
 

@@ -5,6 +5,7 @@
 reads the log of a run, finished or not, prints the table and draws mixture.png.
 """
 
+import itertools
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,14 @@ from dga_jax import cli, plot
 from dga_jax.console import duration, fraction, quantity, shorten
 from dga_jax.errors import UserError
 from dga_jax.metrics import history, read_metrics
-from dga_jax.series import MAX_LOGGED, NUM_LEADING, Series, leading, read_series
+from dga_jax.series import (
+    MAX_LOGGED,
+    NUM_LEADING,
+    Series,
+    leading,
+    read_newest,
+    read_series,
+)
 
 _LOSSES = {
     "target": "eval/target",
@@ -26,6 +34,7 @@ _LOSSES = {
     "generic, natural": "eval/generic_natural",
 }
 _LONGEST_NAME = 24
+_ROUNDING = 1e-6  # of what is left when shares in float32 are taken from 1
 
 Lines = Sequence[Mapping[str, float | None]]
 
@@ -53,20 +62,22 @@ def write_report(
     title = title or workdir.resolve().name
     weights = read_series(workdir, "mixture/weight", lines)
     text = [_heading(title, lines, weights), *_loss_table(lines)]
-    if weights is not None:
-        text += _weight_table("domain", workdir, lines, weights)
-    basis_weights = read_series(workdir, "mixture/basis_weight", lines)
-    if basis_weights is not None:
-        text += _weight_table("basis", workdir, lines, basis_weights)
-    text += _summary(lines)
     # With a basis, what moves is its weights; those of the domains follow.
-    shown = "domain" if basis_weights is None else "basis"
+    basis_weights = read_series(workdir, "mixture/basis_weight", lines)
+    drawn = read_series(workdir, "mixture/drawn", lines)
+    if weights is not None:
+        moves = basis_weights is None
+        text += _weight_table("domain", workdir, lines, weights, drawn, moves=moves)
+    if basis_weights is not None:
+        text += _weight_table("basis", workdir, lines, basis_weights, None, moves=True)
+    text += _summary(lines)
     path = plot.draw(
         workdir / "mixture.png",
         title,
         lines,
         weights if basis_weights is None else basis_weights,
-        f"{shown} weights",
+        "domain weights" if basis_weights is None else "basis weights",
+        drawn if basis_weights is None and _used_up(lines) else None,
     )
     print("\n".join([*text, f"plot: {path}"]), file=out or sys.stdout, flush=True)
     return path
@@ -104,33 +115,77 @@ def _loss_table(lines: Lines) -> list[str]:
 
 
 def _weight_table(
-    label: str, workdir: Path, lines: Lines, weights: Series
+    label: str,
+    workdir: Path,
+    lines: Lines,
+    weights: Series,
+    drawn: Series | None,
+    *,
+    moves: bool,
 ) -> list[str]:
-    """Weights from first to last, epochs, the last alignments and their errors."""
+    """Weights from first to last; of domains, what was drawn and how often.
+
+    Of what moves, also the newest alignments that were measured, and their errors.
+    """
     first, last = np.asarray(weights.values[0]), np.asarray(weights.values[-1])
     shown = leading(last, len(last) if len(last) <= MAX_LOGGED else NUM_LEADING)
     names = [weights.domains[i] for i in shown]
+    others = len(last) - len(shown)
+
+    def shares(values: np.ndarray, total: float) -> list[float]:
+        """With what is left for the others, where not all are shown."""
+        rest = float(total - values.sum())
+        rest = rest if rest > _ROUNDING else 0.0
+        return [*values.tolist(), *([rest] if others else [])]
+
+    ends = [shares(x[shown], x.sum()) for x in (first, last)]
     columns = [
         [label, *(shorten(name, _LONGEST_NAME) for name in names)],
-        ["first weight", *map(_weight, first[shown])],
-        ["last weight", *map(_weight, last[shown])],
-        ["change", *map(_ratio, first[shown], last[shown])],
+        ["first weight", *map(_weight, ends[0])],
+        ["last weight", *map(_weight, ends[1])],
+        ["change", *map(_ratio, *ends)],
     ]
-    epochs = _last(workdir, lines, "data/epochs", names)
-    alignments = _last(workdir, lines, "mixture/alignment", names)
-    errors = _last(workdir, lines, "mixture/alignment_error", names)
+    if others:
+        columns[0].append(f"{others:,} others")
+    if drawn is not None:
+        for title, values in _asked_and_drawn(lines, weights, drawn, names).items():
+            columns.append([title, *map(_weight, shares(values, 1))])
+    epochs = read_newest(workdir, "data/epochs", lines, names)
     if np.isfinite(epochs).any():
         columns.append(["epochs", *(_number(x, ".2f") for x in epochs)])
+    alignments, errors = (
+        read_newest(workdir, f"mixture/{key}", lines, names if moves else [])
+        for key in ("alignment", "alignment_error")
+    )
     if np.isfinite(alignments).any():
         spec = _precision(alignments)
         columns.append(["alignment", *(_number(x, f"+{spec}") for x in alignments)])
         columns.append(["+/-", *(_number(x, spec) for x in errors)])
-    rows = [list(row) for row in zip(*columns, strict=True)]
-    if len(shown) < len(last):
-        rest = [float(x.sum() - x[shown].sum()) for x in (first, last)]
-        others = f"{len(last) - len(shown):,} others"
-        rows.append([others, *map(_weight, rest), _ratio(*rest)])
-    return ["", *_align(rows)]
+    rows = itertools.zip_longest(*columns, fillvalue="")
+    return ["", *_align([list(row) for row in rows])]
+
+
+def _asked_and_drawn(
+    lines: Lines, weights: Series, drawn: Series, names: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Shares [n] of the tokens of the whole run; nothing if none were drawn.
+
+    "asked" is the mean of the weights over these tokens, so that it differs from
+    "drawn" by chance, and by what could not be drawn as it was asked for.
+    """
+    steps, tokens = history(lines, "mixture/drawn_tokens")
+    counted = np.isin(steps, drawn.steps) & (tokens > 0)
+    steps, tokens = steps[counted], tokens[counted]
+    # A record is of the steps up to its own; the weights of a step hold after it.
+    before = np.searchsorted(weights.steps, steps) - 1
+    if not len(steps) or before[0] < 0:
+        return {}
+    share = tokens / tokens.sum()
+    records = np.searchsorted(drawn.steps, steps)
+    return {
+        "asked": share @ weights.of(names)[before],
+        "drawn": share @ drawn.of(names)[records],
+    }
 
 
 def _summary(lines: Lines) -> list[str]:
@@ -142,6 +197,13 @@ def _summary(lines: Lines) -> list[str]:
     if len(effective):
         ends = [quantity(effective[i]) for i in (0, -1)]
         facts.append(f"effective domains: {' -> '.join(ends)}")
+    used_up = _used_up(lines)
+    if used_up:
+        facts[-1] += " (of the weights, not of what is drawn)"
+        facts.append(
+            f"used up (data.max_epochs): domains with {_weight(used_up)} of the weight;"
+            " the others are drawn instead"
+        )
     _, speed = history(lines, "perf/tokens_per_second")
     if len(speed):
         facts.append(f"tokens per second: {quantity(np.median(speed))} (median)")
@@ -151,18 +213,17 @@ def _summary(lines: Lines) -> list[str]:
     return facts
 
 
+def _used_up(lines: Lines) -> float:
+    """The weight, at the end, of domains of which nothing is drawn any more."""
+    _, weight = history(lines, "mixture/used_up")
+    return float(weight[-1]) if len(weight) else 0.0
+
+
 def _at(lines: Lines, key: str, step: int) -> float:
     """The value of a key at a step, NaN if there is none."""
     steps, values = history(lines, key)
     found = values[steps == step]
     return float(found[0]) if len(found) else math.nan
-
-
-def _last(workdir: Path, lines: Lines, key: str, domains: Sequence[str]) -> np.ndarray:
-    """The last value of a series [len(domains)], NaN where there is none."""
-    found = read_series(workdir, key, lines)
-    values = found.last() if found else {}
-    return np.array([values.get(name, math.nan) for name in domains])
 
 
 def _number(value: float, spec: str = ".3f") -> str:

@@ -8,6 +8,10 @@ of files under WORKDIR/series, its name with "/" written "_":
                           little endian, nothing between records
 
 Records of one size make an append cheap, a torn tail evident and a cut one truncate.
+
+In every record, a value is that of the domain in its place in the header. An older
+version wrote alignments of ever other domains under the names of the first: such a file
+is not read, and moved to WORKDIR/series/unknown_domains when its run goes on.
 """
 
 import dataclasses
@@ -19,10 +23,17 @@ from typing import BinaryIO
 
 import numpy as np
 
+from dga_jax import files
+from dga_jax.errors import UserError
+
 MAX_LOGGED = 64  # domains of a series that the log still holds in full
 NUM_LEADING = 16  # domains of a larger one that it keeps
 
 _FOLDER = "series"
+_ASIDE = "unknown_domains"
+# Series over all whose weights move, and the series of these weights.
+_ALIGNMENTS = ("mixture/alignment", "mixture/alignment_error")
+_WEIGHTS = ("mixture/basis_weight", "mixture/weight")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,15 +51,20 @@ class Series:
     steps: np.ndarray
     values: np.ndarray
 
-    def last(self) -> dict[str, float]:
-        """The last value of every domain that is not NaN, where it has one."""
-        last = np.array(self.values[-1])
-        for row in self.values[-2::-1]:
-            missing = np.isnan(last)
-            if not missing.any():
-                break
-            last[missing] = row[missing]
-        return dict(zip(self.domains, last.tolist(), strict=True))
+    def of(self, names: Sequence[str]) -> np.ndarray:
+        """Values of some domains: float [n, len(names)], NaN for one it has not."""
+        places = {name: i for i, name in enumerate(self.domains)}
+        found = [places.get(name) for name in names]
+        known = [i for i, place in enumerate(found) if place is not None]
+        values = np.full((len(self.values), len(names)), np.nan)
+        values[:, known] = self.values[:, [found[i] for i in known]]
+        return values
+
+    def last(self, names: Sequence[str]) -> np.ndarray:
+        """The newest values of some domains that are not NaN: float [len(names)]."""
+        values = self.of(names)
+        newest = len(values) - 1 - np.argmax(~np.isnan(values[::-1]), axis=0)
+        return values[newest, np.arange(len(names))]
 
 
 def key(name: str, domain: str) -> str:
@@ -68,20 +84,36 @@ class SeriesFiles:
     Args:
         workdir: of the run.
         first_step: records of this step and later ones are cut; see `MetricsWriter`.
+
+    Raises:
+        UserError: the header of a series cannot be read.
     """
 
     def __init__(self, workdir: Path, first_step: int):
         self._folder = workdir / _FOLDER
         self._files: dict[str, BinaryIO] = {}
+        self._domains: dict[str, list[str]] = {}
+        for name in _ALIGNMENTS:
+            if _of_unknown_domains(self._folder, name):
+                _move_aside(_header_path(self._folder, name))
         for header in sorted(self._folder.glob("*.json")):
             _cut(header, first_step)
 
     def append(
         self, step: int, name: str, values: np.ndarray, domains: Sequence[str]
     ) -> None:
-        """Adds the record of one step; `values` is [k], as `domains`."""
+        """Adds the record of one step; `values` is [k], as `domains`.
+
+        A file of other domains that is there is moved aside, with a line to say so.
+
+        Raises:
+            ValueError: this series has been given other domains.
+        """
         if name not in self._files:
             self._files[name] = self._open(name, domains)
+            self._domains[name] = list(domains)
+        elif self._domains[name] != list(domains):
+            raise ValueError(f"{name}: a series is over the same domains in all steps")
         record = np.zeros((), _record(len(domains)))
         record["step"], record["values"] = step, values
         self._files[name].write(record.tobytes())
@@ -102,13 +134,11 @@ class SeriesFiles:
     def _open(self, name: str, domains: Sequence[str]) -> BinaryIO:
         self._folder.mkdir(parents=True, exist_ok=True)
         header = _header_path(self._folder, name)
-        if not header.exists():
-            aside = header.with_suffix(".json.tmp")
-            with open(aside, "w", encoding="utf-8") as file:
-                json.dump({"name": name, "domains": list(domains)}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, header)
+        if not header.exists() or _domains(header) != list(domains):
+            _move_aside(header)
+            content = json.dumps({"name": name, "domains": list(domains)})
+            with files.replaced(header) as file:
+                file.write(content.encode())
         return open(header.with_suffix(".bin"), "ab")
 
 
@@ -125,14 +155,45 @@ def read_series(
     Returns:
         The series, its domains in the order of the store if it has files and by name
         if not; None if the run logged no such series.
+
+    Raises:
+        UserError: the header of the series cannot be read.
     """
-    header = _header_path(Path(workdir) / _FOLDER, name)
-    if header.exists():
-        domains = json.loads(header.read_text())["domains"]
-        records = _records(header, _record(len(domains)))
-        if len(records):
-            return Series(domains, records["step"], records["values"])
-    return _from_lines(name, lines)
+    return _from_files(Path(workdir) / _FOLDER, name) or _from_lines(name, lines)
+
+
+def read_newest(
+    workdir: Path,
+    name: str,
+    lines: Sequence[Mapping[str, float]],
+    domains: Sequence[str],
+) -> np.ndarray:
+    """The newest values of some domains that are not NaN: float [len(domains)].
+
+    Where the files have none, the lines of the log may: an older version kept subsets
+    of at most `MAX_LOGGED` domains there alone. For the arguments see `read_series`.
+    """
+    newest = np.full(len(domains), np.nan)
+    for read in (
+        lambda: _from_files(Path(workdir) / _FOLDER, name),
+        lambda: _from_lines(name, lines),
+    ):
+        missing = np.isnan(newest)
+        found = read() if missing.any() else None
+        if found is not None:
+            newest[missing] = found.last(domains)[missing]
+    return newest
+
+
+def _from_files(folder: Path, name: str) -> Series | None:
+    header = _header_path(folder, name)
+    if not header.exists() or _of_unknown_domains(folder, name):
+        return None
+    domains = _domains(header)
+    records = _records(header, _record(len(domains)))
+    if not len(records):
+        return None
+    return Series(domains, records["step"], records["values"])
 
 
 def _from_lines(name: str, lines: Sequence[Mapping[str, float]]) -> Series | None:
@@ -158,6 +219,52 @@ def _header_path(folder: Path, name: str) -> Path:
     return folder / f"{name.replace('/{}', '').replace('/', '_')}.json"
 
 
+def _domains(header: Path) -> list[str]:
+    """The names in a header."""
+    try:
+        return list(json.loads(header.read_text(encoding="utf-8"))["domains"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{header}: cannot be read ({error}); move it away, and the .bin beside it"
+        ) from None
+
+
+def _of_unknown_domains(folder: Path, name: str) -> bool:
+    """Whether a series of alignments does not name all that moves.
+
+    An older version wrote the header of the first subset that was probed, and under it
+    the values of every later one.
+    """
+    header = _header_path(folder, name)
+    if name not in _ALIGNMENTS or not header.exists():
+        return False
+    weights = [_header_path(folder, name) for name in _WEIGHTS]
+    moving = next((path for path in weights if path.exists()), None)
+    return moving is None or _domains(header) != _domains(moving)
+
+
+def _move_aside(header: Path) -> None:
+    """Moves a series out of the way, and says so; nothing if there is none.
+
+    Its values go first: were the process killed in between, the header alone would be
+    there to be moved to the same place.
+    """
+    aside, number = header.parent / _ASIDE, 1
+    while (aside / header.name).exists():
+        number += 1
+        aside = header.parent / f"{_ASIDE}-{number}"
+    found = [p for p in (header.with_suffix(".bin"), header) if p.exists()]
+    for path in found:
+        aside.mkdir(exist_ok=True)
+        os.replace(path, aside / path.name)
+    if found:
+        print(
+            f"{found[-1]}: not of this run's domains, so it is unknown whose its values"
+            f" are; moved to {aside}, and begun anew",
+            flush=True,
+        )
+
+
 def _record(num_domains: int) -> np.dtype:
     return np.dtype([("step", "<i8"), ("values", "<f4", (num_domains,))])
 
@@ -173,7 +280,7 @@ def _records(header: Path, record: np.dtype) -> np.ndarray:
 
 def _cut(header: Path, first_step: int) -> None:
     """Leaves the whole records of steps before `first_step`, or no file at all."""
-    record = _record(len(json.loads(header.read_text())["domains"]))
+    record = _record(len(_domains(header)))
     steps = _records(header, record)["step"]
     kept = int(np.searchsorted(steps, first_step))
     path = header.with_suffix(".bin")

@@ -22,6 +22,7 @@ from dga_jax.data.pipeline import batches
 from dga_jax.errors import UserError
 from dga_jax.evaluate import Evaluator
 from dga_jax.metrics import MetricsWriter
+from dga_jax.mixture_metrics import MixtureMetrics
 from dga_jax.model.transformer import matrix_parameter_count
 from dga_jax.probe import measure
 from dga_jax.run import Run
@@ -65,6 +66,9 @@ class Trainer:
         self._writer, self._clock, self._evaluator = writer, clock, evaluator
         self._progress = Progress()
         self._state, self._mixture, self._cursors = run.snapshot
+        self._of_mixture = MixtureMetrics(
+            writer, run.mixture, self._cursors, run.extra.get("drawn")
+        )
         self._step = run.step
         self._pending = None  # metrics of the newest step, still on the device
         self._target_loss = run.extra.get("target_loss")
@@ -93,7 +97,8 @@ class Trainer:
         """Trains to the end. False if a SIGTERM ended it before; all is saved then."""
         stop = Stop()
         if self._step == 0:
-            self._finish_step(self._mixture_metrics() | self._evaluate())
+            first = self._of_mixture.weights(0, self._mixture)
+            self._finish_step(first | self._evaluate() | self._drawn())
         while self._step < self._config.train.steps:
             for batch in self._span():
                 self._train_step(batch)
@@ -135,6 +140,8 @@ class Trainer:
             extra |= self._move_weights()
         if self._due(self._config.eval.every):
             extra |= self._evaluate()
+        if extra:
+            extra |= self._drawn()
         if extra or self._due(self._config.checkpoint.every):
             self._finish_step(extra)
         if self._due(self._config.checkpoint.every):
@@ -155,19 +162,8 @@ class Trainer:
             self._mixture = mixture.update(
                 self._mixture, step, measured.indices, measured.alignments
             )
-        names = [mixture.names[i] for i in measured.indices]
-        rank_by = mixture.weights(self._mixture)[measured.indices]
-        metrics = self._mixture_metrics()
-        for name, values in (
-            ("mixture/alignment", measured.alignments),
-            ("mixture/alignment_error", measured.errors),
-        ):
-            metrics |= self._writer.write_series(
-                step, name, values, names, rank_by=rank_by
-            )
-        metrics["mixture/target_gradient_norm"] = measured.target_norm
-        metrics["mixture/skipped_updates"] = mixture.skipped_updates(self._mixture)
-        return metrics
+        weights = self._of_mixture.weights(step, self._mixture)
+        return weights | self._of_mixture.alignments(step, self._mixture, measured)
 
     def _align(self, *arguments):
         return self._compiled("align", *arguments)(*arguments)
@@ -180,41 +176,17 @@ class Trainer:
                 self._programs[name] = step.lower(*arguments).compile()
         return self._programs[name]
 
-    def _mixture_metrics(self):
-        mixture = self._run.mixture
-        weights = mixture.domain_weights(self._mixture)
-        positive = weights[weights > 0]
-        entropy = float(-np.sum(positive * np.log(positive)))
-        metrics = {
-            "mixture/entropy": entropy,
-            "mixture/effective_domains": float(np.exp(entropy)),
-        }
-        metrics |= self._writer.write_series(
-            self._step, "mixture/weight", weights, mixture.domains.names
-        )
-        if mixture.basis:
-            metrics |= self._writer.write_series(
-                self._step,
-                "mixture/basis_weight",
-                mixture.weights(self._mixture),
-                mixture.names,
-            )
-        return metrics
-
     def _evaluate(self):
         jax.block_until_ready(self._state)
         with self._clock.measure("eval"):
-            metrics = self._evaluator(self._run.steps.evaluate, self._state.params)
-        self._target_loss = metrics["eval/target/loss"]
-        mixture = self._run.mixture
-        metrics |= self._writer.write_series(
-            self._step,
-            "data/epochs",
-            mixture.sampler.epochs(self._cursors),
-            mixture.domains.names,
-            rank_by=mixture.domain_weights(self._mixture),
+            found = self._evaluator(self._run.steps.evaluate, self._state.params)
+        self._target_loss = found.metrics["eval/target/loss"]
+        return self._of_mixture.evaluated(
+            self._step, self._mixture, found, self._cursors
         )
-        return metrics
+
+    def _drawn(self):
+        return self._of_mixture.drawn(self._step, self._mixture, self._cursors)
 
     def _flush_pending(self):
         if self._pending is not None:
@@ -265,9 +237,7 @@ class Trainer:
             return
         before, self._shown = self._shown, self._clock.trained()
         seconds, tokens = (b - a for a, b in zip(before, self._shown, strict=True))
-        mixture = self._run.mixture
-        weights = mixture.weights(self._mixture)
-        order = np.argsort(-weights, kind="stable")[:_SHOWN_DOMAINS]
+        where = self._mixture, self._cursors
         self._progress.line(
             step,
             self._config.train.steps,
@@ -275,8 +245,11 @@ class Trainer:
             self._target_loss,
             tokens / seconds if seconds else None,
             self._clock.eta_seconds(self._config.train.steps - step),
-            [(mixture.names[i], float(weights[i])) for i in order],
+            self._of_mixture.leading(*where, _SHOWN_DOMAINS),
         )
+        used_up = self._of_mixture.newly_used_up(*where)
+        if used_up:
+            self._progress.say(used_up)
 
     def _save(self):
         self._flush_pending()
@@ -285,7 +258,11 @@ class Trainer:
             self._run.checkpoints.save(
                 self._step,
                 Snapshot(self._state, self._mixture, np.array(self._cursors)),
-                {"clock": self._clock.state(), "target_loss": self._target_loss},
+                {
+                    "clock": self._clock.state(),
+                    "target_loss": self._target_loss,
+                    "drawn": self._of_mixture.pending(self._cursors),
+                },
             )
 
 

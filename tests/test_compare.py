@@ -86,12 +86,24 @@ def test_table(compared):
     assert "±" not in compare.table(outcomes[:4])
 
 
+def test_weights_that_are_not_what_is_drawn_are_said_to_be(compared):
+    _, outcomes = compared
+    assert "used up" not in compare.table(outcomes)
+    first = outcomes[0]
+    of = dict(first.final, **{"used up": 0.25, "generic, natural": np.nan})
+    *_, note = compare.table([first._replace(final=of), *outcomes[1:]]).splitlines()
+    assert "domains are used up (data.max_epochs)" in note
+    assert note.endswith("uniform, seed 0 (0.25 of the weight)")
+
+
 def test_plot(compared, tmp_path):
     _, outcomes = compared
     path = tmp_path / "compare.png"
     plot.draw_comparison(path, [(o.mixture, o.curves) for o in outcomes])
     assert path.read_bytes().startswith(b"\x89PNG")
     assert list(tmp_path.iterdir()) == [path]
+    nothing = {panel: (np.array([]), np.array([])) for panel in outcomes[0].curves}
+    plot.draw_comparison(path, [("uniform", nothing)])
 
 
 def test_nothing_is_trained_if_one_mixture_cannot_be(config, byte_store, tmp_path):

@@ -4,7 +4,11 @@ import pytest
 
 from dga_jax.console import Progress, duration, fraction, quantity, shorten
 
-LEADING = [("python_code", 0.41), ("a_rather_long_name", 0.12), ("factbook", 0.09)]
+LEADING = [
+    ("python_code", 0.41, False),
+    ("a_rather_long_name", 0.12, False),
+    ("factbook", 0.09, False),
+]
 
 
 def printed(width, **changes):
@@ -27,6 +31,11 @@ def test_a_line_says_where_the_run_stands():
         "step  120/4000  loss 5.213  target 5.402  12.3k tok/s  eta  1m05s"
         "  python_code .41 a_rather_l.. .12 factbook .09\n"
     )
+
+
+def test_a_domain_that_is_used_up_is_marked():
+    leading = [("code", 0.9, True), ("prose", 0.1, False)]
+    assert printed(200, leading=leading).endswith("  code .90 (used up) prose .10\n")
 
 
 def test_columns_stay_in_place_from_the_first_line_on():

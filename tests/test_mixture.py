@@ -3,8 +3,11 @@ import json
 import jax
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from runs import small_config
 
+from dga_jax import config as configs
 from dga_jax.data.store import Domains, Store
 from dga_jax.errors import UserError
 from dga_jax.mixture import Mixture
@@ -219,17 +222,40 @@ def _names(store):
     return store.domains().names
 
 
-def test_updates_go_round_the_domains(byte_store):
-    """Whatever the interval, and wherever the updates begin."""
-    mixture = mixture_of(
-        byte_store, mixer__probe_domains=2, mixer__interval=7, mixer__start=10
-    )
-    steps = [10 + 7 * i for i in range(8)]
+class Named:
+    """What a mixture needs of a store of k named domains of three rows each."""
+
+    branching, path = (), "store"
+
+    def __init__(self, k):
+        ends = 3 * np.arange(k + 1)
+        names = [f"d{i}" for i in range(k)]
+        self.of = Domains(names, ends, ends, np.full(k, 96))
+
+    def domains(self, level):
+        return self.of
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    k=st.integers(1, 40),
+    m=st.integers(1, 40),
+    interval=st.integers(1, 30),
+    start=st.integers(0, 100),
+)
+def test_every_round_of_updates_probes_every_domain(k, m, interval, start):
+    """The first too: ceil(k/m) updates, whatever the interval and where they begin."""
+    fields = {"probe_domains": m, "interval": interval, "start": start}
+    fields = {f"mixer__{name}": value for name, value in fields.items()}
+    mixture = mixture_of(Named(k), **fields)
+    steps, step = [], 0
+    for _ in range(3 * -(-k // m)):
+        step = configs.next_update(mixture._config, step)
+        steps.append(step)
     probed = [mixture.probes(step).indices for step in steps]
-    assert all(len(indices) == 2 for indices in probed)
-    times = np.bincount(np.concatenate(probed), minlength=8)
-    assert times.sum() == 16
-    assert times.min() >= 1
+    assert all(len(indices) == min(k, m) for indices in probed)
+    for round_ in np.array_split(np.array(probed), 3):
+        assert set(round_.ravel()) == set(range(k))
 
 
 def test_too_many_probes(byte_store, monkeypatch):

@@ -142,3 +142,71 @@ def test_a_log_without_a_line_is_the_users_error(tmp_path):
     MetricsWriter(tmp_path, first_step=0).close()
     with pytest.raises(UserError, match="no line yet"):
         write_report(tmp_path)
+
+
+def log_drawn(workdir, names, *, used_up):
+    """Two windows, of 100 and 300 tokens; asked for are .9, .1, then .5, .5."""
+    writer = MetricsWriter(workdir, first_step=0)
+    asked = {0: [0.9, 0.1], 10: [0.5, 0.5], 20: [0.4, 0.6]}
+    given = {0: (0, [np.nan] * 2), 10: (100, [0.8, 0.2]), 20: (300, [0.0, 1.0])}
+    rest = [0.0] * (len(names) - 2)
+    for step in asked:
+        weights = np.array(asked[step] + rest)
+        tokens, shares = given[step]
+        values = writer.write_series(step, "mixture/weight", weights, names)
+        values |= writer.write_series(
+            step, "mixture/drawn", np.array(shares + rest), names, rank_by=weights
+        )
+        # Each domain is probed in one of the two updates alone.
+        measured = np.full(len(names), np.nan)
+        if step:
+            measured[step // 20] = step
+        values |= writer.write_series(
+            step, "mixture/alignment", measured, names, rank_by=weights
+        )
+        values |= {"mixture/drawn_tokens": tokens, "mixture/effective_domains": 2}
+        if used_up is not None:
+            values["mixture/used_up"] = used_up if step else 0.0
+        writer.write(step, values)
+    writer.close()
+    return workdir
+
+
+@pytest.mark.parametrize("count", [2, 100])
+def test_drawn_is_beside_what_was_asked_for_over_the_same_tokens(count, tmp_path):
+    names = [f"d{i}" for i in range(count)]
+    rows = report(log_drawn(tmp_path, names, used_up=None))
+    assert rows["domain"][-3:] == ["drawn", "alignment", "+/-"]
+    # .25 x .9 + .75 x .5 and .25 x .8 + .75 x 0; the newest alignment of each.
+    assert rows["d0"][3:] == [".600", ".200", "+10.0", "-"]
+    assert rows["d1"][3:] == [".400", ".800", "+20.0", "-"]
+    if count > 64:
+        assert rows["84"][-2:] == [".000", ".000"]
+
+
+@pytest.mark.parametrize("used_up", [None, 0.0, 0.4])
+def test_weights_that_are_not_what_is_drawn_are_said_to_be(used_up, tmp_path):
+    out = io.StringIO()
+    write_report(log_drawn(tmp_path, ["a", "b"], used_up=used_up), out=out)
+    text = out.getvalue()
+    said = bool(used_up)
+    assert ("used up (data.max_epochs): domains with .400" in text) == said
+    assert ("(of the weights, not of what is drawn)" in text) == said
+
+
+def test_alignments_of_a_basis_are_not_those_of_domains_of_the_same_names(tmp_path):
+    writer = MetricsWriter(tmp_path, first_step=0)
+    names = ["a", "b"]
+    for step in (0, 10):
+        values = {}
+        for key in ("weight", "basis_weight", "alignment", "alignment_error"):
+            values |= writer.write_series(
+                step, f"mixture/{key}", np.array([0.5, 0.5]), names
+            )
+        writer.write(step, values)
+    writer.close()
+    out = io.StringIO()
+    write_report(tmp_path, title="run", out=out)
+    domain, basis = out.getvalue().split("basis  ")
+    assert "alignment" not in domain
+    assert "alignment" in basis

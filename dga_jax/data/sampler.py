@@ -179,6 +179,11 @@ class Sampler:
         """Passes made over each domain's usable rows, float64 [k]; 0 without rows."""
         return cursors / np.maximum(self.sizes, 1)
 
+    def used_up(self, cursors: np.ndarray) -> np.ndarray:
+        """Which domains `max_epochs` masks: bool [k]; never one without rows."""
+        limit = self.sizes * self.max_epochs
+        return (limit > 0) & (cursors >= limit)
+
     def probes(self, step: int, domains: np.ndarray, rows: int) -> np.ndarray:
         """Row ids [n, b] for the probe batches of `domains` [n] after step `step`.
 
