@@ -13,9 +13,10 @@ A directory holds
     bases/NAME.npz                      bases made later; not in the manifest
     SPLIT-00000-of-00001.array_record   rows of train, heldout, target, target_eval
 
-A row is L + 1 tokens of one domain's documents, each followed by an end of text; the
-last token of a row is the first of the next, so that every token but the first of a
-domain is predicted once. A row never mixes domains of the finest level. On disk it is
+A row is L + 1 tokens of one domain's documents, each followed by an end of text: one
+document behind the other, cut where a row ends. The last token of a row is the first of
+the next, so that every token but the first of a domain is predicted once. Where one
+document ends and the next begins, the end of text alone says. A row never mixes domains of the finest level. On disk it is
 little-endian uint16, or uint32 where the vocabulary needs it, and the largest value is
 padding. `store_writer` makes stores.
 """
@@ -137,6 +138,7 @@ class Store:
       manifest: what manifest.json holds.
       seq_len: L; rows have L + 1 tokens.
       vocab_size: one more than the largest token id.
+      end_of_text: id of the token behind each document.
       dtype: of tokens on disk.
       padding: its largest value, which stands for no token.
       content_hash: hex; equal for equal rows, domains and tokenizer.
@@ -149,6 +151,7 @@ class Store:
         self.manifest = manifest
         self.seq_len: int = manifest["seq_len"]
         self.vocab_size: int = manifest["vocab_size"]
+        self.end_of_text: int = manifest["tokenizer"]["end_of_text"]
         self.content_hash: str = manifest["content_hash"]
         self.num_levels: int = len(manifest["levels"])
         self.branching = tuple(manifest.get("clusters", {}).get("branching", ()))
