@@ -16,9 +16,9 @@ A directory holds
 A row is L + 1 tokens of one domain's documents, each followed by an end of text: one
 document behind the other, cut where a row ends. The last token of a row is the first of
 the next, so that every token but the first of a domain is predicted once. Where one
-document ends and the next begins, the end of text alone says. A row never mixes domains of the finest level. On disk it is
-little-endian uint16, or uint32 where the vocabulary needs it, and the largest value is
-padding. `store_writer` makes stores.
+document ends and the next begins, the end of text alone says. A row never mixes domains
+of the finest level. On disk it is little-endian uint16, or uint32 where the vocabulary
+needs it, and the largest value is padding. `store_writer` makes stores.
 """
 
 import contextlib
