@@ -110,8 +110,8 @@ def _validate_relations(config):
         )
     if model.document_mask and model.attention == "cudnn":
         raise UserError(
-            "config.model.document_mask: cudnn's attention would hold a mask of "
-            "train.seq_len² entries a row; use model.attention=xla"
+            "config.model.document_mask: cannot be had with model.attention=cudnn; use "
+            "model.attention=xla"
         )
     if train.batch_size % train.microbatches:
         raise UserError(

@@ -23,7 +23,7 @@ def document_positions(tokens_BxL: jax.Array, end_of_text: int) -> jax.Array:
 
 
 def within_documents(positions_BxL: jax.Array) -> jax.Array:
-    """Which keys a query sees: those behind it in its document, bool [B, 1, L, L].
+    """Which keys a query sees: its document's up to itself, bool [B, 1, L, L].
 
     Args:
       positions_BxL: from `document_positions`.
@@ -88,8 +88,8 @@ class Attention(nnx.Module):
         if positions_BxL is None:
             seen = {"is_causal": True}
         else:
-            # Causality is part of the mask: a second one, combined with it, would have
-            # the compiler hold both as [B, H, L, L].
+            # Causality is part of the mask: combined with is_causal, the compiler holds
+            # the two as [B, H, L, L].
             seen = {"mask": within_documents(positions_BxL)}
 
         def heads(projection):

@@ -33,8 +33,9 @@ class ModelConfig:
       attention: "xla", or "cudnn", which is faster on NVIDIA but has no forward-mode
         derivative.
       document_end: id of the token that ends a document: positions attend within their
-        document, and rotary positions begin anew with each. None: a position attends to
-        all of its row before it, whatever document it is of.
+        document, and rotary positions begin anew with each, which holds L² bytes more a
+        row, once for all layers. None: a position attends to all of its row before it,
+        whatever document it is of.
 
     Raises:
       ValueError: `document_end` is not in the vocabulary.
