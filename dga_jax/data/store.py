@@ -236,11 +236,19 @@ class Store:
 
         Raises:
           IndexError: an id out of range.
-          UserError: a file is damaged.
+          UserError: a file is damaged, or holds a token that is not in the vocabulary.
         """
         rows = self.read_stored(split, ids)
         # The padding, the largest value, wraps to 0 and so ends at PAD.
-        return (rows + rows.dtype.type(1)).astype(np.int32) - 1
+        rows += rows.dtype.type(1)
+        # As an input such a token is NaN, but as the last of its row it is only read as
+        # a target, and the loss of one that the vocabulary lacks is log Z.
+        if (largest := int(rows.max(initial=0)) - 1) >= self.vocab_size:
+            raise UserError(
+                f"store {self.path}: {split} holds token {largest} of a vocabulary of"
+                f" {self.vocab_size:,}; prepare the store again"
+            )
+        return rows.astype(np.int32) - 1
 
     def read_stored(self, split: str, ids: np.ndarray) -> np.ndarray:
         """The same as it lies on disk: `dtype` [n, L+1], padded with `padding`."""
