@@ -35,6 +35,8 @@ def default_config() -> ConfigDict:
             "dtype": "bfloat16",
             "remat": True,
             "attention": "xla",
+            "document_mask": False,  # attend within documents, not across a row
+            "end_of_text": -1,  # the store's takes its place under document_mask
         }
     )
     config.train = ConfigDict(
@@ -187,13 +189,18 @@ def take_from_store(
     path: str,
     vocab_size: int,
     seq_len: int,
+    end_of_text: int,
 ) -> None:
-    """Sets vocabulary and row length to the store's.
+    """Sets vocabulary and row length to the store's, and what ends a document.
 
     Raises:
       UserError: one of them was set on the command line, to something else.
     """
-    for name, value in (("model.vocab_size", vocab_size), ("train.seq_len", seq_len)):
+    for name, value in (
+        ("model.vocab_size", vocab_size),
+        ("model.end_of_text", end_of_text),
+        ("train.seq_len", seq_len),
+    ):
         asked = get(config, name)
         if name in explicit and asked != value:
             raise UserError(
@@ -201,11 +208,16 @@ def take_from_store(
                 "flag out, or prepare a store that fits"
             )
     config.model.vocab_size, config.train.seq_len = vocab_size, seq_len
+    # Where nothing reads it, it is no difference between two runs.
+    config.model.end_of_text = end_of_text if config.model.document_mask else -1
 
 
 def model_config(config: ConfigDict) -> ModelConfig:
     """The architecture, with what the config leaves open filled in."""
     fields = dict(config.model)
+    end_of_text = fields.pop("end_of_text")
+    if fields.pop("document_mask"):
+        fields["document_end"] = end_of_text
     fields["num_kv_heads"] = fields["num_kv_heads"] or fields["num_heads"]
     fields["d_ff"] = fields["d_ff"] or -(-fields["d_model"] * 8 // 3 // 128) * 128
     return ModelConfig(**fields)

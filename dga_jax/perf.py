@@ -65,8 +65,8 @@ def model_flops_per_token(
     """FLOPs of the forward and backward pass for one trained token: 6N + 12·L·d·T.
 
     The convention of PaLM (Chowdhery et al. 2022, arXiv 2204.02311, appendix B): the
-    attention matrix counts in full, not half for being causal, and what
-    rematerialisation computes again does not count.
+    attention matrix counts in full, not half for being causal nor less for
+    `model.document_mask`, and what rematerialisation computes again does not count.
 
     Args:
         num_params_without_embedding: N, parameters that take part in a matrix product.

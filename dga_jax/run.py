@@ -153,7 +153,7 @@ def open_run(parts: Parts, directory: Path) -> Run:
 
 
 def open_store(config: ConfigDict, explicit: Iterable[str]) -> Store:
-    """Opens `data.store` and takes vocabulary and row length from it."""
+    """Opens `data.store` and takes what it decides from it."""
     path = config.data.store
     if not path:
         raise UserError(
@@ -169,7 +169,9 @@ def open_store(config: ConfigDict, explicit: Iterable[str]) -> Store:
             raise UserError(
                 f"store {path}: no {split} rows; prepare it again with some"
             )
-    configs.take_from_store(config, explicit, path, store.vocab_size, store.seq_len)
+    configs.take_from_store(
+        config, explicit, path, store.vocab_size, store.seq_len, store.end_of_text
+    )
     return store
 
 

@@ -79,6 +79,16 @@ def test_fields_that_do_not_go_together(field, value, words):
         validation.validate(with_field(field, value))
 
 
+def test_document_mask_and_cudnn():
+    config = with_field("model.document_mask", True)
+    validation.validate(config)
+    config.model.attention = "cudnn"
+    with pytest.raises(UserError, match=r"document_mask.*; use model\.attention=xla"):
+        validation.validate(config)
+    config.model.document_mask = False
+    validation.validate(config)
+
+
 def test_probe_domains_with_a_basis():
     config = with_field("mixer.basis", "P.npy")
     config.mixer.probe_domains = 3
@@ -130,13 +140,30 @@ def test_wrong_arguments(argument, words):
 
 def test_the_store_decides_unless_told_otherwise():
     config = default_config()
-    configs.take_from_store(config, (), "S", 300, 64)
+    configs.take_from_store(config, (), "S", 300, 64, 7)
     assert (config.model.vocab_size, config.train.seq_len) == (300, 64)
-    configs.take_from_store(config, ("train.seq_len",), "S", 300, 64)
+    configs.take_from_store(config, ("train.seq_len",), "S", 300, 64, 7)
     with pytest.raises(UserError, match=r"config\.train\.seq_len=64.* S has 128"):
-        configs.take_from_store(config, ("train.seq_len",), "S", 300, 128)
+        configs.take_from_store(config, ("train.seq_len",), "S", 300, 128, 7)
     with pytest.raises(UserError, match=r"config\.model\.vocab_size=300.* S has 301"):
-        configs.take_from_store(config, ("model.vocab_size",), "S", 301, 64)
+        configs.take_from_store(config, ("model.vocab_size",), "S", 301, 64, 7)
+
+
+def test_the_store_says_what_ends_a_document():
+    """To a model with the mask; without it no run differs by that id."""
+    config = default_config()
+    config.model.end_of_text = 5  # as a config file may
+    configs.take_from_store(config, (), "S", 300, 64, 7)
+    assert config.model.end_of_text == -1
+    assert configs.model_config(config).document_end is None
+    config.model.document_mask = True
+    configs.take_from_store(config, ("model.document_mask",), "S", 300, 64, 7)
+    assert config.model.end_of_text == configs.model_config(config).document_end == 7
+    with pytest.raises(UserError, match=r"config\.model\.end_of_text=7.* S has 8"):
+        configs.take_from_store(config, ("model.end_of_text",), "S", 300, 64, 8)
+    config.model.end_of_text = -1  # no store was asked
+    with pytest.raises(ValueError, match=r"document_end=-1 is not in a vocabulary"):
+        configs.model_config(config)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 19, 100, 10**6])

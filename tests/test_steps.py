@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from documents import alone
 from flax import nnx
 from runs import mesh_of
 
@@ -231,6 +232,56 @@ def test_preconditioned(probed):
     for found, one in zip(result.alignments, gradients, strict=True):
         expected = dot(one, scaled) / expected_norm
         assert abs(float(found) - expected) <= 1e-4 * dot(one, one) ** 0.5 * scale
+
+
+MASKED = dataclasses.replace(MODEL, document_end=256)
+
+
+@pytest.fixture(scope="module")
+def documents(padded):
+    """Eight rows full of short documents, some of them padded."""
+    ends = np.random.default_rng(3).random(padded.shape) < 0.15
+    return np.where(ends & (padded != PAD), 256, padded)
+
+
+@pytest.mark.parametrize("estimator", ["forward", "reverse"])
+def test_alignments_of_documents_apart(estimator, probed, documents):
+    """Under the mask; expected of documents in rows of their own, without it."""
+    state, rows = probed[0], documents.reshape(4, 2, -1)
+    gradient = direct(state.params, alone(documents, 256))[1]
+    batches = (weighted_rows(documents), weighted_rows(rows[[0, 1, 3]]))
+    steps = steps_of(model=MASKED, estimator=estimator, chunk=2, target_chunk=4)
+    result, norm = steps.align(state, *batches)
+    target_norm = dot(gradient, gradient) ** 0.5
+    assert float(norm) == pytest.approx(target_norm, rel=1e-5)
+    for i, part in enumerate(rows[[0, 1, 3]]):
+        (_, loss), one = direct(state.params, alone(part, 256))
+        assert float(result.losses[i]) == pytest.approx(float(loss), rel=1e-5)
+        bound = 1e-5 * dot(one, one) ** 0.5 * target_norm
+        assert abs(float(result.alignments[i]) - dot(one, gradient)) <= bound
+
+
+@pytest.mark.parametrize(
+    ("mesh", "microbatches"),
+    [
+        ((1, 1, 1), 4),
+        ((2, 2, 2), 2),
+        pytest.param((8, 1, 1), 1, marks=pytest.mark.slow),
+        pytest.param((1, 8, 1), 1, marks=pytest.mark.slow),
+    ],
+)
+def test_documents_apart_on_a_mesh(mesh, microbatches, documents):
+    state, where = state_on(mesh), sharding.batch_sharding(mesh_of(*mesh))
+    rows = sharding.place(documents, where)
+    (_, loss), gradient = direct(jax.device_get(state.params), alone(documents, 256))
+    steps = steps_of(mesh, model=MASKED, microbatches=microbatches)
+    sums = steps.evaluate(state.params, rows)
+    total = float(jnp.sum(sums.nll) / jnp.sum(sums.count))
+    assert total == pytest.approx(float(loss), rel=1e-5)
+    new, metrics = steps.train(state, rows)
+    assert float(metrics.loss) == pytest.approx(float(loss), rel=1e-5)
+    moments = jax.tree.map(lambda m: m / (1 - ADAM.b1), new.opt_state["adam"].mu)
+    assert_close(moments, gradient, 1e-4)
 
 
 def test_rows_without_tokens_change_no_target(probed, plain):

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 import runpy
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import jax
 import numpy as np
@@ -21,13 +21,14 @@ from dga_jax.model.loss import weighted_rows
 from dga_jax.model.transformer import matrix_parameter_count
 from dga_jax.probe import measure
 from dga_jax.run import Run, check, open_run
-from dga_jax.steps import make_alignment_loss
+from dga_jax.steps import make_alignment_loss, make_steps
 from dga_jax.train_state import TrainState
 
 TRAIN = "train step"
 GRADIENT = "its gradient"
 FORWARD = "alignments, forward mode"
 TARGET = "target gradient"
+MASKED, NOT_MASKED = "document mask", "no document mask"
 _GOAL_SHARE = 1.5  # per cent
 # A run for which the share of alignments is worked out.
 _DOMAINS, _INTERVAL, _PROBE_ROWS, _BATCH_SIZE = 64, 100, 8, 512
@@ -113,20 +114,26 @@ def _write_store(directory, config):
 def program_table(opened: Run, name: str, rounds: int) -> tuple[Table, TrainState]:
     """Train step, alignment and gradients of a run, by row.
 
+    Train step and alignments are there twice, with `model.document_mask` and without:
+    first as the config has it.
+
     Returns:
       The table, and where the train steps led: they use up the run's state.
     """
     programs = Programs(opened)
+    other = NOT_MASKED if opened.config.model.document_mask else MASKED
     variants = {
         TRAIN: programs.train,
+        f"{TRAIN}, {other}": programs.other_train,
         GRADIENT: programs.gradient,
         FORWARD: programs.forward,
+        f"{FORWARD}, {other}": programs.other_forward,
         TARGET: programs.target_gradient,
     }
     for call in variants.values():
         jax.block_until_ready(call())  # compiles
     timings = interleaved(variants, rounds)
-    rows = dict(zip(variants, programs.rows, strict=True))
+    rows = {key: programs.rows(call) for key, call in variants.items()}
     model = configs.model_config(opened.config)
     seq_len = opened.config.train.seq_len
     flops = perf.model_flops_per_token(
@@ -173,8 +180,7 @@ class Programs:
     """What a run computes, on rows of its store.
 
     Attributes:
-      state: of the run; `train` moves it on.
-      rows: that `train`, `gradient`, `forward` and `target_gradient` work on.
+      state: of the run; `train` and `other_train` move it on.
     """
 
     def __init__(self, opened: Run):
@@ -183,18 +189,24 @@ class Programs:
         self._step = opened.steps.train
         self._options = configs.step_options(config, mesh, opened.mixture.num_probes)
         model = configs.model_config(config)
+        end = opened.store.end_of_text if model.document_end is None else None
+        other = dataclasses.replace(model, document_end=end, attention="xla")
+        adam = configs.optimizer_config(config)
+        self._other_step = make_steps(other, adam, self._options, mesh).train
         plain = dataclasses.replace(model, attention="xla")  # as the alignment step
         rows, probe_rows = sharding.constrain_rows, sharding.constrain_probe_rows
         self._train_loss = self._loss(model, rows(mesh))
         self._target_loss = self._loss(plain, rows(mesh))
         self._probe_loss = self._loss(plain, probe_rows(mesh))
+        self._other_probe_loss = self._loss(other, probe_rows(mesh))
         self._place_batches(opened)
-        self.rows = (
-            len(self._batch["rows"]),
-            len(self._batch["rows"]),
-            self._probes["scale"].size,
-            len(self._target["rows"]),
-        )
+
+    def rows(self, program: Callable) -> int:
+        """Rows that one of the methods below works on."""
+        if program in (self.forward, self.other_forward):
+            return self._probes["scale"].size
+        whose = self._target if program == self.target_gradient else self._batch
+        return len(whose["rows"])
 
     def _loss(self, model, constrain):
         graph = train_state.graph(model)
@@ -222,6 +234,11 @@ class Programs:
         self.state, metrics = self._step(self.state, self._batch["rows"])
         return metrics
 
+    def other_train(self):
+        """The same with the document mask the other way round."""
+        self.state, metrics = self._other_step(self.state, self._batch["rows"])
+        return metrics
+
     def gradient(self):
         """The gradient of the same batch, by the same microbatches."""
         chunk = len(self._batch["rows"]) // self._options.microbatches
@@ -240,8 +257,15 @@ class Programs:
 
     def forward(self):
         """Alignments of the probe batches."""
+        return self._alignments(self._probe_loss)
+
+    def other_forward(self):
+        """The same with the document mask the other way round."""
+        return self._alignments(self._other_probe_loss)
+
+    def _alignments(self, loss):
         return alignment_step(
-            self._probe_loss,
+            loss,
             self.state.params,
             self._direction,
             self._probes,

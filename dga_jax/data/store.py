@@ -13,11 +13,12 @@ A directory holds
     bases/NAME.npz                      bases made later; not in the manifest
     SPLIT-00000-of-00001.array_record   rows of train, heldout, target, target_eval
 
-A row is L + 1 tokens of one domain's documents, each followed by an end of text; the
-last token of a row is the first of the next, so that every token but the first of a
-domain is predicted once. A row never mixes domains of the finest level. On disk it is
-little-endian uint16, or uint32 where the vocabulary needs it, and the largest value is
-padding. `store_writer` makes stores.
+A row is L + 1 tokens of one domain's documents, each followed by an end of text: one
+document behind the other, cut where a row ends. The last token of a row is the first of
+the next, so that every token but the first of a domain is predicted once. Where one
+document ends and the next begins, the end of text alone says. A row never mixes domains
+of the finest level. On disk it is little-endian uint16, or uint32 where the vocabulary
+needs it, and the largest value is padding. `store_writer` makes stores.
 """
 
 import contextlib
@@ -137,6 +138,7 @@ class Store:
       manifest: what manifest.json holds.
       seq_len: L; rows have L + 1 tokens.
       vocab_size: one more than the largest token id.
+      end_of_text: id of the token behind each document.
       dtype: of tokens on disk.
       padding: its largest value, which stands for no token.
       content_hash: hex; equal for equal rows, domains and tokenizer.
@@ -149,6 +151,7 @@ class Store:
         self.manifest = manifest
         self.seq_len: int = manifest["seq_len"]
         self.vocab_size: int = manifest["vocab_size"]
+        self.end_of_text: int = manifest["tokenizer"]["end_of_text"]
         self.content_hash: str = manifest["content_hash"]
         self.num_levels: int = len(manifest["levels"])
         self.branching = tuple(manifest.get("clusters", {}).get("branching", ()))
@@ -233,11 +236,19 @@ class Store:
 
         Raises:
           IndexError: an id out of range.
-          UserError: a file is damaged.
+          UserError: a file is damaged, or holds a token that is not in the vocabulary.
         """
         rows = self.read_stored(split, ids)
         # The padding, the largest value, wraps to 0 and so ends at PAD.
-        return (rows + rows.dtype.type(1)).astype(np.int32) - 1
+        rows += rows.dtype.type(1)
+        # As an input such a token is NaN, but as the last of its row it is only read as
+        # a target, and the loss of one that the vocabulary lacks is log Z.
+        if (largest := int(rows.max(initial=0)) - 1) >= self.vocab_size:
+            raise UserError(
+                f"store {self.path}: {split} holds token {largest} of a vocabulary of"
+                f" {self.vocab_size:,}; prepare the store again"
+            )
+        return rows.astype(np.int32) - 1
 
     def read_stored(self, split: str, ids: np.ndarray) -> np.ndarray:
         """The same as it lies on disk: `dtype` [n, L+1], padded with `padding`."""

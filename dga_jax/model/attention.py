@@ -1,20 +1,57 @@
-"""Causal self-attention with rotary positions and grouped key-value heads."""
+"""Causal self-attention with rotary positions and grouped key-value heads.
+
+A row holds documents one behind the other, each followed by an end of text. A position
+attends to all of its row that stands before it, other documents too, unless positions
+within documents are given.
+"""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 
-def rotate(x_BxLxHxK: jax.Array, theta: float) -> jax.Array:
+def document_positions(tokens_BxL: jax.Array, end_of_text: int) -> jax.Array:
+    """How far into its document each token stands, int32 [B, L].
+
+    An end of text is, as an input, the beginning of the document behind it: it stands
+    at 0, the first token of the document at 1. What begins a row stands at 0 too,
+    though the row before may hold the beginning of its document.
+    """
+    index = jnp.arange(tokens_BxL.shape[1], dtype=jnp.int32)
+    ends = jnp.where(tokens_BxL == end_of_text, index, 0)
+    return index - jax.lax.cummax(ends, axis=1)
+
+
+def within_documents(positions_BxL: jax.Array) -> jax.Array:
+    """Which keys a query sees: its document's up to itself, bool [B, 1, L, L].
+
+    Args:
+      positions_BxL: from `document_positions`.
+    """
+    index = jnp.arange(positions_BxL.shape[1], dtype=jnp.int32)
+    back_LxL = index[:, None] - index
+    return (back_LxL >= 0) & (back_LxL <= positions_BxL[:, None, :, None])
+
+
+def rotate(
+    x_BxLxHxK: jax.Array, theta: float, positions: jax.Array | None = None
+) -> jax.Array:
     """Rotary position embedding (Su et al. 2021, arXiv 2104.09864).
 
     Halves, not pairs, are rotated, which is the layout of Llama checkpoints in the
     Hugging Face ecosystem. Angles are float32 whatever the dtype of x.
+
+    Args:
+      x_BxLxHxK: queries or keys.
+      theta: base of the frequencies.
+      positions: [L] or [B, L]; those in the row, unless given.
     """
     length, width = x_BxLxHxK.shape[1], x_BxLxHxK.shape[3]
     frequencies = theta ** (-jnp.arange(0, width, 2, dtype=jnp.float32) / width)
-    angles = jnp.arange(length, dtype=jnp.float32)[:, None] * frequencies
-    sin, cos = jnp.sin(angles)[:, None, :], jnp.cos(angles)[:, None, :]
+    if positions is None:
+        positions = jnp.arange(length, dtype=jnp.float32)
+    angles = positions.astype(jnp.float32)[..., None] * frequencies
+    sin, cos = jnp.sin(angles)[..., None, :], jnp.cos(angles)[..., None, :]
     first, second = jnp.split(x_BxLxHxK.astype(jnp.float32), 2, axis=-1)
     rotated = [first * cos - second * sin, second * cos + first * sin]
     return jnp.concatenate(rotated, axis=-1).astype(x_BxLxHxK.dtype)
@@ -38,17 +75,31 @@ class Attention(nnx.Module):
         self.value = config.linear(config.d_model, grouped, rngs=rngs)
         self.out = config.linear(inner, config.d_model, residual=True, rngs=rngs)
 
-    def __call__(self, x_BxLxD: jax.Array) -> jax.Array:
-        """Every position attends to itself and to those before it in its row."""
+    def __call__(
+        self, x_BxLxD: jax.Array, positions_BxL: jax.Array | None = None
+    ) -> jax.Array:
+        """Every position attends to itself and to those before it in its row.
+
+        Args:
+          x_BxLxD: normalised activations.
+          positions_BxL: from `document_positions`; given them, a position attends to
+            its own document alone, as if nothing else were in the row.
+        """
+        if positions_BxL is None:
+            seen = {"is_causal": True}
+        else:
+            # Causality is part of the mask: combined with is_causal, the compiler holds
+            # the two as [B, H, L, L].
+            seen = {"mask": within_documents(positions_BxL)}
 
         def heads(projection):
             return projection(x_BxLxD).reshape(*x_BxLxD.shape[:2], -1, self.head_dim)
 
         mixed_BxLxHxK = jax.nn.dot_product_attention(
-            rotate(heads(self.query), self.config.rope_theta),
-            rotate(heads(self.key), self.config.rope_theta),
+            rotate(heads(self.query), self.config.rope_theta, positions_BxL),
+            rotate(heads(self.key), self.config.rope_theta, positions_BxL),
             heads(self.value),
-            is_causal=True,
+            **seen,
             implementation=self.config.attention,
         )
         return self.out(mixed_BxLxHxK.reshape(*x_BxLxD.shape[:2], -1))

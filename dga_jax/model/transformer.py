@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from dga_jax.model.attention import Attention
+from dga_jax.model.attention import Attention, document_positions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +32,13 @@ class ModelConfig:
       remat: recompute each layer in the backward pass instead of keeping it.
       attention: "xla", or "cudnn", which is faster on NVIDIA but has no forward-mode
         derivative.
+      document_end: id of the token that ends a document: positions attend within their
+        document, and rotary positions begin anew with each, which holds L² bytes more a
+        row, once for all layers. None: a position attends to all of its row before it,
+        whatever document it is of.
+
+    Raises:
+      ValueError: `document_end` is not in the vocabulary.
     """
 
     vocab_size: int
@@ -46,6 +53,14 @@ class ModelConfig:
     dtype: str = "float32"
     remat: bool = True
     attention: str = "xla"
+    document_end: int | None = None
+
+    def __post_init__(self):
+        end = self.document_end
+        if end is not None and not 0 <= end < self.vocab_size:
+            raise ValueError(
+                f"document_end={end} is not in a vocabulary of {self.vocab_size}"
+            )
 
     def linear(self, fan_in: int, fan_out: int, *, rngs, residual=False) -> nnx.Linear:
         """A bias-free projection; those that write to the residual start smaller.
@@ -105,9 +120,11 @@ class Block(nnx.Module):
         self.mlp_norm = config.norm(rngs=rngs)
         self.mlp = FeedForward(config, rngs=rngs)
 
-    def __call__(self, x_BxLxD: jax.Array) -> jax.Array:
-        """The residual stream after this layer."""
-        x_BxLxD += self.attention(self.attention_norm(x_BxLxD))
+    def __call__(
+        self, x_BxLxD: jax.Array, positions_BxL: jax.Array | None = None
+    ) -> jax.Array:
+        """The residual stream after this layer; positions as `Attention` takes them."""
+        x_BxLxD += self.attention(self.attention_norm(x_BxLxD), positions_BxL)
         return x_BxLxD + self.mlp(self.mlp_norm(x_BxLxD))
 
 
@@ -150,9 +167,12 @@ class Transformer(nnx.Module):
         sharding of the batch is pinned down.
         """
         graph, layers = nnx.split(self.blocks)
+        end, positions_BxL = self.config.document_end, None
+        if end is not None:
+            positions_BxL = document_positions(tokens_BxL, end)
 
         def layer(x_BxLxD, parameters):
-            return constrain(nnx.merge(graph, parameters)(x_BxLxD)), None
+            return constrain(nnx.merge(graph, parameters)(x_BxLxD, positions_BxL)), None
 
         if self.config.remat:
             layer = jax.checkpoint(layer, prevent_cse=False)

@@ -58,6 +58,7 @@ def summary(store: Store) -> str:
         "store": str(store.path),
         "format": f"version {manifest['format_version']}, rows of {store.seq_len:,} + 1"
         f" tokens in {store.dtype.itemsize} bytes each ({store.dtype.name})",
+        "a row": "documents of one domain, one behind the other, cut where it ends",
         "tokenizer": f"{tokenizer['kind']}, {store.vocab_size:,} tokens, end of text"
         f" {tokenizer['end_of_text']}, sha256 {tokenizer['sha256'][:16]}",
         "domains by level": "; ".join(levels),

@@ -244,8 +244,10 @@ def test_step_part(quick_compilation):
     programs, around = step.run(step.Size(rounds=1, steps=9), [config])
     names = {
         "train step",
+        "train step, document mask",
         "its gradient",
         "alignments, forward mode",
+        "alignments, forward mode, document mask",
         "target gradient",
     }
     check_table(programs, names, missing=("MFU",))

@@ -196,6 +196,18 @@ def test_bytes_altered_inside_a_record(tmp_path):
         fresh.read("train", np.arange(100))
 
 
+@pytest.mark.parametrize("tokenizer", [BytesTokenizer(), WideTokenizer()])
+def test_a_token_beyond_the_vocabulary(tmp_path, tokenizer):
+    """In the rows that are read; padding, the largest value, is none."""
+    store, rows = make(tmp_path / "s", 40, 1 << 20, tokenizer)
+    store.vocab_size = int(rows["train"].max())
+    beyond = (rows["train"] == store.vocab_size).any(axis=1)
+    within = np.flatnonzero(~beyond)
+    np.testing.assert_array_equal(store.read("train", within), rows["train"][within])
+    with pytest.raises(UserError, match=rf"train holds token {store.vocab_size} of"):
+        store.read("train", np.flatnonzero(beyond))
+
+
 def test_a_disk_that_fills_up(tmp_path, monkeypatch):
     class FullDisk:
         def __init__(self, path, options):

@@ -105,8 +105,26 @@ def test_grouped_heads_are_repeated_heads(tokens):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_attention_by_hand(tokens):
-    """One layer's attention against softmax(QKᵀ/√K) V, head by head."""
+@pytest.mark.parametrize(
+    "positions",
+    [
+        None,
+        [[0, 2, 4, 6, 8, 10, 12, 14, 16], [0, 1, 2, 3, 4, 5, 6, 7, 8]],
+        [[0, 1, 0, 1, 2, 3, 0, 0, 1], [0, 0, 0, 1, 2, 3, 4, 5, 6]],
+    ],
+    ids=["none", "one document", "documents"],
+)
+def test_attention_by_hand(positions):
+    """One layer's attention against softmax(QKᵀ/√K) V, head by head.
+
+    Positions, where there are any, are what is rotated by; twice as far apart is
+    another result.
+    """
+    index = np.arange(9)
+    begins = np.zeros((2, 9), int)
+    if positions is not None:
+        positions = jnp.array(positions)
+        begins = np.maximum(index - positions, 0)
     model = Transformer(TINY, rngs=nnx.Rngs(0))
     graph, layers = nnx.split(model.blocks)
     attention = nnx.merge(graph, jax.tree.map(lambda x: x[0], layers)).attention
@@ -115,14 +133,15 @@ def test_attention_by_hand(tokens):
     def heads(kernel):
         return (x @ kernel[...]).reshape(2, 9, 4, 8)
 
-    q = rotate(heads(attention.query.kernel), TINY.rope_theta)
-    k = rotate(heads(attention.key.kernel), TINY.rope_theta)
+    q = rotate(heads(attention.query.kernel), TINY.rope_theta, positions)
+    k = rotate(heads(attention.key.kernel), TINY.rope_theta, positions)
     v = heads(attention.value.kernel)
     scores = jnp.einsum("blhk,bmhk->bhlm", q, k) / np.sqrt(8)
-    scores = jnp.where(np.tri(9, dtype=bool), scores, -jnp.inf)
+    seen = np.tri(9, dtype=bool) & (index >= begins[..., None])
+    scores = jnp.where(seen[:, None], scores, -jnp.inf)
     mixed = jnp.einsum("bhlm,bmhk->blhk", jax.nn.softmax(scores), v)
     expected = mixed.reshape(2, 9, 32) @ attention.out.kernel[...]
-    np.testing.assert_allclose(attention(x), expected, atol=1e-5)
+    np.testing.assert_allclose(attention(x, positions), expected, atol=1e-5)
 
 
 def test_rotary_products_depend_on_distance_alone():
@@ -138,6 +157,14 @@ def test_rotary_products_depend_on_distance_alone():
     norms = jnp.linalg.norm(rotated, axis=-1)
     np.testing.assert_allclose(norms, jnp.broadcast_to(norms[0], norms.shape), 1e-5)
     np.testing.assert_array_equal(rotated[0], everywhere[0, 0])
+
+
+def test_rotary_positions_are_those_of_the_row_unless_given():
+    x = jax.random.normal(jax.random.key(2), (2, 6, 2, 8))
+    anew = rotate(x, 100.0, jnp.array([[0, 1, 2, 0, 1, 2], [0, 1, 2, 3, 4, 5]]))
+    np.testing.assert_array_equal(anew[0, :3], rotate(x[:1, :3], 100.0)[0])
+    np.testing.assert_array_equal(anew[0, 3:], rotate(x[:1, 3:], 100.0)[0])
+    np.testing.assert_array_equal(anew[1], rotate(x, 100.0)[1])
 
 
 def test_rotary_angles_stay_exact_in_bfloat16():

@@ -17,6 +17,7 @@ def test_says_what_a_store_holds(sample_store, printed):
     assert sample_store.content_hash in printed
     assert "huggingface, 2,048 tokens" in printed
     assert "rows of 128 + 1 tokens in 2 bytes each" in printed
+    assert "documents of one domain, one behind the other" in printed
     for split, entry in sample_store.manifest["splits"].items():
         line = next(x for x in printed.splitlines() if x.startswith(f"{split} "))
         assert f"{entry['rows']:,}" in line
