@@ -117,10 +117,17 @@ class Checkpoints:
         """Starts to save; returns when the arrays may be changed again.
 
         Does nothing if this step is saved already. Raises UserError on a disk that is
-        full or cannot be written, for this or for the save before.
+        full or cannot be written, for this or for the save before, and if there is one
+        of a later step.
         """
         if step == self._last:
             return
+        newest = self.newest_step()
+        if newest is not None and newest >= step:  # and would be taken for the newer
+            raise UserError(
+                f"checkpoint {step} was not saved: {self._folder} holds one of step "
+                f"{newest}; move that away and run the same command again"
+            )
         record = {
             "extra": extra,
             "fingerprint": fingerprint(snapshot),
@@ -128,7 +135,7 @@ class Checkpoints:
             "run": self.run,
         }
         record["digest"] = digest(record)
-        saved = self._guarded(
+        self._guarded(
             lambda: self._open().save(
                 step,
                 args=ocp.args.Composite(
@@ -138,11 +145,6 @@ class Checkpoints:
                 force=True,
             )
         )
-        if not saved:  # orbax passes over a step before one that it sees
-            raise UserError(
-                f"checkpoint {step} was not saved: {self._folder} holds one of step "
-                f"{self.newest_step()}; move that away and run the same command again"
-            )
         self._last = step
 
     def wait(self) -> None:

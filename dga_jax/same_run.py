@@ -99,14 +99,15 @@ FIELDS: dict[str, Touches] = {
     "start": Touches.ALL,
 }
 
-# What the record's "data" says of each of these fields; of `mixer.basis` also where the
-# weights begin is known by their digest.
+# Which digests in the record's "data" are of what each of these fields gives.
 _DIGESTS = {
     "mixer.basis": ("basis",),
     "mixer.weights": ("initial_weights",),
     "mixer.reference": ("initial_weights",),
     "mixer.smoothing": ("basis", "initial_weights"),
 }
+# Left open, it follows from other fields, which are to be named rather.
+_FOLLOWS = ("model.d_ff", "model.num_kv_heads", "data.tokens_level")
 # Another run cannot take these over from a checkpoint: its arrays would not fit.
 _SHAPES = ("model.", "start.")
 
@@ -149,7 +150,7 @@ def compare(
         )
     # With another store much else would be another, too.
     _compare_data(directory, done, old, new, ("content_hash",))
-    for name in sorted(new.fields):
+    for name in sorted(new.fields, key=lambda name: (name in _FOLLOWS, name)):
         if old.fields[name] != new.fields[name] and _matters(name, old, new):
             raise _differs(directory, done, f"config.{name}", old, new)
     _compare_data(directory, done, old, new, sorted(old.data.keys() & new.data.keys()))
