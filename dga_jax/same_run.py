@@ -206,11 +206,7 @@ def _moves(config):
 
 
 def _updates(config, done):
-    steps, step = [], configs.next_update(config, 0)
-    while step <= done:
-        steps.append(step)
-        step = configs.next_update(config, step)
-    return np.array(steps, np.int64)
+    return np.arange(configs.next_update(config, 0), done + 1, config.mixer.interval)
 
 
 def _matters(name, old, new):
