@@ -1,9 +1,10 @@
 """Checkpoints: all that a run needs to go on, saved and restored as one unit (orbax).
 
-A checkpoint holds arrays (`Snapshot`) and a little JSON (clock, fingerprint). It is
-written in the background and appears whole or not at all. On restore the fingerprint is
-compared, so that a file that was damaged later is noticed; such a checkpoint is moved
-aside and the one before it is used.
+A checkpoint holds arrays (`Snapshot`) and a little JSON: clock, what run it is of,
+fingerprint of the arrays, digest of the JSON. It is written in the background and
+appears whole or not at all. On restore fingerprint and digest are compared, so that a
+file that was damaged later is noticed; such a checkpoint is moved aside and the one
+before it is used. What merely cannot be read stays where it is.
 """
 
 import functools
@@ -15,14 +16,27 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from dga_jax.errors import UserError
+from dga_jax.integrity import (
+    DamagedError,
+    check_arrays,
+    check_files,
+    check_readable,
+    describe,
+    digest,
+    fingerprint,
+    proves_damage,
+    read_record,
+)
 from dga_jax.mixing.mixers import MixerState
 from dga_jax.train_state import TrainState
+
+_ASIDE = "damaged-"  # before the step, in the name of a folder
+_FULL = ("No space left", "ENOSPC", "Disk quota exceeded")
 
 
 class Snapshot(NamedTuple):
@@ -53,6 +67,9 @@ class Checkpoints:
     Args:
       workdir: their folder is WORKDIR/checkpoints.
       keep: how many of the newest stay.
+
+    Attributes:
+      run: what run they are of, ready for JSON; saved with each.
     """
 
     def __init__(self, workdir: Path, keep: int):
@@ -60,6 +77,7 @@ class Checkpoints:
         self._keep = keep
         self._manager = None
         self._last = None
+        self.run: dict[str, Any] | None = None
 
     @property
     def last_step(self) -> int | None:
@@ -70,15 +88,53 @@ class Checkpoints:
         """Step of the newest checkpoint in the folder, readable or not."""
         return max(self._steps(), default=None)
 
+    def damaged(self) -> list[Path]:
+        """The folders of those that were moved aside."""
+        return [path for path in self._entries() if path.name.startswith(_ASIDE)]
+
+    def newest_run(self) -> tuple[int, dict[str, Any]] | None:
+        """The newest step whose checkpoint says what run it is of, and what it says.
+
+        Raises:
+          UserError: one of them cannot be read.
+        """
+        steps = sorted(self._steps())
+        while steps:
+            step = steps.pop()
+            folder = self._folder / str(step)
+            try:
+                check_readable(folder)
+                run = read_record(folder).get("run")
+            except DamagedError:
+                continue
+            except (OSError, UserError) as error:
+                raise self._unreadable(step, error, before=steps) from None
+            if run is not None:
+                return step, run
+        return None
+
     def save(self, step: int, snapshot: Snapshot, extra: dict[str, Any]) -> None:
         """Starts to save; returns when the arrays may be changed again.
 
-        Does nothing if this step is saved already. Raises UserError on a full disk,
-        for this or for the save before.
+        Does nothing if this step is saved already. Raises UserError on a disk that is
+        full or cannot be written, for this or for the save before, and if there is one
+        of a later step.
         """
         if step == self._last:
             return
-        record = {"extra": extra, "fingerprint": fingerprint(snapshot)}
+        newest = self.newest_step()
+        if newest is not None and newest >= step:  # and would be taken for the newer
+            raise UserError(
+                f"checkpoint {step} was not saved: {self._folder} holds one of step "
+                f"{newest}; move that away and run the same command again"
+            )
+        record = {
+            "extra": extra,
+            "fingerprint": fingerprint(snapshot),
+            "arrays": describe(snapshot),
+            "run": self.run,
+        }
+        record["digest"] = digest(record)
         self._guarded(
             lambda: self._open().save(
                 step,
@@ -104,10 +160,15 @@ class Checkpoints:
             self._manager = None
 
     def restore(self, abstract: Snapshot) -> Restored | None:
-        """The newest checkpoint that can be read, or None.
+        """The newest checkpoint that is good, or None where there never was one.
+
+        One that is proven to be damaged is moved aside, and the one before it is tried.
 
         Args:
           abstract: shapes, dtypes and shardings to restore into.
+
+        Raises:
+          UserError: one cannot be read, but may be good; or all are damaged.
         """
         steps = sorted(self._steps())
         _silence_late_callbacks()
@@ -115,46 +176,94 @@ class Checkpoints:
             step = steps.pop()
             try:
                 restored, problem = self._read(step, abstract), None
-            except Exception as error:  # whatever orbax trips over in a damaged one
+            except Exception as error:  # whatever orbax trips over
                 restored, problem = None, error
+            damaged = isinstance(problem, DamagedError)
+            if not _on_all_hosts(problem is None or damaged):
+                raise self._unreadable(step, problem, before=steps)
             if _on_all_hosts(problem is None):
                 self._last = step
                 return restored
             self._move_aside(step, problem, before=steps)
+        aside = self.damaged()
+        if aside:
+            names = ", ".join(sorted(path.name for path in aside))
+            raise UserError(
+                f"no checkpoint of this run is good: {self._folder} holds {names} only;"
+                " put a good one there; or, to begin again at step 0, choose another "
+                f"--workdir or remove {self._folder}"
+            )
         return None
 
     def _steps(self):
         """Steps that have a folder, complete or not, seen without orbax's filters."""
-        if not self._folder.is_dir():
+        return [int(path.name) for path in self._entries() if path.name.isdigit()]
+
+    def _entries(self):
+        try:
+            return list(self._folder.iterdir())
+        except FileNotFoundError:
             return []
-        return [int(p.name) for p in self._folder.iterdir() if p.name.isdigit()]
+        except OSError as error:
+            raise UserError(
+                f"{self._folder} cannot be read ({error.strerror}); change that, or "
+                "choose another --workdir"
+            ) from None
 
     def _read(self, step, abstract):
-        found = self._open().restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(abstract),
-                record=ocp.args.JsonRestore(),
-            ),
-        )
+        folder = self._folder / str(step)
+        check_readable(folder)
+        record = read_record(folder)
+        check_arrays(record, abstract)
+        check_files(folder)
+        try:
+            found = self._open().restore(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardRestore(abstract),
+                    record=ocp.args.JsonRestore(),
+                ),
+            )
+        except Exception as error:
+            if proves_damage(error, folder):
+                raise DamagedError(str(error)) from error
+            raise
         snapshot = found["state"]
-        if fingerprint(snapshot) != found["record"]["fingerprint"]:
-            raise ValueError("its arrays are not those that were saved")
-        return Restored(step, snapshot, found["record"]["extra"])
+        if fingerprint(snapshot) != record["fingerprint"]:
+            raise DamagedError("its arrays are not those that were saved")
+        return Restored(step, snapshot, record["extra"])
+
+    def _unreadable(self, step, problem, before):
+        self.close()
+        folder = self._folder / str(step)
+        if problem is None or isinstance(problem, DamagedError):
+            reason = "see the message of another process"
+        elif isinstance(problem, UserError):
+            reason = str(problem)
+        else:
+            reason = f"{type(problem).__name__}: {problem}"[:300]
+        remedy = "or choose another --workdir"
+        if before:
+            remedy = f"or move it away to go on from checkpoint {before[-1]}"
+        return UserError(
+            f"checkpoint {step} cannot be read, which does not prove it damaged "
+            f"({' '.join(reason.split())}); nothing was changed in {folder}: see to it "
+            f"and run the same command again, {remedy}"
+        )
 
     def _move_aside(self, step, problem, before):
         self.close()  # orbax caches what it saw in the folder
-        aside = self._folder / f"damaged-{step}"
+        aside = self._folder / f"{_ASIDE}{step}"
         if jax.process_index() == 0:
             number = 1
             while aside.exists():
                 number += 1
-                aside = self._folder / f"damaged-{step}-{number}"
+                aside = self._folder / f"{_ASIDE}{step}-{number}"
             os.replace(self._folder / str(step), aside)
-            reason = " ".join(str(problem).split())[:200] or type(problem).__name__
-            then = "trying the one before it" if before else "going back to step 0"
+            reason = " ".join(str(problem).split())[:200]
+            then = ", trying the one before it" if before else ""
             print(
-                f"checkpoint {step} is damaged ({reason}); moved to {aside}, {then}",
+                f"checkpoint {step} is damaged ({reason}); moved to {aside}{then}",
                 flush=True,
             )
         if jax.process_count() > 1:
@@ -170,39 +279,19 @@ class Checkpoints:
 
     def _guarded(self, action):
         try:
-            action()
+            return action()
         except Exception as error:
-            if "No space left" in str(error) or "ENOSPC" in str(error):
+            if any(sign in str(error) for sign in _FULL):
                 raise UserError(
                     f"the disk is full: no checkpoint could be written to "
                     f"{self._folder}; free some space and run the same command again"
                 ) from None
+            if isinstance(error, OSError):
+                raise UserError(
+                    f"no checkpoint could be written to {self._folder} ({error}); see "
+                    "to it and run the same command again"
+                ) from None
             raise
-
-
-def fingerprint(snapshot: Snapshot) -> list[int]:
-    """One uint32 a leaf: the wrapping sum of its bits, taken 32 at a time.
-
-    Integer sums do not depend on the order of summation, hence not on the mesh.
-    """
-    leaves = jax.tree.leaves(snapshot)
-    on_host = [isinstance(leaf, np.ndarray) for leaf in leaves]
-    sums = iter(np.asarray(_bit_sums([x for x in leaves if isinstance(x, jax.Array)])))
-    return [
-        int(np.sum(np.ascontiguousarray(leaf).view(np.uint32), dtype=np.uint32))
-        if host
-        else int(next(sums))
-        for leaf, host in zip(leaves, on_host, strict=True)
-    ]
-
-
-@jax.jit
-def _bit_sums(leaves):
-    def bits(leaf):
-        words = jax.lax.bitcast_convert_type(leaf, jnp.uint32)
-        return jnp.sum(words, dtype=jnp.uint32)
-
-    return jnp.stack([bits(leaf) for leaf in leaves])
 
 
 def size_on_disk(abstract: Snapshot) -> int:

@@ -1,6 +1,6 @@
 """The defaults of a run, and what follows from a config."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ml_collections
@@ -174,6 +174,22 @@ def _set(config, name, text):
             f"config argument {name}={text}: expected a value of type {kind.__name__}"
         ) from None
     group[leaf] = value
+
+
+def from_fields(fields: Mapping[str, Any]) -> ConfigDict:
+    """The config of a run from what it recorded, nested mappings of fields.
+
+    A field that the record lacks, being older, has its default; one that is no longer
+    there is left out.
+    """
+    config = default_config()
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            group = config.get(name, {})
+            group.update({key: value[key] for key in value if key in group})
+        elif name in config:
+            config[name] = value
+    return config
 
 
 def get(config: ConfigDict, name: str) -> Any:

@@ -29,9 +29,20 @@ def replaced(path: pathlib.Path, suffix: str = "partial") -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
+        _sync(path.parent)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+
+
+def _sync(directory: pathlib.Path) -> None:
+    """Puts the names in a directory on disk, where its file system knows how to."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_arrays(path: pathlib.Path, remedy: str) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """Everything that a run is made of, checked and put together before the first step."""
 
 import dataclasses
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,14 +13,14 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dga_jax import config as configs
-from dga_jax import distributed, sharding, train_state, validation, workdir
+from dga_jax import distributed, same_run, sharding, train_state, validation, workdir
 from dga_jax.checkpoint import Checkpoints, Snapshot, size_on_disk
 from dga_jax.data.sample import CLUSTERS, sample_store
 from dga_jax.data.store import Store
 from dga_jax.errors import UserError
 from dga_jax.mixture import Mixture
 from dga_jax.model.transformer import parameter_count
-from dga_jax.optimizer import learning_rate, make_optimizer
+from dga_jax.optimizer import make_optimizer
 from dga_jax.steps import Steps, make_steps
 
 # As `data.store`: the text that comes with the code, its domains named or clusters.
@@ -118,12 +119,12 @@ def open_run(parts: Parts, directory: Path) -> Run:
       directory: the workdir, which this process has locked.
 
     Raises:
-      UserError: the workdir belongs to another run, or is short of space.
+      UserError: the workdir belongs to another run, has no checkpoint that can be
+        read, or is short of space; nothing was written by then.
     """
-    config, store, mesh, mixture = parts
+    config, _, mesh, mixture = parts
     checkpoints = Checkpoints(directory, config.checkpoint.keep)
-    record = _record(config, store, mixture)
-    _check_same_run(config, record, directory, checkpoints)
+    record, said = _same_run(parts, directory, checkpoints)
     model = configs.model_config(config)
     adam = configs.optimizer_config(config)
     optimizer = make_optimizer(adam)
@@ -133,9 +134,12 @@ def open_run(parts: Parts, directory: Path) -> Run:
     if checkpoints.newest_step() is None:
         room = (config.checkpoint.keep + 1) * size_on_disk(abstract)
         workdir.check_room(directory, room)
-    if jax.process_index() == 0:
-        workdir.write_record(directory, record)
+    checkpoints.run = record
     restored = checkpoints.restore(abstract)
+    if jax.process_index() == 0:  # nothing is written before all is known to be well
+        workdir.write_record(directory, record)
+        for line in said:
+            print(f"{directory}: {line}", flush=True)
     if restored is None:
         state = train_state.create(model, optimizer, mesh, config.seed)
         snapshot = Snapshot(state, _place(mixture.init(), mesh), _no_cursors(mixture))
@@ -205,35 +209,24 @@ def _record(config, store, mixture):
     return {"config": fields, "data": data}
 
 
-def _check_same_run(config, record, directory, checkpoints):
-    done = checkpoints.newest_step() or 0
+def _same_run(parts, directory, checkpoints):
+    """What to record of the run, and lines worth saying.
 
-    def steps_may_change(before):
-        return config.train.steps > before["train"]["steps"] and _same_until(
-            done, config, ConfigDict(before)
-        )
-
-    workdir.check_same_run(directory, record, steps_may_change)
-
-
-def _same_until(done, config, before):
-    """Whether both configs' schedules had the same values in the first `done` steps.
-
-    Step s reads the learning rate at s - 1, the updates made by then, η and β at s.
+    It is compared with what the workdir recorded, if anything was computed there.
     """
-
-    def values(config):
-        mixer = configs.mixer_options(config)
-        rate = learning_rate(configs.optimizer_config(config))
-        made = np.arange(done)
-        return [
-            jax.vmap(schedule)(counts) if callable(schedule) else schedule
-            for schedule, counts in (
-                (rate, made),
-                (mixer.eta, made + 1),
-                (mixer.beta, made + 1),
-            )
-        ]
-
-    pairs = zip(values(config), values(before), strict=True)
-    return all(np.array_equal(new, old) for new, old in pairs)
+    config, store, _, mixture = parts
+    before, made_anew = workdir.read_record(directory, checkpoints)
+    if not workdir.is_begun(directory, checkpoints):
+        before = None
+    done = checkpoints.newest_step() or 0
+    if config.optimizer.warmup_steps < 0:  # automatic: what it was when the run began
+        config.optimizer.warmup_steps = (
+            same_run.warmup_steps(before)
+            if before and done
+            else configs.optimizer_config(config).warmup_steps
+        )
+    record = json.loads(json.dumps(_record(config, store, mixture)))
+    said = [made_anew] if made_anew else []
+    if before:
+        said += same_run.compare(directory, before, record, done)
+    return record, said

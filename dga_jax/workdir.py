@@ -1,22 +1,19 @@
-"""A run's directory: one run at a time, the same run as before, room to write."""
+"""A run's directory: one run at a time, what run it is, room to write."""
 
 import contextlib
 import json
-import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dga_jax import config as configs
 from dga_jax import files
+from dga_jax.checkpoint import Checkpoints
 from dga_jax.errors import UserError
+from dga_jax.metrics import LOG_NAME
 
 CONFIG_NAME = "config.json"
-# Groups and fields that a resumed run may change: none of them touches what is computed
-# from what data, beyond rounding.
-_MAY_CHANGE = ("mesh.", "checkpoint.", "eval.", "log.", "data.store", "data.threads")
-
-_REASONS = {"train.steps": " (the schedules of the steps already made depend on it)"}
 
 
 def locked(workdir: Path) -> contextlib.AbstractContextManager[None]:
@@ -24,47 +21,69 @@ def locked(workdir: Path) -> contextlib.AbstractContextManager[None]:
     return files.locked(workdir, "workdir", "another process is running there")
 
 
-def check_same_run(
-    workdir: Path,
-    record: dict[str, Any],
-    steps_may_change: Callable[[dict[str, Any]], bool],
-) -> None:
-    """Compares the run with the one that the workdir belongs to, if there is one.
+def is_begun(workdir: Path, checkpoints: Checkpoints) -> bool:
+    """Whether anything was computed there: a checkpoint, good or not, or a line."""
+    log = workdir / LOG_NAME
+    lines = log.exists() and log.stat().st_size > 0
+    return lines or checkpoints.newest_step() is not None or bool(checkpoints.damaged())
 
-    Args:
-      workdir: of the run.
-      record: {"config": ..., "data": ...}, ready for JSON; "data" identifies store and
-        domains.
-      steps_may_change: whether, given the recorded config, `train.steps` may be what it
-        is now.
+
+def read_record(
+    workdir: Path, checkpoints: Checkpoints
+) -> tuple[dict[str, Any] | None, str]:
+    """What run the workdir belongs to.
+
+    Where the file that says so is missing or damaged, the newest checkpoint that holds
+    the same takes its place.
+
+    Returns:
+      {"config": ..., "data": ...}, as it was given to `write_record`, or None if there
+      is no run yet; and a line worth saying, or "".
 
     Raises:
-      UserError: naming the field, its value before and its value now.
+      UserError: the file cannot be read, or is damaged and no checkpoint holds the
+        same.
     """
     path = workdir / CONFIG_NAME
-    before = _read(path)
-    if before is None:
-        if (workdir / "checkpoints").exists():
-            raise UserError(
-                f"--workdir={workdir}: it holds checkpoints but no {CONFIG_NAME}; "
-                "choose another directory"
-            )
+    try:
+        record, problem = _decode(path.read_bytes()), "it is damaged"
+    except FileNotFoundError:
+        record, problem = None, "it is missing"
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); change that, or choose another "
+            "--workdir"
+        ) from None
+    if record is not None:
+        return record, ""
+    found = checkpoints.newest_run()
+    if found is not None:
+        step, record = found
+        return record, f"{CONFIG_NAME}: {problem}; made anew from checkpoint {step}"
+    if checkpoints.newest_step() is not None:
+        raise UserError(
+            f"{path}: {problem}, and the checkpoints beside it, of an older version or "
+            "damaged, do not hold the same: begin a run in another --workdir with the "
+            f"command that this one was begun with, stop it, and copy its {CONFIG_NAME}"
+            f" to {workdir}"
+        )
+    begun = is_begun(workdir, checkpoints) and not checkpoints.damaged()
+    if path.exists() and begun:
+        raise UserError(
+            f"{path}: {problem}, and there is no checkpoint that holds the same; remove"
+            " it to begin again at step 0, or choose another --workdir"
+        )
+    return None, ""
+
+
+def write_record(workdir: Path, record: Mapping[str, Any]) -> None:
+    """Records what run the workdir belongs to; leaves a file that says it already."""
+    path = workdir / CONFIG_NAME
+    content = (json.dumps(record, indent=1, sort_keys=True) + "\n").encode()
+    if path.is_file() and path.read_bytes() == content:
         return
-    now = json.loads(json.dumps(record))
-    _compare(workdir, "store", before["data"], now["data"])
-    old, new = _flat(before["config"]), _flat(now["config"])
-    if old.get("train.steps") != new["train.steps"] and steps_may_change(
-        before["config"]
-    ):
-        old["train.steps"] = new["train.steps"]
-    _compare(workdir, "config", old, new)
-
-
-def write_record(workdir: Path, record: dict[str, Any]) -> None:
-    """Records what run the workdir belongs to, whole or not at all."""
-    aside = workdir / f".{CONFIG_NAME}.partial"
-    aside.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
-    os.replace(aside, workdir / CONFIG_NAME)
+    with files.replaced(path) as file:
+        file.write(content)
 
 
 def check_room(workdir: Path, needed: int) -> None:
@@ -78,36 +97,11 @@ def check_room(workdir: Path, needed: int) -> None:
         )
 
 
-def _read(path):
+def _decode(content):
+    """The record, or None if that is not what the bytes hold."""
     try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
+        record = json.loads(content)
+        configs.from_fields(record["config"])
+        return record if isinstance(record["data"], dict) else None
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: cannot be read ({error}); choose another --workdir"
-        ) from None
-
-
-def _compare(workdir, what, old, new):
-    for name in sorted(old.keys() | new.keys()):
-        if what == "config" and name.startswith(_MAY_CHANGE):
-            continue
-        before, now = old.get(name), new.get(name)
-        if before != now:
-            raise UserError(
-                f"--workdir={workdir} belongs to another run: {what}.{name} was "
-                f"{before!r} and is now {now!r}{_REASONS.get(name, '')}; set it back, "
-                "or choose another directory"
-            )
-
-
-def _flat(config, prefix=""):
-    """Nested dicts as one, with dotted names."""
-    flat = {}
-    for key, value in config.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

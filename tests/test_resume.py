@@ -2,12 +2,14 @@
 
 import itertools
 import json
+import shutil
 
 import numpy as np
 import pytest
-from runs import Killed, log_of, small_config, stopped, train_run
+from runs import Killed, log_of, parts_of, small_config, stopped, train_run
 
 from dga_jax.errors import UserError
+from dga_jax.run import open_run
 
 STEPS = 12
 # Updates follow steps 3, 6, 9, 12; evaluations 4, 8, 12; checkpoints 5, 10, 12.
@@ -225,18 +227,138 @@ def test_what_may_not(field, before, now, whole, byte_store):
 
 
 @pytest.mark.slow
-def test_a_constant_schedule_lets_a_run_be_prolonged(byte_store, tmp_path):
-    constant = {"optimizer__schedule": "constant", "optimizer__warmup_steps": 2}
-    long = small_config(byte_store, train__steps=9, **constant)
-    train_run(long, tmp_path / "long")
-    for steps in (5, 9):
-        config = small_config(byte_store, train__steps=steps, **constant)
-        assert train_run(config, tmp_path / "prolonged")
-    long_lines, lines = log_of(tmp_path / "long"), log_of(tmp_path / "prolonged")
-    assert lines[6:] == long_lines[6:]
-    assert [line["train/loss"] for line in lines[1:]] == [
-        line["train/loss"] for line in long_lines[1:]
+def test_a_constant_schedule_lets_a_run_be_prolonged(byte_store, tmp_path, monkeypatch):
+    """With the warm-up that it had, automatic as it was or stated."""
+    stated = {"optimizer__schedule": "constant", "optimizer__warmup_steps": 2}
+    automatic = {"optimizer__schedule": "constant"}
+
+    def run(directory, stop, steps, fields):
+        config = small_config(byte_store, train__steps=steps, **fields)
+        with stopped(monkeypatch, stop, by="sigterm"):
+            assert not train_run(config, tmp_path / directory)
+        return log_of(tmp_path / directory)
+
+    long = run("long", 6, 40, stated)
+    run("prolonged", 3, 20, automatic)
+    run("prolonged", 5, 40, automatic)
+    assert run("prolonged", 6, 50, stated) == long
+
+
+@pytest.mark.slow
+def test_other_microbatches(whole, byte_store, tmp_path, monkeypatch, capfd):
+    """From the middle on: the same rows, the same numbers but for rounding, said."""
+    fields, reference = whole("plain")
+    _stop_after_5(small_config(byte_store, **fields), tmp_path, monkeypatch)
+    capfd.readouterr()
+    config = small_config(
+        byte_store, train__microbatches=4, train__loss_chunk=16, model__remat=True
+    )
+    assert train_run(config, tmp_path)
+    said = capfd.readouterr().out.splitlines()
+    assert [line for line in said if "rounding" in line] == [
+        f"{tmp_path}: model.remat: False -> True; train.loss_chunk: 128 -> 16; "
+        "train.microbatches: 1 -> 4, changes rounding only"
     ]
+    lines = log_of(tmp_path)
+    assert lines[:6] == log_of(reference)[:6]
+    for line, expected in zip(lines, log_of(reference), strict=True):
+        assert line.keys() == expected.keys()
+        for key, value in expected.items():
+            exact = key.startswith("data/epochs")
+            tolerance = {"rel": 0, "abs": 0} if exact else {"rel": 1e-3, "abs": 1e-4}
+            assert line[key] == pytest.approx(value, **tolerance), key
+    cursors = _fingerprint(tmp_path)[-1], _fingerprint(reference)[-1]
+    assert cursors[0] == cursors[1]
+
+
+def _bytes(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+def _opened(config, directory):
+    """What `open_run` gives, without training."""
+    run = open_run(parts_of(config), directory)
+    run.checkpoints.close()
+    return run
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "noise"])
+def test_a_config_beside_good_checkpoints(damage, whole, byte_store, tmp_path, capfd):
+    """Is made anew from the newest of them."""
+    fields, reference = whole("plain")
+    shutil.copytree(reference, tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    content = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    else:
+        cut = {"empty": 0, "cut": len(content) // 2, "noise": len(content) - 9}[damage]
+        path.write_bytes(content[:cut] + (b"\xff" if damage == "noise" else b""))
+    with pytest.raises(UserError, match=r"config\.seed was 0 and is now 1"):
+        _opened(small_config(byte_store, **fields, seed=1), tmp_path / "run")
+    capfd.readouterr()
+    assert _opened(small_config(byte_store, **fields), tmp_path / "run").step == STEPS
+    said = capfd.readouterr().out
+    assert f"made anew from checkpoint {STEPS}" in said
+    assert said.count("\n") == 1
+    assert path.read_bytes() == content
+    _opened(small_config(byte_store, **fields), tmp_path / "run")
+    assert capfd.readouterr().out == ""
+
+
+def test_a_damaged_config_and_no_checkpoint(byte_store, whole, tmp_path):
+    fields, reference = whole("plain")
+    config = small_config(byte_store, **fields)
+    (tmp_path / "config.json").touch()
+    shutil.copy(reference / "metrics.jsonl", tmp_path)
+    before = _bytes(tmp_path)
+    with pytest.raises(UserError, match="remove it to begin again at step 0"):
+        _opened(config, tmp_path)
+    assert _bytes(tmp_path) == before
+    (tmp_path / "config.json").unlink()  # what it says works
+    assert _opened(config, tmp_path).step == 0
+
+
+def test_nothing_is_rewritten_before_all_is_well(whole, byte_store, tmp_path, capfd):
+    """Neither log nor config nor checkpoints, whatever cannot be read."""
+    fields, reference = whole("plain")
+    shutil.copytree(reference, tmp_path / "run")
+    for step in (tmp_path / "run" / "checkpoints").iterdir():
+        data = step / "state" / "manifest.ocdbt"
+        data.unlink()
+        data.symlink_to(data.name)  # which root cannot read either
+    before = _bytes(tmp_path / "run")
+    config = small_config(byte_store, **fields, eval__every=3, train__microbatches=2)
+    with pytest.raises(UserError, match=f"checkpoint {STEPS} cannot be read"):
+        train_run(config, tmp_path / "run")
+    assert _bytes(tmp_path / "run") == before
+    # And where all are damaged, they alone are moved; never back to step 0.
+    for step in (tmp_path / "run" / "checkpoints").iterdir():
+        (step / "state" / "manifest.ocdbt").unlink()
+    config_and_log = [before["config.json"], before["metrics.jsonl"]]
+    for _ in range(2):
+        with pytest.raises(UserError, match="no checkpoint of this run is good"):
+            train_run(config, tmp_path / "run")
+        found = _bytes(tmp_path / "run")
+        assert [found["config.json"], found["metrics.jsonl"]] == config_and_log
+    assert capfd.readouterr().out.count("is damaged") == 3
+
+
+def test_the_config_is_written_once(whole, byte_store):
+    fields, reference = whole("plain")
+    before = (reference / "config.json").stat()
+    _opened(small_config(byte_store, **fields), reference)
+    after = (reference / "config.json").stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+
+
+def test_a_run_that_computed_nothing_may_become_any(byte_store, tmp_path):
+    _opened(small_config(byte_store), tmp_path)
+    assert _opened(small_config(byte_store, seed=1, mixer__eta=1.0), tmp_path).step == 0
+    assert '"seed": 1' in (tmp_path / "config.json").read_text()
 
 
 def test_schedules_of_the_mixer_count(byte_store, tmp_path):
