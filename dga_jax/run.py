@@ -196,6 +196,7 @@ def _record(config, store, mixture):
     data = {
         "content_hash": store.content_hash,
         "domains": len(mixture.domains),
+        "draws": "tokens",  # what weights are shares of
         # Files that the config names may change under the same name.
         "basis": mixture.basis.digest if mixture.basis else "",
         "initial_weights": mixture.initial_digest,
@@ -212,6 +213,12 @@ def _check_same_run(config, record, directory, checkpoints):
         )
 
     workdir.check_same_run(directory, record, steps_may_change)
+    if workdir.drew_by_rows(directory) and jax.process_index() == 0:
+        print(
+            f"{directory}: begun by an older version, whose weights were shares of the "
+            "rows; from here on they are shares of the tokens",
+            flush=True,
+        )
 
 
 def _same_until(done, config, before):

@@ -51,13 +51,19 @@ def check_same_run(
             )
         return
     now = json.loads(json.dumps(record))
-    _compare(workdir, "store", before["data"], now["data"])
+    _compare(workdir, "store", {"draws": "tokens"} | before["data"], now["data"])
     old, new = _flat(before["config"]), _flat(now["config"])
     if old.get("train.steps") != new["train.steps"] and steps_may_change(
         before["config"]
     ):
         old["train.steps"] = new["train.steps"]
     _compare(workdir, "config", old, new)
+
+
+def drew_by_rows(workdir: Path) -> bool:
+    """Whether the record is of a version whose weights were shares of rows."""
+    record = _read(workdir / CONFIG_NAME)
+    return record is not None and "draws" not in record["data"]
 
 
 def write_record(workdir: Path, record: dict[str, Any]) -> None:
