@@ -63,7 +63,7 @@ def find_basis(
         basis = _of_stored(spec, store, domains, smoothing)
     check_size(spec, len(basis.names), len(domains))
     try:
-        return basis.restricted(available)
+        return basis.reweighted(available)
     except ValueError as error:
         raise UserError(
             f"basis {spec}: distribution {basis.names[error.args[0]]!r} lies on domains"
@@ -101,7 +101,7 @@ def importance_weights(
         histograms = histograms.select(histograms.names.index(row))
     basis = _from_counts(histograms, store.domains(level), smoothing)
     try:
-        return basis.restricted(available).mix(np.ones(1))
+        return basis.reweighted(available).mix(np.ones(1))
     except ValueError:
         raise UserError(
             f"config.mixer.reference={reference}: none of its documents lies in a"

@@ -78,6 +78,7 @@ class Mixture:
                 config.mixer.smoothing,
                 self.sampler.sizes > 0,
             )
+        self._row_basis = self.basis and self.basis.reweighted(self._rows_per_token)
         self.names = self.basis.names if self.basis else self.domains.names
         self._check_counts()
         self._initial = self._initial_weights()
@@ -104,13 +105,18 @@ class Mixture:
         return weights / weights.sum()
 
     def domain_weights(self, state: MixerState) -> np.ndarray:
-        """α: float64 [k], the probability of drawing each domain."""
+        """α: float64 [k], the probability that a token comes from each domain."""
         weights = self.weights(state)
         return self.basis.mix(weights) if self.basis else weights
 
     def cumulative(self, state: MixerState) -> Cumulative:
-        """α, ready for the sampler."""
-        return Cumulative.of(self.domain_weights(state))
+        """Weights of rows, ready for the sampler.
+
+        α is of tokens, and a row of domain i brings t_i of them on average: drawn with
+        a probability ∝ α_i / t_i, the domain gives its share of the tokens, however
+        full its rows are.
+        """
+        return Cumulative.of(self.domain_weights(state) * self._rows_per_token)
 
     def probes(self, step: int) -> Probes:
         """What the update after train step `step` measures."""
@@ -118,7 +124,7 @@ class Mixture:
         if self.basis:
             indices = np.arange(len(self.basis.names))
             return Probes(
-                indices, self.sampler.basis_probes(step, self.basis.draw, rows)
+                indices, self.sampler.basis_probes(step, self._row_basis.draw, rows)
             )
         update = configs.updates_before(self._config, step)
         indices = self.sampler.probed_domains(update, self._config.mixer.probe_domains)
@@ -137,6 +143,10 @@ class Mixture:
     def skipped_updates(self, state: MixerState) -> int:
         """How many updates were skipped because a signal was not finite."""
         return int(state.inner.skipped) if self.moves else 0
+
+    @property
+    def _rows_per_token(self):
+        return 1 / self.domains.tokens_per_row
 
     def _initial_weights(self):
         text = self._config.mixer.weights.strip() or self.mixer.start
@@ -204,15 +214,15 @@ def _check_not_empty(domains: Domains, store: Store):
 def _limits(config, store, domains):
     """Rows of each domain that may be used: int64 [k], or None for all of them.
 
-    Where the limit is one of coarser domains, its rows are shared out among the domains
-    that make one up, in proportion: exactly as many in all.
+    As many as hold `data.tokens_per_domain` tokens on average, one at least. Where the
+    limit is one of coarser domains, its rows are shared out among the domains that make
+    one up, in proportion: exactly as many in all.
     """
     tokens = config.data.tokens_per_domain
     if not tokens:
         return None
-    limit = max(tokens // store.seq_len, 1)
     if config.data.tokens_level < 0:
-        return np.minimum(domains.num_rows, limit)
+        return _rows_of(tokens, domains)
     parents = store.domains(config.data.tokens_level)
     if len(parents) > len(domains):
         raise UserError(
@@ -221,10 +231,16 @@ def _limits(config, store, domains):
         )
     stride = len(domains) // len(parents)
     rows = np.repeat(np.maximum(parents.num_rows, 1), stride)
-    allowed = np.minimum(rows, limit)
+    allowed = np.repeat(_rows_of(tokens, parents), stride)
     first = np.repeat(parents.offsets[:-1], stride)
     before, after = domains.offsets[:-1] - first, domains.offsets[1:] - first
     return after * allowed // rows - before * allowed // rows
+
+
+def _rows_of(tokens, domains):
+    """Rows that hold so many tokens, of those that a domain has: int64 [k]."""
+    wanted = np.maximum(tokens // domains.tokens_per_row, 1)
+    return np.minimum(wanted, domains.num_rows).astype(np.int64)
 
 
 def _named_weights(text, names, available):

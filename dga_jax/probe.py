@@ -17,7 +17,7 @@ class Measured(NamedTuple):
     Attributes:
       indices: int64 [m], into the weights.
       alignments: float32 [m].
-      errors: their standard errors, float32 [m].
+      errors: their standard errors, float32 [m]; NaN where all probe rows are one.
       target_norm: ‖∇ℓ(θ; y)‖, or its preconditioned counterpart.
     """
 
@@ -66,9 +66,12 @@ def _probe_batches(run, ids):
     fill = -len(ids) % run.mesh.shape["data"]
     ids = np.concatenate([ids, np.repeat(ids[:1], fill, axis=0)])
     rows = run.store.read("train", ids.ravel()).reshape(*ids.shape, -1)
-    return _place(rows, sharding.probe_sharding(run.mesh, ids.shape[1]))
+    # Which rows are equal, in numbers that fit the device's 32 bits.
+    _, labels = np.unique(ids, return_inverse=True)
+    where = sharding.probe_sharding(run.mesh, ids.shape[1])
+    return _place(rows, where, ids=labels.reshape(ids.shape).astype(np.int32))
 
 
-def _place(rows, where):
-    batch = weighted_rows(rows)
+def _place(rows, where, **more):
+    batch = weighted_rows(rows) | more
     return {key: sharding.place(value, where) for key, value in batch.items()}

@@ -202,6 +202,7 @@ def _record(config, store, mixture):
     data = {
         "content_hash": store.content_hash,
         "domains": len(mixture.domains),
+        "draws": "tokens",  # what weights are shares of
         # Files that the config names may change under the same name.
         "basis": mixture.basis.digest if mixture.basis else "",
         "initial_weights": mixture.initial_digest,
@@ -229,4 +230,9 @@ def _same_run(parts, directory, checkpoints):
     said = [made_anew] if made_anew else []
     if before:
         said += same_run.compare(directory, before, record, done)
+        if "draws" not in before["data"]:
+            said.append(
+                "begun by an older version, whose weights were shares of the rows; from "
+                "here on they are shares of the tokens"
+            )
     return record, said

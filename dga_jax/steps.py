@@ -65,7 +65,9 @@ class Steps(NamedTuple):
     Attributes:
       train: (state, rows [B, L+1]) -> (state, StepMetrics); the old state is donated.
       evaluate: (params, rows [B, L+1]) -> RowLosses.
-      align: (state, target batch [b], probe batches [k, b]) -> (Alignment, ‖g‖).
+      align: (state, target batch [b], probe batches [k, b]) -> (Alignment, ‖g‖);
+        batches are those of `weighted_rows`, the probes' may have `ids`, see
+        `alignment_step`.
     """
 
     train: Callable
@@ -176,6 +178,8 @@ def _make_align(graph, optimizer_config, options, mesh):
             probes,
             estimator=options.estimator,
             chunk=options.chunk,
+            row_weights=probes["tokens"],
+            row_ids=probes.get("ids"),
         )
         scale = 1.0 / norm if options.normalise else 1.0
         return result._replace(

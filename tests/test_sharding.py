@@ -167,7 +167,7 @@ def aligned(store, mesh, num_domains, function):
     where = sharding.probe_sharding(mesh, 8)
     probes = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
-        weighted_rows(rows),
+        weighted_rows(rows) | {"ids": np.zeros(rows.shape[:2], np.int32)},
     )
     jitted = jax.jit(
         lambda *arguments: function(loss, *arguments),
@@ -177,7 +177,14 @@ def aligned(store, mesh, num_domains, function):
 
 
 def forward(loss, params, direction, probes):
-    return alignment.alignment_step(loss, params, direction, probes)
+    return alignment.alignment_step(
+        loss,
+        params,
+        direction,
+        probes,
+        row_weights=probes["tokens"],
+        row_ids=probes["ids"],
+    )
 
 
 def gradients(loss, params, direction, probes):

@@ -40,7 +40,7 @@ class Size:
 
 QUICK = Size(domains=(16, 4096, _GOAL_DOMAINS), rounds=3)
 # Of a domain. 262,144 clusters of 30T tokens, at 1,024 a row, hold ten times as many.
-_MEAN_ROWS = 10_000
+_MEAN_ROWS, _SEQ_LEN = 10_000, 1024
 
 
 def run(size: Size) -> Iterator[Table]:
@@ -82,12 +82,14 @@ def _measure(domains, size):
     mixer = mixers.dga(eta=1.0, beta=0.1)
     state = mixers.init(mixer, rng.dirichlet(np.ones(domains)))
     signal = rng.standard_normal(domains).astype(np.float32)
+    tokens_per_row = rng.uniform(1, _SEQ_LEN, domains)
     cursors = np.zeros(domains, np.int64)
     steps = iter(range(size.rounds * size.steps))
 
     def update():
         moved = mixers.update(mixer, state, signal, step=1)
-        return Cumulative.of(np.exp(np.asarray(moved.log_weights, np.float64)))
+        weights = np.exp(np.asarray(moved.log_weights, np.float64))
+        return Cumulative.of(weights / tokens_per_row)
 
     basis = _basis(rng, counts)
     basis_state = mixers.init(mixer, np.full(len(basis.names), 1 / len(basis.names)))
@@ -95,7 +97,8 @@ def _measure(domains, size):
     def update_basis():
         basis.draw(rng, _PROBE_ROWS)
         moved = mixers.update(mixer, basis_state, signal_of_basis, step=1)
-        return Cumulative.of(basis.mix(np.exp(np.asarray(moved.log_weights))))
+        weights = basis.mix(np.exp(np.asarray(moved.log_weights)))
+        return Cumulative.of(weights / tokens_per_row)
 
     signal_of_basis = rng.standard_normal(len(basis.names)).astype(np.float32)
     update_basis()

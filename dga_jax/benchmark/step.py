@@ -270,4 +270,6 @@ class Programs:
             self._direction,
             self._probes,
             chunk=self._options.chunk,
+            row_weights=self._probes["tokens"],
+            row_ids=self._probes["ids"],
         )

@@ -75,7 +75,7 @@ def batches(
     Args:
       store: where the rows are.
       sampler: which rows they are.
-      cumulative: weights over the domains, the same for all `steps`.
+      cumulative: of rows over the domains, the same for all `steps`.
       cursors: int64 [k] before the first of `steps`; not changed.
       steps: the steps, in order.
       batch_size: rows of the global batch.

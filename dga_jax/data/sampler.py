@@ -96,7 +96,7 @@ class Cumulative(NamedTuple):
     """Weights ready to be drawn from.
 
     Attributes:
-      weights: float64 [k], ≥ 0.
+      weights: float64 [k], ≥ 0, in proportion to which rows are drawn of domains.
       sums: their float64 cumulative sum. In float32 a weight of 1e-9 has width 0.
     """
 
@@ -157,7 +157,7 @@ class Sampler:
 
         Args:
           step: number of the step.
-          cumulative: weights over the k domains; 0 for one without rows.
+          cumulative: over the k domains, of rows; 0 for one without any.
           cursors: int64 [k], rows that earlier steps drew of each domain. Not changed:
             `advance` does that.
           count: B, rows in the batch.

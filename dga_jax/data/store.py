@@ -80,7 +80,8 @@ class Domains:
         The rows of small domains are not full: the last of each is padded.
         """
         rows = self.num_rows
-        return np.where(rows > 0, self.tokens, 1.0) / np.maximum(rows, 1)
+        any_tokens = (rows > 0) & (self.tokens > 0)
+        return np.where(any_tokens, self.tokens, 1.0) / np.where(any_tokens, rows, 1)
 
     @property
     def num_heldout(self) -> np.ndarray:

@@ -28,8 +28,8 @@ class Alignment(NamedTuple):
 
     Attributes:
       alignments: a_i, in squared loss per squared parameter (nats² for an LM).
-      standard_errors: of a_i over the b probe rows, for the direction as given:
-        √(Σ_r (d_ir - a_i)² / (b (b-1))), d_ir the derivative of row r; NaN for b = 1.
+      standard_errors: of a_i, for the direction as given: how far it would be from
+        its mean over other draws of as many rows; NaN where all rows are one.
       losses: mean loss of each domain's probe rows.
     """
 
@@ -82,6 +82,8 @@ def alignment_step(
     *,
     estimator: str = "forward",
     chunk: int | None = None,
+    row_weights: jax.Array | None = None,
+    row_ids: jax.Array | None = None,
 ) -> Alignment:
     """Directional derivative of every domain's loss, with its standard error.
 
@@ -94,6 +96,11 @@ def alignment_step(
         "reverse" (one gradient a row, then a dot product: the reference, slower).
       chunk: domains computed at a time (None: all). Bounds the memory; the result
         is the same to rounding, also where it does not divide k.
+      row_weights: [k, b] ≥ 0, what share of the mean a row has, in any unit: its
+        tokens, where `loss_fn` gives sums over tokens on a common scale. For the
+        standard errors alone. None: the same for all.
+      row_ids: int32 [k, b]; equal ids of one domain are one row drawn again. For the
+        standard errors alone. None: all rows differ.
 
     Returns:
       An `Alignment`.
@@ -108,12 +115,13 @@ def alignment_step(
     row_rates = _forward_rates if estimator == "forward" else _reverse_rates
     rates_of = jax.vmap(functools.partial(row_rates, loss_fn, params, direction))
     rates_kxb, losses_kxb = _map_chunks(rates_of, probe_batches, chunk)
-    rows = rates_kxb.shape[1]
-    variance = jnp.var(rates_kxb, axis=1) * rows / (rows - 1) if rows > 1 else jnp.nan
-    alignments = jnp.mean(rates_kxb, axis=1)
+    if row_weights is None:
+        row_weights = jnp.ones(rates_kxb.shape)
+    if row_ids is None:
+        row_ids = jnp.broadcast_to(jnp.arange(rates_kxb.shape[1]), rates_kxb.shape)
     return Alignment(
-        alignments,
-        jnp.broadcast_to(jnp.sqrt(variance / rows), alignments.shape),
+        jnp.mean(rates_kxb, axis=1),
+        jax.vmap(_standard_error)(rates_kxb, row_weights, row_ids),
         jnp.mean(losses_kxb, axis=1),
     )
 
@@ -124,6 +132,30 @@ def tree_dot(a: PyTree, b: PyTree) -> jax.Array:
         lambda x, y: jnp.sum(x.astype(jnp.float32) * y.astype(jnp.float32)), a, b
     )
     return jax.tree.reduce(jnp.add, products)
+
+
+def _standard_error(rates_b, weights_b, ids_b):
+    """Standard error [] of the mean of one domain's derivatives.
+
+    The mean a = Σ_r d_r / b is a ratio of sums: row r brings d_r / b of the numerator
+    and p_r = w_r / Σ w of the denominator, hence the residual e_r = d_r / b - p_r a.
+    Summed over the clusters c of equal rows, the variance is Σ_c E_c² / (1 - P_c), with
+    s² / b as the case of equal weights and distinct rows.
+
+    Source: HC2 of MacKinnon and White (1985, doi 10.1016/0304-4076(85)90158-7) for the
+    regression through the origin that a ratio is; its clusters as in Bell and McCaffrey
+    (2002, Survey Methodology 28(2)).
+    """
+    weights_b = weights_b.astype(jnp.float32)
+    shares_b = weights_b / jnp.maximum(jnp.sum(weights_b), jnp.finfo(jnp.float32).tiny)
+    residuals_b = rates_b / rates_b.shape[0] - shares_b * jnp.mean(rates_b)
+    same_bxb = ids_b[:, None] == ids_b
+    cluster_b = jnp.sum(jnp.where(same_bxb, residuals_b, 0.0), axis=1)
+    # Not 1 - P_c: where a cluster is all there is, this is 0 without rounding.
+    rest_b = jnp.sum(jnp.where(same_bxb, 0.0, shares_b), axis=1)
+    # Every member of a cluster stands for an equal part of it.
+    parts_b = cluster_b**2 / (rest_b * jnp.sum(same_bxb, axis=1))
+    return jnp.sqrt(jnp.sum(jnp.where(rest_b > 0, parts_b, jnp.nan)))
 
 
 def _forward_rates(loss_fn, params, direction, batch):

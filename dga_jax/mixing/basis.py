@@ -94,16 +94,19 @@ class Basis:
                 )
         return domains
 
-    def restricted(self, available: np.ndarray) -> "Basis":
-        """The same over the domains that are `available` (bool [k]) alone.
+    def reweighted(self, factors: np.ndarray) -> "Basis":
+        """Distributions ∝ P_ji f_i.
+
+        Args:
+          factors: f ≥ 0, [k]; of bool: the domains that may have any mass.
 
         Raises:
           ValueError: with the index of a distribution that has no mass left.
         """
         own = self.own.copy()
-        own.data *= available[own.indices]
+        own.data *= factors[own.indices]
         own.eliminate_zeros()
-        common = self.common * available
+        common = self.common * factors
         left = common.sum()
         shares = self.shares * left
         mass = np.asarray(own.sum(axis=1)) + shares

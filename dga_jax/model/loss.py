@@ -90,9 +90,10 @@ def weighted_rows(rows: np.ndarray) -> dict[str, np.ndarray]:
       rows: int32 [..., B, L+1]; leading axes are separate batches.
 
     Returns:
-      {"rows": as given, "scale": float32 [..., B]}.
+      {"rows": as given, "scale": float32 [..., B], "tokens": float32 [..., B]}, the
+      tokens that each row predicts.
     """
-    tokens = np.sum(rows[..., 1:] != PAD, axis=(-2, -1), keepdims=True)[..., 0]
-    scale = rows.shape[-2] / np.maximum(tokens, 1)
-    scale = np.broadcast_to(scale, rows.shape[:-1]).astype(np.float32)
-    return {"rows": rows, "scale": scale}
+    tokens = np.sum(rows[..., 1:] != PAD, axis=-1)
+    scale = rows.shape[-2] / np.maximum(tokens.sum(axis=-1, keepdims=True), 1)
+    scale = np.broadcast_to(scale, tokens.shape).astype(np.float32)
+    return {"rows": rows, "scale": scale, "tokens": tokens.astype(np.float32)}

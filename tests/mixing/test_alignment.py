@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
 from dga_jax.mixing.alignment import alignment_step, target_direction, tree_dot
@@ -116,6 +118,87 @@ def test_standard_errors_and_losses_are_those_of_the_rows(case, estimator):
         for i in range(DOMAINS)
     ]
     np.testing.assert_allclose(result.losses, losses, rtol=1e-5)
+
+
+def errors_of(nats, tokens, ids=None, **options):
+    """(a [k], errors [k]) for rows [k, b] whose summed nats have these derivatives."""
+    tokens = jnp.asarray(tokens, jnp.float32)
+    scale = tokens.shape[1] / jnp.sum(tokens, axis=1, keepdims=True)
+    result = alignment_step(
+        scaled_nats,
+        jnp.ones(()),
+        jnp.ones(()),
+        {"nats": jnp.asarray(nats, jnp.float32), "scale": scale + 0 * tokens},
+        row_weights=tokens,
+        row_ids=None if ids is None else jnp.asarray(ids, jnp.int32),
+        **options,
+    )
+    return np.asarray(result.alignments), np.asarray(result.standard_errors)
+
+
+def scaled_nats(params, batch):
+    return params * batch["nats"] * batch["scale"]
+
+
+@pytest.mark.parametrize("rows", [8, 3], ids=["distinct", "repeated"])
+@pytest.mark.parametrize("lengths", ["full", "short", "short, of other loss", "any"])
+@pytest.mark.parametrize("estimator", ["forward", "reverse"])
+def test_errors_are_the_spread_over_draws(rows, lengths, estimator):
+    """Of `rows` rows, drawn anew each time, eight are read, some again."""
+    draws = 3000
+    rng = np.random.default_rng(0)
+    tokens = rng.choice([1.0, 1 / 8], (draws, rows))
+    if lengths == "full":
+        tokens[:] = 1
+    elif lengths == "any":
+        tokens = rng.uniform(0.01, 1, (draws, rows))
+    rate = 0.3 + 0.2 * rng.normal(size=tokens.shape) / np.sqrt(tokens)
+    if lengths == "short, of other loss":
+        rate -= tokens < 1
+    again = np.arange(8) % rows
+    ids = np.broadcast_to(again, (draws, 8))
+    nats = (rate * tokens)[:, again]
+    found, errors = errors_of(nats, tokens[:, again], ids, estimator=estimator)
+    assert np.sqrt(np.mean(errors**2)) == pytest.approx(found.std(ddof=1), rel=0.2)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 3]), st.sampled_from([0, 2]))
+def test_rows_read_again_and_rows_without_tokens_tell_nothing(seed, times, empty):
+    """Nor does the unit of their weights, or the order that they come in."""
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(1, 9, (5, 4))
+    nats = rng.normal(size=(5, 4)) * tokens
+    plain, errors = errors_of(nats, tokens)
+    order = rng.permutation(4 * times + empty)
+
+    def more(x):
+        return np.pad(np.tile(x, times), ((0, 0), (0, empty)))[:, order]
+
+    ids = np.pad(np.tile(np.arange(4), times), (0, empty), constant_values=9)[order]
+    ids = np.broadcast_to(ids, (5, len(ids)))
+    found, same = errors_of(more(nats), 3 * more(tokens), ids)
+    # The same nats over three times the tokens.
+    np.testing.assert_allclose(3 * found, plain, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(3 * same, errors, rtol=1e-3)
+
+
+@pytest.mark.parametrize("estimator", ["forward", "reverse"])
+@pytest.mark.parametrize(
+    ("tokens", "ids"),
+    [
+        ([7.0, 7.0, 7.0], [4, 4, 4]),
+        ([7.0, 0.0, 0.0], [4, 5, 6]),
+        ([7.0, 7.0, 0.0], [4, 4, 5]),
+        ([7.0], [0]),
+    ],
+)
+def test_of_one_row_there_is_no_error(tokens, ids, estimator):
+    """Not 0, as the spread of its repetitions would have it."""
+    nats = 0.1 * np.array(tokens)
+    found, errors = errors_of([nats], [tokens], [ids], estimator=estimator)
+    assert found == pytest.approx(0.1)
+    assert np.isnan(errors).all()
 
 
 @pytest.mark.parametrize(
