@@ -20,6 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from dga_jax import distributed
 from dga_jax.errors import UserError
 from dga_jax.mixing.mixers import MixerState
 from dga_jax.train_state import TrainState
@@ -113,6 +114,7 @@ class Checkpoints:
         _silence_late_callbacks()
         while steps:
             step = steps.pop()
+            self._check_shared(step)
             try:
                 restored, problem = self._read(step, abstract), None
             except Exception as error:  # whatever orbax trips over in a damaged one
@@ -124,10 +126,20 @@ class Checkpoints:
         return None
 
     def _steps(self):
-        """Steps that have a folder, complete or not, seen without orbax's filters."""
-        if not self._folder.is_dir():
-            return []
-        return [int(p.name) for p in self._folder.iterdir() if p.name.isdigit()]
+        """Steps that have a folder, complete or not, seen without orbax's filters.
+
+        Process 0 looks; all processes call this, and restore the same.
+        """
+        there = self._folder.iterdir() if self._folder.is_dir() else ()
+        return distributed.broadcast([int(p.name) for p in there if p.name.isdigit()])
+
+    def _check_shared(self, step):
+        path = self._folder / str(step)
+        if not distributed.comes_true(path.is_dir):
+            raise UserError(
+                f"checkpoint {step} is not seen here, but by process 0; the workdir "
+                f"must be a directory that all hosts share ({path})"
+            )
 
     def _read(self, step, abstract):
         found = self._open().restore(

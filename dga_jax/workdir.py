@@ -3,25 +3,71 @@
 import contextlib
 import json
 import os
+import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dga_jax import files
+import jax
+
+from dga_jax import distributed, files
 from dga_jax.errors import UserError
 
 CONFIG_NAME = "config.json"
 # Groups and fields that a resumed run may change: none of them touches what is computed
 # from what data, beyond rounding.
-_MAY_CHANGE = ("mesh.", "checkpoint.", "eval.", "log.", "data.store", "data.threads")
+_MAY_CHANGE = (
+    "mesh.",
+    "checkpoint.",
+    "eval.",
+    "log.",
+    "data.store",
+    "data.cache",
+    "data.threads",
+)
 
 _REASONS = {"train.steps": " (the schedules of the steps already made depend on it)"}
+
+
+def of_flag(value: str) -> Path:
+    """The directory that --workdir names.
+
+    Raises:
+      UserError: it is behind a URL.
+    """
+    remedy = (
+        "mount the bucket (gcsfuse, mountpoint-s3) and give the path, or give a "
+        "directory here and copy it afterwards"
+    )
+    return files.local_path("--workdir", value, remedy)
 
 
 def locked(workdir: Path) -> contextlib.AbstractContextManager[None]:
     """Holds the workdir for this process; see `files.locked`."""
     return files.locked(workdir, "workdir", "another process is running there")
+
+
+@contextlib.contextmanager
+def held(workdir: Path) -> Iterator[None]:
+    """Holds the workdir for all processes of this run; process 0 locks it.
+
+    Raises:
+      UserError: see `files.locked`; or what process 0 writes there is not seen here.
+    """
+    first = jax.process_index() == 0
+    with locked(workdir) if first else contextlib.nullcontext():
+        if jax.process_count() > 1:
+            lock, sign = workdir / files.LOCK, secrets.token_hex(8)
+            if first:
+                lock.write_text(sign)
+            sign = distributed.broadcast(sign)
+            if not distributed.comes_true(lambda: _text(lock) == sign):
+                raise UserError(
+                    f"--workdir={workdir}: what process 0 writes there is not seen "
+                    "here; give a directory that all hosts share"
+                )
+        yield
 
 
 def check_same_run(
@@ -52,7 +98,7 @@ def check_same_run(
         return
     now = json.loads(json.dumps(record))
     _compare(workdir, "store", before["data"], now["data"])
-    old, new = _flat(before["config"]), _flat(now["config"])
+    old, new = flat(before["config"]), flat(now["config"])
     if old.get("train.steps") != new["train.steps"] and steps_may_change(
         before["config"]
     ):
@@ -76,6 +122,13 @@ def check_room(workdir: Path, needed: int) -> None:
             f"{free / 1e9:.2f} GB are free; free some space, choose another disk, or "
             "lower checkpoint.keep"
         )
+
+
+def _text(path):
+    try:
+        return path.read_text()
+    except OSError:
+        return None
 
 
 def _read(path):
@@ -102,12 +155,12 @@ def _compare(workdir, what, old, new):
             )
 
 
-def _flat(config, prefix=""):
+def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dicts as one, with dotted names."""
-    flat = {}
+    found = {}
     for key, value in config.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
+            found |= flat(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = value
-    return flat
+            found[prefix + key] = value
+    return found
