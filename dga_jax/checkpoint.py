@@ -140,6 +140,7 @@ class Checkpoints:
                 f"checkpoint {step} is not seen here, but by process 0; the workdir "
                 f"must be a directory that all hosts share ({path})"
             )
+        distributed.meet(f"all see checkpoint {step}")
 
     def _read(self, step, abstract):
         found = self._open().restore(

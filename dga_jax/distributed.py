@@ -304,7 +304,7 @@ def comes_true(holds: Callable[[], bool]) -> bool:
 def check_same(values: Mapping[str, Any]) -> None:
     """Raises UserError in a process whose values are not those of process 0.
 
-    All call it.
+    All call it; none comes back before all have compared.
 
     Args:
       values: by name; what JSON can hold.
@@ -316,6 +316,7 @@ def check_same(values: Mapping[str, Any]) -> None:
                 f"{name} is {ours.get(name)!r} here and {theirs.get(name)!r} in process"
                 " 0; start the same command, with the same files, everywhere"
             )
+    meet("all have the same")
 
 
 def _state():

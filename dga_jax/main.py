@@ -29,6 +29,7 @@ def main(argv: Sequence[str]) -> ExitStatus:
     config, explicit = cli.load_config("config")
     start_jax(config)
     with distributed.together():
+        distributed.check_same({"--workdir": str(directory)})
         parts = check(config, explicit)
         with workdir.held(directory):
             run = open_run(parts, directory)

@@ -67,6 +67,7 @@ def held(workdir: Path) -> Iterator[None]:
                     f"--workdir={workdir}: what process 0 writes there is not seen "
                     "here; give a directory that all hosts share"
                 )
+            distributed.meet("all see the workdir")
         yield
 
 

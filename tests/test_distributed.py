@@ -82,26 +82,30 @@ def test_two_processes(byte_store, tmp_path):
 
 
 @pytest.mark.slow
-def test_weights_that_never_moved(byte_store, tmp_path):
+@pytest.mark.parametrize("mixer", ["static", "dga"])
+def test_weights_that_have_not_moved(mixer, byte_store, tmp_path):
     """They are saved and restored; who is left alone ends, and the run goes on."""
-    fields = ["--config.mixer.name=static", "--config.checkpoint.every=1"]
-    endless = "--config.train.steps=100000"
-    constant = "--config.optimizer.schedule=constant"
-    fields += [constant, "--config.optimizer.warmup_steps=0"]
-    for gone in (1, 0):
-        processes = launch(byte_store, tmp_path, *fields, endless)
-        until_step(processes, tmp_path, 3 if gone else 8)
-        processes[gone].kill()
+    flags = [f"--config.mixer.name={mixer}", "--config.mixer.interval=50000"]
+    flags += ["--config.train.steps=100000", "--config.checkpoint.every=1"]
+    for step, victim, how in (
+        (3, 1, signal.SIGKILL),
+        (6, 0, signal.SIGKILL),
+        (9, 0, signal.SIGTERM),
+    ):
+        processes = launch(byte_store, tmp_path, *flags)
+        until_step(processes, tmp_path, step)
+        processes[victim].send_signal(how)
         codes, said = ended(processes)
-        assert codes[gone] == -signal.SIGKILL
-        assert codes[1 - gone] == 143
-        (line,) = said[1 - gone]
-        assert line.startswith(f"error: process {gone}: it is gone")
+        if how == signal.SIGTERM:
+            assert (codes, said) == ([143, 143], [[], []])
+            continue
+        assert codes[victim] == -signal.SIGKILL
+        assert codes[1 - victim] == 143
+        (line,) = said[1 - victim]
+        assert line.startswith(f"error: process {victim}: it is gone")
     steps = [line["step"] for line in log_of(tmp_path)]
     assert steps == list(range(len(steps)))
-    last = max(map(int, os.listdir(tmp_path / "checkpoints"))) + 2
-    said = finish(launch(byte_store, tmp_path, *fields, f"--config.train.steps={last}"))
-    assert f"going on after step {last - 2}" in said
+    assert steps[-1] == max(map(int, os.listdir(tmp_path / "checkpoints")))
 
 
 @pytest.mark.slow
@@ -112,7 +116,7 @@ def test_weights_that_never_moved(byte_store, tmp_path):
         ("--config.data.store=/nowhere", "no store at /nowhere"),
         ("--config.train.stepz=1", "no such config field: stepz"),
         ("--config=nowhere.py", "No such file"),
-        ("--workdir=ELSEWHERE", "what process 0 writes there is not seen here"),
+        ("--workdir=ELSEWHERE", "--workdir is '"),
     ],
 )
 def test_a_mistake_of_one(flag, words, byte_store, tmp_path):
@@ -195,6 +199,19 @@ from jax.experimental import multihost_utils
 from dga_jax.errors import UserError
 
 
+def look(folder, name, for_steps):
+    from pathlib import Path
+    from dga_jax import checkpoint, workdir
+
+    distributed._SHOWN_SECONDS = 1
+    if not for_steps:
+        with workdir.held(Path(folder, name)):
+            return
+    checkpoints = checkpoint.Checkpoints(Path(folder, name), 3)
+    assert checkpoints.newest_step() == 5
+    checkpoints.restore(None)
+
+
 def main(_):
     distributed.initialize()
     cli.stop_on_sigterm()
@@ -265,6 +282,27 @@ def test_those_with_a_limit_do_not_wait_longer():
     assert codes == [2, 2, 2]
     late = "after 1 s not all processes of this job have come to 'the file'"
     assert all(late in line for (line,) in said)
+
+
+def test_a_directory_that_is_not_shared(tmp_path):
+    """The same step is restored by all, or none: process 0 says which."""
+    names = {"a": [3, 5], "b": [3, 5, 7], "c": [3]}
+    for name, steps in names.items():
+        for step in steps:
+            (tmp_path / name / "checkpoints" / str(step)).mkdir(parents=True)
+    look = f"look({str(tmp_path)!r}, "
+    there = "error: process 1: checkpoint 5 is not seen here, but by process 0"
+    for name, words in (
+        ("c", there),
+        ("nothing", f"error: process 1: --workdir={tmp_path}/nothing: what process 0"),
+    ):
+        other = "'ba'[jax.process_index() == 0]" if name == "c" else "'a'"
+        others = f"{look}{other}, {name == 'c'})"
+        codes, said = job(1, f"{look}{name!r}, {name == 'c'})", others)
+        assert codes == [2, 2, 2]
+        assert said[0] == said[1] == said[2]
+        assert said[0][0].startswith(words)
+    assert {p.name for p in (tmp_path / "a" / "checkpoints").iterdir()} == {"3", "5"}
 
 
 def test_one_is_terminated():
