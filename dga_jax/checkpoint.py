@@ -110,7 +110,8 @@ class Checkpoints:
         Args:
           abstract: shapes, dtypes and shardings to restore into.
         """
-        steps = sorted(self._steps())
+        # Hosts may see a shared folder differently; what process 0 sees is restored.
+        steps = distributed.broadcast(sorted(self._steps()))
         _silence_late_callbacks()
         while steps:
             step = steps.pop()
@@ -126,12 +127,10 @@ class Checkpoints:
         return None
 
     def _steps(self):
-        """Steps that have a folder, complete or not, seen without orbax's filters.
-
-        Process 0 looks; all processes call this, and restore the same.
-        """
-        there = self._folder.iterdir() if self._folder.is_dir() else ()
-        return distributed.broadcast([int(p.name) for p in there if p.name.isdigit()])
+        """Steps that have a folder, complete or not, seen without orbax's filters."""
+        if not self._folder.is_dir():
+            return []
+        return [int(p.name) for p in self._folder.iterdir() if p.name.isdigit()]
 
     def _check_shared(self, step):
         path = self._folder / str(step)

@@ -203,9 +203,7 @@ def look(folder, name, for_steps):
     if not for_steps:
         with workdir.held(Path(folder, name)):
             return
-    checkpoints = checkpoint.Checkpoints(Path(folder, name), 3)
-    assert checkpoints.newest_step() == 5
-    checkpoints.restore(None)
+    checkpoint.Checkpoints(Path(folder, name), 3).restore(None)
 
 
 def main(_):
