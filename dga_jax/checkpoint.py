@@ -20,6 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from dga_jax import distributed
 from dga_jax.errors import UserError
 from dga_jax.integrity import (
     DamagedError,
@@ -170,10 +171,12 @@ class Checkpoints:
         Raises:
           UserError: one cannot be read, but may be good; or all are damaged.
         """
-        steps = sorted(self._steps())
+        # Hosts may see a shared folder differently; what process 0 sees is restored.
+        steps = distributed.broadcast(sorted(self._steps()))
         _silence_late_callbacks()
         while steps:
             step = steps.pop()
+            self._check_shared(step)
             try:
                 restored, problem = self._read(step, abstract), None
             except Exception as error:  # whatever orbax trips over
@@ -209,6 +212,15 @@ class Checkpoints:
                 f"{self._folder} cannot be read ({error.strerror}); change that, or "
                 "choose another --workdir"
             ) from None
+
+    def _check_shared(self, step):
+        path = self._folder / str(step)
+        if not distributed.comes_true(path.is_dir):
+            raise UserError(
+                f"checkpoint {step} is not seen here, but by process 0; the workdir "
+                f"must be a directory that all hosts share ({path})"
+            )
+        distributed.meet(f"all see checkpoint {step}")
 
     def _read(self, step, abstract):
         folder = self._folder / str(step)

@@ -1,7 +1,10 @@
-"""What every entry point shares: flags in, one clear line out on an error."""
+"""What every entry point shares: flags in, one clear line out on an error.
 
-import errno
+`dga_jax.errors` lists the exit statuses, which are the same for all.
+"""
+
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -9,19 +12,38 @@ from typing import NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from dga_jax.errors import UserError
+from dga_jax import processes
+from dga_jax.errors import ExitStatus, Stopped, UserError, exit_status, one_line
 
-EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130
+_joins = False
 _REQUIRED = re.compile(
     r"flag --(\w+)=None: Flag --\1 must have a value other than None"
 )
 
 
-def fail(message: object, status: int = EXIT_USER_ERROR) -> NoReturn:
+def fail(message: object, status: int = ExitStatus.USER_ERROR) -> NoReturn:
     """Prints `error: message` on one line of stderr and leaves with `status`."""
-    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+    said = _told(status, " ".join(str(message).split()))
+    print(f"error: {said}", file=sys.stderr)
     sys.exit(status)
+
+
+def _told(status, said):
+    """Tells the other processes, if the program joins any; `said`, with our name."""
+    if not (_joins and processes.is_one_of_several()):
+        return said
+    from dga_jax import distributed  # it imports JAX, which takes a second
+
+    return distributed.tell(status, said)
+
+
+def stop_on_sigterm() -> None:
+    """From now on SIGTERM raises `Stopped`, as Ctrl-C raises KeyboardInterrupt."""
+    signal.signal(signal.SIGTERM, _stop)
+
+
+def _stop(*_):
+    raise Stopped
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
@@ -42,7 +64,7 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         reason = str(error).replace("\\n", ". ").replace("\n", ". ")
         reason = reason.replace("\\'", "").replace("'", "")
         fail(f"no such config field: {reason}")
-    except (TypeError, ValueError, SyntaxError, ImportError) as error:
+    except (OSError, TypeError, ValueError, SyntaxError, ImportError) as error:
         fail(f"the config cannot be read: {type(error).__name__}: {error}")
 
 
@@ -50,28 +72,34 @@ def _guarded(main: Callable[[Sequence[str]], object]) -> Callable:
     def run_guarded(argv: Sequence[str]) -> int:
         # JAX, orbax and grain log what they do; what fails they raise as well as log.
         logging.set_verbosity(logging.FATAL)
+        stop_on_sigterm()
         try:
             status = main(argv)
-        except UserError as error:
-            fail(error)
-        except KeyboardInterrupt:
-            fail("interrupted", EXIT_INTERRUPTED)
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            fail(f"the disk is full: {error}; free some space and run again")
+        except (Exception, KeyboardInterrupt) as error:
+            status = exit_status(error)
+            if status != ExitStatus.DEFECT:
+                fail(one_line(error), status)
+            _told(status, one_line(error))
+            raise
         return int(status or 0)
 
     return run_guarded
 
 
-def run(main: Callable[[Sequence[str]], object]) -> NoReturn:
+def run(main: Callable[[Sequence[str]], object], joins: bool = False) -> NoReturn:
     """Runs `main(positional_argv)` under absl, without tracebacks for users.
 
     A `UserError`, a flag that does not parse and a full disk end the program with one
-    line on stderr and exit status 2. Any other exception is a defect of ours and keeps
-    its traceback. An integer that `main` returns is the exit status.
+    line on stderr, and so do SIGTERM and Ctrl-C; any other exception is a defect of
+    ours and keeps its traceback. An integer that `main` returns is the exit status.
+
+    Args:
+      main: the program.
+      joins: whether it joins other processes where it was launched as one of several;
+        these are then told whatever ends it, a flag that does not parse too.
     """
+    global _joins
+    _joins = joins
     app.run(_guarded(main), flags_parser=_parse_flags)
 
 

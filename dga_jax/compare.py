@@ -18,8 +18,8 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from dga_jax import cli, plot, workdir
-from dga_jax.errors import UserError
+from dga_jax import cli, plot, processes, workdir
+from dga_jax.errors import ExitStatus, UserError
 from dga_jax.metrics import history, read_metrics
 from dga_jax.run import Parts, check, open_run, start_jax
 from dga_jax.series import read_series
@@ -170,10 +170,16 @@ def table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str]) -> ExitStatus:
     """The command line: see the top of this file."""
     cli.no_arguments(argv)
+    directory = workdir.of_flag(flags.FLAGS.workdir)
     config, explicit = cli.load_config("config")
+    if processes.is_one_of_several():
+        raise UserError(
+            "compare runs in one process; start it on one host, or train each mixture"
+            " with dga_jax.main on all of them"
+        )
     start_jax(config)
     try:
         seeds = [int(seed) for seed in flags.FLAGS.seeds]
@@ -185,11 +191,10 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(
             f"--seeds={','.join(flags.FLAGS.seeds)}: one seed or more, each once"
         )
-    directory = Path(flags.FLAGS.workdir)
     outcomes = compare(config, explicit, directory, seeds)
     if outcomes is None:
         print("stopped by SIGTERM, all is saved; run the same command to go on")
-        return
+        return ExitStatus.STOPPED
     steps = config.train.steps
     print(
         f"\n{directory.name}: {steps} steps, seeds {', '.join(map(str, seeds))};"
@@ -198,6 +203,7 @@ def main(argv: Sequence[str]) -> None:
     print(table(outcomes))
     curves = [(o.mixture, o.curves) for o in outcomes]
     print(f"plot: {plot.draw_comparison(directory / 'compare.png', curves)}")
+    return ExitStatus.COMPLETE
 
 
 if __name__ == "__main__":

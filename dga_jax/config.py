@@ -90,7 +90,8 @@ def default_config() -> ConfigDict:
     )
     config.data = ConfigDict(
         {
-            "store": "",
+            "store": "",  # its path, or a URL: it is copied then
+            "cache": "",  # where to; "": DGA_JAX_CACHE, or the user's cache directory
             "level": 0,
             "tokens_per_domain": 0,  # 0: no limit
             "tokens_level": -1,  # whose domains are limited; -1: those of data.level

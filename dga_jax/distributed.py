@@ -1,23 +1,26 @@
 """Joins the processes of a multi-host run, where it was launched as one.
 
-JAX's coordination service, in process 0, knows all of them. When one ends by itself, it
-waits five minutes for the others to end as well, and they wait wherever they need it.
-When one is killed, it is missed after 100 seconds, or at once if it was process 0; then
-JAX aborts the others and prints a long log. Nothing is said of a process that fails and
-is waited for; hence `together`.
+JAX's coordination service, in process 0, knows all of them and holds keys and values.
+JAX itself says nothing of a process that fails and is waited for; one that is killed it
+misses after a minute or two, or at once if it was process 0, and then aborts the others
+with a long log. Hence `together`: whoever ends says so, and says every second that it
+is alive; process 0 looks who is late; and the others end with a line and a status.
 
 What processes see of a shared file system need not be the same at the same time: where
 they must agree, process 0 looks, and `broadcast` tells the others.
 """
 
 import contextlib
+import ctypes
+import functools
 import itertools
 import json
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -26,31 +29,44 @@ import jax
 from jax._src import distributed as _jax_distributed
 
 from dga_jax import processes
-from dga_jax.errors import UserError
+from dga_jax.errors import ExitStatus, UserError, exit_status, one_line
 
 _PLACE = ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-_STOPPED = "dga_jax/stopped/"  # a key under it for each process that failed
-_STATUS = 2  # of a process that ends because another did, as for any user's error
+_ENDED = "dga_jax/ended/"  # a key under it for each process that ended before its time
+_ALIVE = "dga_jax/alive/"  # and for each that lives: how often it said so
 _LOOK_SECONDS = 1.0
+_GONE_SECONDS = 20.0  # without a sign of life
+_JAX_SECONDS = 30  # the same for JAX itself, and how long it waits for an orderly end
+_SHOWN_SECONDS = 60.0
 _LONG_SECONDS = 30 * 24 * 3600.0
+_GONE = "it is gone, killed or with its machine; run the same command to go on"
 _broadcasts = itertools.count()
+_handlers = []  # kept for as long as C++ may call them
+_ending = None  # the status that this process is about to end with
 
 
 def initialize() -> None:
-    """Calls `jax.distributed.initialize` if `processes.is_one_of_several`.
+    """Calls `jax.distributed.initialize` if `processes.is_one_of_several`, once.
 
     Raises:
       UserError: the variables contradict each other, or the others cannot be reached.
     """
+    if not processes.is_one_of_several() or _state().client is not None:
+        return
+    # It waits for the others where no handler of Python's would run.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        if processes.COORDINATOR in os.environ:
-            count, index = _place()
-            jax.distributed.initialize(os.environ[processes.COORDINATOR], count, index)
-        elif processes.is_one_of_several():
-            jax.distributed.initialize()
+        with _told_of_losses():
+            jax.distributed.initialize(
+                *_coordinator(),
+                heartbeat_timeout_seconds=_JAX_SECONDS,
+                shutdown_timeout_seconds=_JAX_SECONDS,
+            )
     except (ValueError, RuntimeError) as error:
+        _state().client = None  # or JAX would take leave of the others
+        said = "not all of them came" if "bad_cast" in str(error) else error
         raise UserError(
-            f"the processes of this run did not find each other: {error}"
+            f"the processes of this run did not find each other: {said}"
         ) from None
 
 
@@ -59,59 +75,174 @@ def together() -> Iterator[None]:
     """A block that all processes leave together, after `initialize`.
 
     When one leaves it by an exception, the others end within seconds, wherever they
-    are, in a collective too: one line on stderr, exit status 2, and no `finally` of
-    theirs runs, as if they were killed. Those that come to its end wait there for the
-    others. SIGTERM stops the job; left to JAX, it would be the notice of a preemption,
-    and the job went on. In a run of one process all this does nothing.
-
-    Raises:
-      UserError: stopped by SIGTERM.
+    are, in a collective too: with a line on stderr that says which one and why, its
+    exit status, and no `finally` of theirs run, as if they were killed. When one is
+    gone, killed or with its machine, the others end so within half a minute, with
+    `ExitStatus.STOPPED`. Those that come to its end wait there for the others. In a run
+    of one process all this does nothing.
     """
     client = _client()
     if client is None:
         yield
         return
-    leaving, ended = threading.Lock(), threading.Event()
-    watch = threading.Thread(target=_watch, args=(client, leaving, ended), daemon=True)
+    watch = _Watch(client)
     watch.start()
-    signal.signal(signal.SIGTERM, _stop)
     try:
         yield
         meet("all is done")
-    except BaseException:
-        with leaving:  # not by its own key
-            ended.set()
-        # Process 0 may be gone, and with it the store; then JAX ends the others.
-        with contextlib.suppress(RuntimeError):
-            client.key_value_set(f"{_STOPPED}{jax.process_index()}", "")
+    except BaseException as error:
+        if isinstance(error, RuntimeError):
+            _wait_for_a_reason()
+        with watch.leaving:
+            watch.ended.set()
+        tell(exit_status(error), one_line(error))
         raise
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        ended.set()
-        # A thread inside of JAX must not outlive the interpreter.
-        watch.join()
+        watch.ended.set()
+        watch.join()  # a thread inside of JAX must not outlive the interpreter
 
 
-def _stop(*_):
-    raise UserError("stopped by SIGTERM; run the same command to go on")
+def tell(status: int, said: str) -> str:
+    """Ends the other processes, with what ends this one; what was told first counts.
+
+    Joins them for that, if this process did not come so far.
+
+    Returns:
+      What was said, with the name of this process where there are several.
+    """
+    global _ending
+    _ending = _ending or status
+    # Process 0 may be gone, and with it the store; or the others were not to be found.
+    with contextlib.suppress(RuntimeError, UserError):
+        initialize()
+        if client := _client():
+            _end(client, _state().process_id, status, said)
+    return _by(_state().process_id, said) if _client() else said
 
 
-def _watch(client, leaving, ended):
-    """Ends this process when another one has said that it stops."""
-    while not ended.wait(_LOOK_SECONDS):
-        try:
-            stopped = client.key_value_dir_get(_STOPPED)
-        except RuntimeError:  # JAX is about to end this process
-            return
-        with leaving:
-            if not stopped or ended.is_set():
-                continue
-            print(f"error: {_of_another()}", file=sys.stderr, flush=True)
-            sys.stdout.flush()
+class _Watch(threading.Thread):
+    """Says that this process lives, and ends it when another one has ended."""
+
+    def __init__(self, client):
+        super().__init__(daemon=True)
+        self.leaving, self.ended = threading.Lock(), threading.Event()
+        self._client, self._me = client, _state().process_id
+        now = time.monotonic()
+        # By process: how often it was said to live, and when that was news.
+        self._heard = dict.fromkeys(range(_state().num_processes), (None, now))
+
+    def run(self):
+        for beat in itertools.count():
+            try:
+                self._client.key_value_set(f"{_ALIVE}{self._me}", str(beat), True)
+                if self._me == 0:
+                    self._miss(beat)
+                ended = _entries(self._client, _ENDED)
+            except RuntimeError:  # process 0 is gone, and JAX about to notice
+                return
+            with self.leaving:
+                ended.pop(self._me, None)
+                if ended and not self.ended.is_set():
+                    self._follow(*min(ended.items()))
+            if self.ended.wait(_LOOK_SECONDS):
+                return
+
+    def _miss(self, beat):
+        """In process 0: who has not been heard for too long has ended."""
+        now = time.monotonic()
+        for process, said in _entries(self._client, _ALIVE).items():
+            if said != self._heard[process][0]:
+                self._heard[process] = said, now
+        for process, (_, when) in self._heard.items():
+            if now - when > _GONE_SECONDS:
+                _end(self._client, process, ExitStatus.STOPPED, _GONE, gone=True)
+
+    def _follow(self, process, entry):
+        global _ending
+        _ending = entry["status"]
+        said = _by(process, entry["said"])
+        print(f"error: {said}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        if entry["gone"]:  # JAX's orderly end would wait for that one
             # Process 0 must not go first: without its service the others are aborted.
+            time.sleep(3 * _LOOK_SECONDS if self._me == 0 else 0)
+        else:
             with contextlib.suppress(RuntimeError):
                 jax.distributed.shutdown()
-            os._exit(_STATUS)
+        os._exit(_ending)
+
+
+def _end(client, process, status, said, gone=False):
+    entry = json.dumps({"status": int(status), "said": said, "gone": gone})
+    with contextlib.suppress(RuntimeError):  # it has ended already
+        client.key_value_set(f"{_ENDED}{process}", entry)
+
+
+def _entries(client, folder):
+    """What is under a folder of keys, by process."""
+    return {
+        int(key.rpartition("/")[2]): json.loads(value)
+        for key, value in client.key_value_dir_get(folder)
+    }
+
+
+def _by(process, said):
+    return f"process {process}: {said}"
+
+
+def _wait_for_a_reason():
+    """Where a collective fails because a peer is gone, `_Watch` ends this process."""
+    time.sleep(_GONE_SECONDS + 3 * _LOOK_SECONDS)
+
+
+@contextlib.contextmanager
+def _told_of_losses():
+    """Has JAX call `_lost` where it would abort this process, with a long log."""
+    library = _jax_distributed._jax
+    make = library.get_distributed_runtime_client
+    library.get_distributed_runtime_client = functools.partial(
+        make, missed_heartbeat_callback=_lost
+    )
+    try:
+        yield
+    finally:
+        library.get_distributed_runtime_client = make
+    with contextlib.suppress(OSError, AttributeError):
+        _catch_bad_cast()
+
+
+def _catch_bad_cast():
+    """Calls `_lost` where JAX fails to.
+
+    It cannot give Python the status that a callback is called with: std::bad_cast,
+    which nobody catches, and so the handler of C++ for that. What a collective throws
+    whose peer is gone comes here, too.
+    """
+    library = ctypes.CDLL("libstdc++.so.6")
+    library.__cxa_current_exception_type.restype = ctypes.c_void_p
+    library._ZSt13set_terminatePFvvE.restype = ctypes.CFUNCTYPE(None)
+
+    def terminate():
+        kind = library.__cxa_current_exception_type()
+        # A std::type_info: a pointer to its functions, one to its name.
+        name = kind and ctypes.c_char_p.from_address(kind + 8).value
+        if name == b"St8bad_cast":
+            _lost()
+        _wait_for_a_reason()
+        before()
+
+    handler = ctypes.CFUNCTYPE(None)(terminate)
+    _handlers.append(handler)
+    before = library._ZSt13set_terminatePFvvE(handler)
+
+
+def _lost(*_):
+    """JAX has lost process 0, or been told of another one that is lost."""
+    if _ending is None:
+        who = "process 0" if _state().process_id else "another process"
+        print(f"error: {who}: {_GONE}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+    os._exit(ExitStatus.STOPPED if _ending is None else _ending)
 
 
 def meet(where: str, timeout: float | None = None) -> None:
@@ -150,7 +281,7 @@ def broadcast(value: Any, timeout: float | None = None) -> Any:
         return json.loads(text)
     key = f"dga_jax/broadcast/{next(_broadcasts)}"
     try:
-        if jax.process_index() == 0:
+        if _state().process_id == 0:
             client.key_value_set(key, text)
         else:
             text = client.blocking_key_value_get(key, _milliseconds(timeout))
@@ -159,9 +290,45 @@ def broadcast(value: Any, timeout: float | None = None) -> Any:
     return json.loads(text)
 
 
+def comes_true(holds: Callable[[], bool]) -> bool:
+    """Whether it does within a minute.
+
+    So long a shared file system may take to show one host what another has done.
+    """
+    until = time.monotonic() + _SHOWN_SECONDS
+    while not (found := holds()) and time.monotonic() < until:
+        time.sleep(_LOOK_SECONDS / 4)
+    return found
+
+
+def check_same(values: Mapping[str, Any]) -> None:
+    """Raises UserError in a process whose values are not those of process 0.
+
+    All call it; none comes back before all have compared.
+
+    Args:
+      values: by name; what JSON can hold.
+    """
+    theirs, ours = broadcast(values), json.loads(json.dumps(values))
+    for name in sorted(theirs.keys() | ours.keys()):
+        if ours.get(name) != theirs.get(name):
+            raise UserError(
+                f"{name} is {ours.get(name)!r} here and {theirs.get(name)!r} in process"
+                " 0; start the same command, with the same files, everywhere"
+            )
+    meet("all have the same")
+
+
+def _state():
+    return _jax_distributed.global_state
+
+
 def _client():
-    """That of the coordination service; None in a run of one process."""
-    return _jax_distributed.global_state.client if jax.process_count() > 1 else None
+    """That of the coordination service; None in a run of one process.
+
+    JAX's own count of processes would wait for the devices of all of them.
+    """
+    return _state().client if _state().num_processes > 1 else None
 
 
 def _milliseconds(timeout):
@@ -174,17 +341,19 @@ def _not_together(error, where, timeout):
             f"after {timeout:g} s not all processes of this job have come to {where!r};"
             " see the messages of the others"
         )
-    return UserError(_of_another())
+    return RuntimeError(
+        f"not all processes of this job have come to {where!r}: {error}"
+    )
 
 
-def _of_another():
-    return "another process of this job has stopped; see its message"
-
-
-def _place():
+def _coordinator():
+    """Address, number of processes and index, where the variables say so."""
+    if processes.COORDINATOR not in os.environ:
+        return ()
     missing = [name for name in _PLACE if name not in os.environ]
     if missing:
         raise UserError(
             f"{processes.COORDINATOR} is set, but {missing[0]} is not; set both"
         )
-    return tuple(int(os.environ[name]) for name in _PLACE)
+    count, index = (int(os.environ[name]) for name in _PLACE)
+    return os.environ[processes.COORDINATOR], count, index

@@ -65,6 +65,19 @@ def read_arrays(path: pathlib.Path, remedy: str) -> dict[str, np.ndarray]:
         raise UserError(f"cannot read {path} ({error}); {remedy}") from error
 
 
+def local_path(flag: str, path: str, remedy: str) -> pathlib.Path:
+    """The path that a flag names, a `file:///` URL too.
+
+    Raises:
+      UserError: a URL of anything else, of which `pathlib` would make a folder `gs:`;
+        `remedy` says what to give instead.
+    """
+    path = path.removeprefix("file://") if path.startswith("file:///") else path
+    if "://" in path:
+        raise UserError(f"{flag}={path}: not a path of this machine; {remedy}")
+    return pathlib.Path(path)
+
+
 @contextlib.contextmanager
 def locked(directory: pathlib.Path, flag: str, busy: str) -> Iterator[None]:
     """Holds a directory for this process; made if it does not exist.

@@ -1,14 +1,14 @@
 """Trains a model: python -m dga_jax.main --config=configs/NAME.py --workdir=DIR."""
 
-import contextlib
+import signal
 from collections.abc import Sequence
-from pathlib import Path
 
 import jax
 from absl import flags
 from ml_collections import config_flags
 
 from dga_jax import cli, distributed, workdir
+from dga_jax.errors import ExitStatus
 from dga_jax.report import write_report
 from dga_jax.run import check, open_run, start_jax
 from dga_jax.train import train
@@ -22,24 +22,27 @@ _WORKDIR = flags.DEFINE_string(
 flags.mark_flags_as_required(["config", "workdir"])
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str]) -> ExitStatus:
     """Flags to config to training to report."""
     cli.no_arguments(argv)
+    directory = workdir.of_flag(_WORKDIR.value)
     config, explicit = cli.load_config("config")
     start_jax(config)
-    parts = check(config, explicit)
-    directory = Path(_WORKDIR.value)
-    first = jax.process_index() == 0
-    with workdir.locked(directory) if first else contextlib.nullcontext():
-        distributed.meet("the workdir is there and locked")
-        run = open_run(parts, directory)
-        finished = run.step >= config.train.steps
-        done = f"{directory}: this run is finished, {run.step} steps are done"
-        _say(done if finished else run.describe())
-        if not finished and not train(run):
-            _say("stopped by SIGTERM, all is saved; run the same command to go on")
-        elif first:
-            write_report(directory)
+    with distributed.together():
+        distributed.check_same({"--workdir": str(directory)})
+        parts = check(config, explicit)
+        with workdir.held(directory):
+            run = open_run(parts, directory)
+            finished = run.step >= config.train.steps
+            done = f"{directory}: this run is finished, {run.step} steps are done"
+            _say(done if finished else run.describe())
+            if not finished and not train(run):
+                _say("stopped by SIGTERM, all is saved; run the same command to go on")
+                return ExitStatus.STOPPED
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left is quick
+            if jax.process_index() == 0:
+                write_report(directory)
+    return ExitStatus.COMPLETE
 
 
 def _say(text):
@@ -48,4 +51,4 @@ def _say(text):
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, joins=True)

@@ -15,7 +15,7 @@ from typing import TextIO
 import numpy as np
 from absl import flags
 
-from dga_jax import cli, plot
+from dga_jax import cli, files, plot
 from dga_jax.console import duration, fraction, quantity, shorten
 from dga_jax.errors import UserError
 from dga_jax.metrics import history, read_metrics
@@ -270,7 +270,8 @@ def _align(rows: Sequence[Sequence[str]]) -> list[str]:
 def main(argv: Sequence[str]) -> None:
     """The command line: see the top of this file."""
     cli.no_arguments(argv)
-    write_report(Path(flags.FLAGS.workdir))
+    remedy = "give the directory of a run that is here, or mount the bucket"
+    write_report(files.local_path("--workdir", flags.FLAGS.workdir, remedy))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from dga_jax import config as configs
 from dga_jax import distributed, same_run, sharding, train_state, validation, workdir
 from dga_jax.checkpoint import Checkpoints, Snapshot, size_on_disk
+from dga_jax.data.remote_store import local_store
 from dga_jax.data.sample import CLUSTERS, sample_store
 from dga_jax.data.store import Store
 from dga_jax.errors import UserError
@@ -25,6 +26,8 @@ from dga_jax.steps import Steps, make_steps
 
 # As `data.store`: the text that comes with the code, its domains named or clusters.
 SAMPLE, SAMPLE_CLUSTERS = "sample", "sample-clusters"
+# Fields that processes of a run need not agree on: where files lie on a host.
+_MAY_DIFFER = {"config.data.store", "config.data.cache", "config.data.threads"}
 _DETERMINISTIC_GPU = "--xla_gpu_deterministic_ops=true"
 
 
@@ -108,7 +111,9 @@ def check(config: ConfigDict, explicit: Iterable[str]) -> Parts:
     mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     validation.check_batch(config, sharding.batch_shards(mesh))
     store = open_store(config, explicit)
-    return Parts(config, store, mesh, Mixture(config, store))
+    parts = Parts(config, store, mesh, Mixture(config, store))
+    _check_same_everywhere(parts)
+    return parts
 
 
 def open_run(parts: Parts, directory: Path) -> Run:
@@ -166,8 +171,10 @@ def open_store(config: ConfigDict, explicit: Iterable[str]) -> Store:
         )
     if path in (SAMPLE, SAMPLE_CLUSTERS):
         branching = CLUSTERS if path == SAMPLE_CLUSTERS else ()
-        path = sample_store(config.train.seq_len, branching=branching)
-    store = Store.open(path)
+        path = sample_store(
+            config.train.seq_len, config.data.cache, branching=branching
+        )
+    store = Store.open(local_store(os.fspath(path), config.data.cache))
     for split in ("train", "target", "target_eval"):
         if not store.num_rows(split):
             raise UserError(
@@ -193,7 +200,20 @@ def _no_cursors(mixture):
 
 
 def _place(state, mesh):
-    return jax.device_put(state, sharding.replicated(mesh))
+    where = sharding.replicated(mesh)
+    return jax.tree.map(lambda x: sharding.place(np.asarray(x), where), state)
+
+
+def _check_same_everywhere(parts):
+    """Better now than when a collective waits for what another process never does."""
+    fields = same_run.flat(parts.config.to_dict(), "config.")
+    mixture = parts.mixture
+    mine = {name: fields[name] for name in fields.keys() - _MAY_DIFFER}
+    mine["the store's content"] = parts.store.content_hash
+    mine["the basis"] = mixture.basis.digest if mixture.basis else ""
+    mine["the initial weights"] = mixture.initial_digest
+    mine["jax"] = jax.__version__
+    distributed.check_same(mine)
 
 
 def _record(config, store, mixture):
@@ -232,7 +252,7 @@ def _same_run(parts, directory, checkpoints):
         said += same_run.compare(directory, before, record, done)
         if "draws" not in before["data"]:
             said.append(
-                "begun by an older version, whose weights were shares of the rows; from "
-                "here on they are shares of the tokens"
+                "begun by an older version, whose weights were shares of the rows; "
+                "from here on they are shares of the tokens"
             )
     return record, said

@@ -88,6 +88,7 @@ FIELDS: dict[str, Touches] = {
     "mixer.chunk": Touches.ROUNDING,
     "data.store": Touches.NOTHING,  # its hash is compared
     "data.threads": Touches.NOTHING,
+    "data.cache": Touches.NOTHING,
     "data.level": Touches.ALL,
     "data.tokens_per_domain": Touches.ALL,
     "data.tokens_level": Touches.ALL,

@@ -31,18 +31,28 @@ _SHOWN_DOMAINS = 5
 
 
 class Stop:
-    """Whether SIGTERM came; several processes agree on the step to stop at."""
+    """Whether SIGTERM came; several processes agree on the step to stop at.
+
+    While it is open SIGTERM interrupts nothing. In several processes JAX has seen to
+    that since they joined.
+    """
 
     def __init__(self):
         self._seen = threading.Event()
+        self._before = None
         if jax.process_count() == 1:
-            signal.signal(signal.SIGTERM, lambda *_: self._seen.set())
+            self._before = signal.signal(signal.SIGTERM, lambda *_: self._seen.set())
 
     def requested(self, step: int) -> bool:
         """Asked once a step, by all processes."""
         if jax.process_count() == 1:
             return self._seen.is_set()
         return multihost_utils.reached_preemption_sync_point(step)
+
+    def close(self) -> None:
+        """SIGTERM does again what it did."""
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
 
 
 class Trainer:
@@ -93,9 +103,8 @@ class Trainer:
             self._config.log.profile_steps if self._config.log.profile_step else 0,
         )
 
-    def train(self) -> bool:
+    def train(self, stop: Stop) -> bool:
         """Trains to the end. False if a SIGTERM ended it before; all is saved then."""
-        stop = Stop()
         if self._step == 0:
             first = self._of_mixture.weights(0, self._mixture)
             self._finish_step(first | self._evaluate() | self._drawn())
@@ -104,7 +113,7 @@ class Trainer:
                 self._train_step(batch)
                 if stop.requested(self._step):
                     self._save()
-                    return False
+                    return self._step == self._config.train.steps
         self._save()
         self._profiler.close()
         return True
@@ -291,8 +300,10 @@ def train(run: Run) -> bool:
         first_step=run.step + 1 if run.extra else 0,
         active=jax.process_index() == 0,
     )
+    stop = Stop()
     try:
-        return Trainer(run, writer, clock, evaluator).train()
+        return Trainer(run, writer, clock, evaluator).train(stop)
     finally:
         writer.close()
         run.checkpoints.close()
+        stop.close()

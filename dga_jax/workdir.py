@@ -2,13 +2,16 @@
 
 import contextlib
 import json
+import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from dga_jax import config as configs
-from dga_jax import files
+from dga_jax import distributed, files
 from dga_jax.checkpoint import Checkpoints
 from dga_jax.errors import UserError
 from dga_jax.metrics import LOG_NAME
@@ -16,9 +19,45 @@ from dga_jax.metrics import LOG_NAME
 CONFIG_NAME = "config.json"
 
 
+def of_flag(value: str) -> Path:
+    """The directory that --workdir names.
+
+    Raises:
+      UserError: it is behind a URL.
+    """
+    remedy = (
+        "mount the bucket (gcsfuse, mountpoint-s3) and give the path, or give a "
+        "directory here and copy it afterwards"
+    )
+    return files.local_path("--workdir", value, remedy)
+
+
 def locked(workdir: Path) -> contextlib.AbstractContextManager[None]:
     """Holds the workdir for this process; see `files.locked`."""
     return files.locked(workdir, "workdir", "another process is running there")
+
+
+@contextlib.contextmanager
+def held(workdir: Path) -> Iterator[None]:
+    """Holds the workdir for all processes of this run; process 0 locks it.
+
+    Raises:
+      UserError: see `files.locked`; or what process 0 writes there is not seen here.
+    """
+    first = jax.process_index() == 0
+    with locked(workdir) if first else contextlib.nullcontext():
+        if jax.process_count() > 1:
+            lock, sign = workdir / files.LOCK, secrets.token_hex(8)
+            if first:
+                lock.write_text(sign)
+            sign = distributed.broadcast(sign)
+            if not distributed.comes_true(lambda: _text(lock) == sign):
+                raise UserError(
+                    f"--workdir={workdir}: what process 0 writes there is not seen "
+                    "here; give a directory that all hosts share"
+                )
+            distributed.meet("all see the workdir")
+        yield
 
 
 def is_begun(workdir: Path, checkpoints: Checkpoints) -> bool:
@@ -95,6 +134,13 @@ def check_room(workdir: Path, needed: int) -> None:
             f"{free / 1e9:.2f} GB are free; free some space, choose another disk, or "
             "lower checkpoint.keep"
         )
+
+
+def _text(path):
+    try:
+        return path.read_text()
+    except OSError:
+        return None
 
 
 def _decode(content):

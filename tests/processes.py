@@ -9,16 +9,25 @@ import sys
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def start(arguments, count=2, devices=4):
-    """Starts `python *arguments` so often, each process with so many devices."""
+def start(arguments, count=2, devices=4, of_last=()):
+    """Starts `python *arguments` so often, each process with so many devices.
+
+    `of_last` are arguments of the last one alone.
+    """
     port = free_port()
+    inherited = os.environ.copy()
+    inherited.pop("TF_CPP_MIN_LOG_LEVEL", None)  # JAX in this process has set it
     flags = os.environ["XLA_FLAGS"].replace("count=8", f"count={devices}")
     return [
         subprocess.Popen(
-            [sys.executable, *map(str, arguments)],
+            [
+                sys.executable,
+                *map(str, arguments),
+                *map(str, of_last if i == count - 1 else ()),
+            ],
             cwd=ROOT,
             env={
-                **os.environ,
+                **inherited,
                 "XLA_FLAGS": flags,
                 "PYTHONPATH": str(ROOT),
                 "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
@@ -39,6 +48,12 @@ def finish(processes):
     for process, (_, errors) in zip(processes, results, strict=True):
         assert process.returncode == 0, errors
     return results[0][0]
+
+
+def ended(processes):
+    """Exit statuses, and lines on stderr, of each; however long they take."""
+    said = [process.communicate()[1].splitlines() for process in processes]
+    return [process.returncode for process in processes], said
 
 
 def free_port():

@@ -114,19 +114,25 @@ def test_a_single_step(byte_store, tmp_path):
     assert [line["step"] for line in log_of(tmp_path)] == [0, 1]
 
 
-def test_sigterm(byte_store, tmp_path, monkeypatch):
-    """A real one, while a step runs: saved there, and every line is on disk."""
+@pytest.mark.parametrize("last", [7, 12])
+def test_sigterm(last, byte_store, tmp_path, monkeypatch):
+    """A real one, while a step runs: saved there, and every line is on disk.
+
+    After the last one nothing is left to do: the run is complete.
+    """
+    before = signal.getsignal(signal.SIGTERM)
     finish = train.Trainer._train_step
 
     def step(self, batch):
         finish(self, batch)
-        if batch.step == 7:
+        if batch.step == last:
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(train.Trainer, "_train_step", step)
-    assert not train_run(small_config(byte_store), tmp_path)
-    assert [line["step"] for line in log_of(tmp_path)] == list(range(8))
-    assert "7" in os.listdir(tmp_path / "checkpoints")
+    assert train_run(small_config(byte_store), tmp_path) == (last == 12)
+    assert [line["step"] for line in log_of(tmp_path)] == list(range(last + 1))
+    assert str(last) in os.listdir(tmp_path / "checkpoints")
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.parametrize("checkpoint", [True, False])

@@ -1,7 +1,6 @@
 """Speed and memory, in tables: `python -m dga_jax.benchmark [PART ...]`."""
 
 import functools
-import signal
 from collections.abc import Sequence
 
 import jax
@@ -47,7 +46,6 @@ _CONFIG = flags.DEFINE_multi_string(
 
 def main(argv: Sequence[str]) -> None:
     """Prints the tables of the parts asked for, each as it is done."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidy up as on Ctrl-C
     parts = list(dict.fromkeys([*argv[1:], *_PART.value])) or PARTS
     for part in parts:
         if part not in PARTS:

@@ -1,9 +1,9 @@
 """What the training loop adds to the programs that it runs."""
 
+import contextlib
 import dataclasses
 import functools
 import itertools
-import signal
 import statistics
 import time
 import types
@@ -11,7 +11,7 @@ import types
 import jax
 
 from dga_jax.benchmark.tables import Check, Table
-from dga_jax.errors import UserError
+from dga_jax.errors import Stopped
 from dga_jax.run import Run
 from dga_jax.train import train
 
@@ -68,21 +68,16 @@ def loop_table(run: Run, name: str, steps: int) -> Table:
       steps: train steps to watch, several updates among them.
 
     Raises:
-      UserError: a SIGTERM came, which the loop takes for itself.
+      Stopped: a SIGTERM came, which the loop takes for itself.
     """
     runs = []
     watched = run.steps._replace(
         train=_Watched(TRAIN, run.steps.train, runs, steps),
         align=_Watched(ALIGN, run.steps.align, runs, steps),
     )
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-    try:
+    with contextlib.suppress(_EnoughError):
         train(dataclasses.replace(run, steps=watched))
-        raise UserError("SIGTERM ended the loop before it was measured; run it again")
-    except _EnoughError:
-        pass
-    finally:
-        signal.signal(signal.SIGTERM, on_sigterm)
+        raise Stopped
     gaps = _gaps(runs)
     step = statistics.median(
         ended - began for what, began, ended in runs if what == TRAIN

@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dga_jax.errors import UserError
+from dga_jax.errors import Stopped, UserError, exit_status
 
 _LOOK_SECONDS = 0.1
 _UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, of what the system says
@@ -67,7 +67,7 @@ def measure(command: Sequence[str], temporary: str | os.PathLike) -> Measured:
 
 
 def _main(command: Sequence[str]) -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _stop)
     start, peak = time.perf_counter(), 0
     # In a session of its own: its processes are told by that.
     process = subprocess.Popen(
@@ -79,15 +79,19 @@ def _main(command: Sequence[str]) -> int:
             peak = max(peak, _resident(process.pid))
             time.sleep(_LOOK_SECONDS)
             ended, status, usage = os.wait4(process.pid, os.WNOHANG)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         process.terminate()
         process.wait()
-        return 130
+        return exit_status(error)
     seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
     peak = max(peak, usage.ru_maxrss * _UNIT)
     print(json.dumps(Measured(seconds, peak / 1e6)))
     return int(process.returncode != 0)
+
+
+def _stop(*_):
+    raise Stopped
 
 
 def _resident(session: int) -> int:

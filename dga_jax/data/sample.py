@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterable
 
 from dga_jax.data.build import prepare_store
+from dga_jax.data.cache import cache_directory
 from dga_jax.data.corpus import Corpus
 from dga_jax.data.sources import Shard, expand
 from dga_jax.data.store import FORMAT_VERSION, Store
@@ -16,7 +17,6 @@ from dga_jax.errors import UserError
 
 SAMPLE = pathlib.Path(__file__).resolve().parents[2] / "sample"
 CLUSTERS = (16, 16)  # of the sample, where it has clusters for domains
-CACHE_VARIABLE = "DGA_JAX_CACHE"
 
 
 def sample_store(
@@ -28,8 +28,7 @@ def sample_store(
 
     Args:
       seq_len: L; rows have L + 1 tokens.
-      cache_dir: where prepared samples are kept; by default $DGA_JAX_CACHE, else
-        dga_jax in $XDG_CACHE_HOME, else ~/.cache/dga_jax.
+      cache_dir: where prepared samples are kept; see `cache_directory`.
       branching: of clusters that are to be the domains, as `CLUSTERS`; without it, the
         domains are the kinds of text by name.
 
@@ -42,7 +41,7 @@ def sample_store(
     tokenizer = SAMPLE / "tokenizer.json"
     files = [pathlib.Path(path) for shard in generic for path in shard.paths]
     key = _digest(seq_len, branching, [*files, target, target_eval, tokenizer])
-    cache = _writable(cache_dir or _default_cache())
+    cache = cache_directory(cache_dir or "")
     path = cache / f"sample-{seq_len}-{key}"
     if not path.exists():
         # Where a run beside this one is quicker, it has made the same.
@@ -88,24 +87,3 @@ def _digest(
                 " clone of the repository"
             ) from error
     return digest.hexdigest()[:16]
-
-
-def _writable(cache_dir: str | os.PathLike) -> pathlib.Path:
-    cache = pathlib.Path(cache_dir).expanduser().absolute()
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        usable = os.access(cache, os.W_OK)
-    except OSError:
-        usable = False
-    if not usable:
-        raise UserError(
-            f"cannot write to the cache {cache}; set {CACHE_VARIABLE} to a directory"
-            " that can be written to"
-        )
-    return cache
-
-
-def _default_cache() -> pathlib.Path:
-    if cache := os.environ.get(CACHE_VARIABLE):
-        return pathlib.Path(cache)
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "dga_jax"

@@ -15,6 +15,7 @@ from dga_jax.data.corpus import Corpus, in_batches
 from dga_jax.data.sources import expand
 from dga_jax.data.store import TREE, Store
 from dga_jax.errors import UserError
+from dga_jax.files import local_path
 from dga_jax.prepare import reading
 
 flags.adopt_module_key_flags(reading)
@@ -49,7 +50,8 @@ def main(argv: Sequence[str]) -> None:
     """Counts the reference sets, stores the basis, prints its histograms."""
     if len(argv) != 2:
         raise UserError("basis takes one store: dga_jax.prepare basis STORE --name=...")
-    store = Store.open(argv[1])
+    remedy = "a basis is stored with its store: make it here, and copy both there"
+    store = Store.open(local_path("store", argv[1], remedy))
     bases.check_clusters(store)
     path = bases.basis_path(store, _NAME.value)
     if path.exists() and not _OVERWRITE.value:

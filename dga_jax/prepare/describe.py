@@ -1,6 +1,5 @@
 """Says what the domains of a store are about: dga_jax.prepare describe STORE."""
 
-import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,8 +9,11 @@ from scipy import sparse
 from sklearn.feature_extraction.text import CountVectorizer
 
 from dga_jax.console import shorten
+from dga_jax.data.remote_store import local_store
+from dga_jax.data.sources.remote import is_remote
 from dga_jax.data.store import PAD, Domains, Store
 from dga_jax.errors import UserError
+from dga_jax.files import local_path
 from dga_jax.prepare import page
 
 _HTML = flags.DEFINE_string("html", None, "The page to write; STORE/describe.html.")
@@ -162,9 +164,13 @@ def main(argv: Sequence[str]) -> None:
     """Prints the descriptions and writes the page."""
     if len(argv) != 2:
         raise UserError("describe takes one store: dga_jax.prepare describe STORE")
-    store = Store.open(argv[1])
+    html = _HTML.value
+    if not html and is_remote(argv[1]):
+        raise UserError(f"store {argv[1]}: say where to write the page, --html=FILE")
+    path = html and local_path("--html", html, "write it here, and copy it there")
+    store = Store.open(local_store(argv[1]))
     descriptions = describe(store)
     print(_text(descriptions))
-    path = pathlib.Path(_HTML.value or store.path / "describe.html")
+    path = path or store.path / "describe.html"
     page.write(path, store, descriptions)
     print(f"\npage: {path}")

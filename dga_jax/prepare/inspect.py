@@ -7,6 +7,7 @@ import numpy as np
 from absl import flags
 
 from dga_jax.console import columns
+from dga_jax.data.remote_store import local_store
 from dga_jax.data.store import BASES, PAD, SPLITS, Domains, Store
 from dga_jax.data.tokenizer import Tokenizer
 from dga_jax.errors import UserError
@@ -28,7 +29,7 @@ def main(argv: Sequence[str]) -> None:
     """Prints a summary of the store, its domains, and the rows asked for."""
     if len(argv) != 2:
         raise UserError("inspect takes one store: dga_jax.prepare inspect STORE")
-    store = Store.open(argv[1])
+    store = Store.open(local_store(argv[1]))
     if _LEVEL.value >= store.num_levels:
         raise UserError(
             f"--level={_LEVEL.value}: store {store.path} has levels 0 to"

@@ -4,7 +4,6 @@ import contextlib
 import os
 import pathlib
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from dga_jax import processes
+from dga_jax import cli, processes
 from dga_jax.console import duration, progress
 from dga_jax.data.build import LeaveOut, Prepared, Watch, prepare_store
 from dga_jax.data.build.engine import Engine, Local
@@ -147,7 +146,6 @@ def main(argv: Sequence[str]) -> None:
     for flag in (_GENERIC, _TARGET):
         if not flag.value:
             raise UserError(f"--{flag.name} is missing. Run with --help for the flags")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidy up as on Ctrl-C
     began = time.monotonic()
     output = _OUTPUT.value
     work = Folder.of(_WORK.value or f"{output.rstrip('/')}.work")
@@ -273,6 +271,7 @@ def _engine(work: Folder) -> Iterator[Engine]:
         from dga_jax import distributed
 
         distributed.initialize()
+        cli.stop_on_sigterm()  # left to JAX, it was the notice of a preemption
         with distributed.together():
             yield Local(
                 jax.process_index(),

@@ -16,7 +16,7 @@ from dga_jax.data.text_sample import CorpusSample, Piece
 from dga_jax.data.tokenizer import HuggingFaceTokenizer, Tokenizer
 from dga_jax.data.tokenizer.training import train_bpe
 from dga_jax.errors import UserError
-from dga_jax.files import replaced
+from dga_jax.files import local_path, replaced
 from dga_jax.prepare import reading
 
 _SMALLEST = 257  # the bytes, and the end of text
@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> None:
         )
     if math.isnan(_SAMPLE_MB.value):
         raise UserError("--sample_mb=nan: give a number of megabytes")
-    output = pathlib.Path(_OUTPUT.value)
+    output = local_path("--output", _OUTPUT.value, "write it here, and copy it there")
     _check_output(output)
     began = time.monotonic()
     sample = CorpusSample(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from dga_jax.console import duration, progress
 from dga_jax.data import verification
+from dga_jax.data.remote_store import local_store
 from dga_jax.data.store import Store
 from dga_jax.errors import UserError
 
@@ -14,7 +15,7 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) != 2:
         raise UserError("verify takes one store: dga_jax.prepare verify STORE")
     began = time.monotonic()
-    store = Store.open(argv[1])
+    store = Store.open(local_store(argv[1]))
     with progress(
         total=verification.work(store), unit="B", unit_scale=True, desc="verifying"
     ) as bar:

@@ -68,7 +68,8 @@ def map_in_processes(
 
 def _work(pipe, parent: int, step, read) -> None:
     """Does what comes through the pipe, until None comes; answers errors, or None."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the parent ends its workers
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # there is a process a core
     threading.Thread(target=_follow, args=(parent,), daemon=True).start()
     pipe.send(None)

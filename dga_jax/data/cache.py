@@ -1,0 +1,41 @@
+"""The directory where what can be made or copied again is kept."""
+
+import os
+import pathlib
+
+from dga_jax.errors import UserError
+from dga_jax.files import local_path
+
+CACHE_VARIABLE = "DGA_JAX_CACHE"
+
+
+def cache_directory(given: str | os.PathLike = "") -> pathlib.Path:
+    """The cache, made if it does not exist.
+
+    Args:
+      given: its path; "": $DGA_JAX_CACHE, else dga_jax in $XDG_CACHE_HOME, else
+        ~/.cache/dga_jax.
+
+    Raises:
+      UserError: it is behind a URL, or cannot be written to.
+    """
+    if given:
+        name, chosen = "the cache", os.fspath(given)
+    elif chosen := os.environ.get(CACHE_VARIABLE, ""):
+        name = CACHE_VARIABLE
+    else:
+        name, chosen = "XDG_CACHE_HOME", os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        chosen = f"{chosen}/dga_jax"
+    path = local_path(name, chosen, "name a directory that is")
+    cache = path.expanduser().absolute()
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        usable = os.access(cache, os.W_OK)
+    except OSError:
+        usable = False
+    if not usable:
+        raise UserError(
+            f"cannot write to the cache {cache}; set {CACHE_VARIABLE} to a directory"
+            " that can be written to"
+        )
+    return cache
