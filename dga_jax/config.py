@@ -1,6 +1,6 @@
 """The defaults of a run, and what follows from a config."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ml_collections
@@ -45,6 +45,7 @@ def default_config() -> ConfigDict:
             "microbatches": 1,
             "z_loss": 0.0,
             "loss_chunk": 128,  # positions whose logits are held at a time
+            "skip_nonfinite": 0,  # steps that may be skipped for a NaN; 0: none
         }
     )
     config.optimizer = ConfigDict(
@@ -114,6 +115,9 @@ def default_config() -> ConfigDict:
             "profile_steps": 5,
         }
     )
+    # Another run that this one goes on from: its workdir, @STEP or the newest
+    # checkpoint; and what is taken: params, or all (optimizer, weights, cursors, step).
+    config.start = ConfigDict({"from": "", "what": "params"})
     config.deterministic = False  # on GPU: XLA flags for bit-equal runs, slower
     config.explicit = ()  # fields set by the config's argument; see apply_argument
     return config
@@ -172,6 +176,22 @@ def _set(config, name, text):
             f"config argument {name}={text}: expected a value of type {kind.__name__}"
         ) from None
     group[leaf] = value
+
+
+def from_fields(fields: Mapping[str, Any]) -> ConfigDict:
+    """The config of a run from what it recorded, nested mappings of fields.
+
+    A field that the record lacks, being older, has its default; one that is no longer
+    there is left out.
+    """
+    config = default_config()
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            group = config.get(name, {})
+            group.update({key: value[key] for key in value if key in group})
+        elif name in config:
+            config[name] = value
+    return config
 
 
 def get(config: ConfigDict, name: str) -> Any:
@@ -239,6 +259,7 @@ def step_options(config: ConfigDict, mesh: Mesh, num_probes: int) -> StepOptions
         target_chunk=max(n for n in pieces if n <= max(microbatch, shards)),
         normalise=mixer.normalise,
         precondition=mixer.precondition,
+        skip_nonfinite=config.train.skip_nonfinite > 0,
     )
 
 
