@@ -11,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from runs import Killed, log_of, parts_of, small_config, stopped, train_run
 
+from dga_jax import train, validation, workdir
+from dga_jax.config import default_config
 from dga_jax.data.build import prepare_store
 from dga_jax.data.corpus import Corpus
+from dga_jax.data.sources import Shard
 from dga_jax.data.store import Store
 from dga_jax.data.tokenizer import BytesTokenizer
 from dga_jax.errors import UserError
@@ -50,9 +53,13 @@ def old(byte_store, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def fewer_store(byte_corpora, tmp_path_factory):
-    """Three of the eight domains, and the target under their name as a fourth."""
-    shards = (*byte_corpora["generic"].shards[2:5], *byte_corpora["target"].shards)
-    path = tmp_path_factory.mktemp("fewer") / "store"
+    """Three of the eight domains, and one that is not among them."""
+    folder = tmp_path_factory.mktemp("fewer")
+    (target,) = byte_corpora["target"].shards
+    shutil.copy(target.paths[0], folder / "newcomer.jsonl")
+    new = Shard.of(folder / "newcomer.jsonl")
+    shards = (*byte_corpora["generic"].shards[2:5], new)
+    path = folder / "store"
     prepare_store(
         **byte_corpora | {"generic": Corpus(shards)},
         tokenizer=BytesTokenizer(),
@@ -63,13 +70,16 @@ def fewer_store(byte_corpora, tmp_path_factory):
 
 
 def starting(store, origin, what="all", **fields):
-    return small_config(store, start__from=str(origin), start__what=what, **fields)
+    config = small_config(store, **fields)
+    config.start.update({"from": str(origin), "what": what})
+    return config
 
 
 def begun(config, directory):
     """The state that a run begins with, and what it says; nothing is trained."""
-    run = open_run(parts_of(config), directory)
-    run.checkpoints.close()
+    with workdir.locked(directory):
+        run = open_run(parts_of(config), directory)
+        run.checkpoints.close()
     return run
 
 
@@ -126,16 +136,14 @@ def test_killed_and_resumed(kill, old, byte_store, tmp_path, monkeypatch):
     origin = tmp_path / "old"
     shutil.copytree(old(), origin)
     config = starting(byte_store, f"{origin}@5")
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+
+    def save(self):
+        raise Killed
+
+    with monkeypatch.context() as patch, stopped(patch, kill, by="kill"):
         if kill == 5:
-            from dga_jax import train
-
-            def save(self):
-                raise Killed
-
             patch.setattr(train.Trainer, "_save", save)
-            train_run(config, tmp_path / "new")
-        with stopped(patch, kill, by="kill"):
+        with pytest.raises(Killed):
             train_run(config, tmp_path / "new")
     if kill == 5:  # the newest is another by now: recorded was which it was
         shutil.copytree(origin / "checkpoints/12", origin / "checkpoints/13")
@@ -216,9 +224,7 @@ def test_other_domains(old, byte_store, fewer_store, tmp_path):
     config = starting(fewer_store, f"{old()}@10", train__steps=14)
     run = begun(config, tmp_path / "fewer")
     names = fewer_store.domains().names
-    weights = dict(
-        zip(names, run.mixture.weights(run.snapshot.mixture), strict=True)
-    )
+    weights = dict(zip(names, run.mixture.weights(run.snapshot.mixture), strict=True))
     shared = [name for name in names if name in before]
     (new,) = set(names) - set(shared)
     assert weights[new] == pytest.approx(1 / 4)
@@ -276,7 +282,6 @@ def test_weights_by_name(data):
         ("RUN@12", {}, r"train\.steps=12: the run goes on after step 12"),
         ("RUN", {"model__num_layers": 3}, r"model\.num_layers is 2 there and 3 here"),
         ("RUN", {"model__rope_theta": 5e4}, r"rope_theta is 10000\.0 there and 50000"),
-        ("RUN", {"start__what": "everything"}, "choose params or all"),
     ],
 )
 def test_what_does_not_fit(origin, fields, words, old, byte_store, tmp_path):
@@ -284,7 +289,14 @@ def test_what_does_not_fit(origin, fields, words, old, byte_store, tmp_path):
     with pytest.raises(UserError, match=words) as caught:
         begun(starting(byte_store, origin, **fields), tmp_path / "new")
     assert "\n" not in str(caught.value)
-    assert not (tmp_path / "new").exists()
+    assert not list((tmp_path / "new").glob("[!.]*"))
+
+
+def test_what_may_be_taken():
+    config = default_config()
+    config.start.what = "everything"
+    with pytest.raises(UserError, match=r"start\.what='everything': choose params"):
+        validation.validate(config)
 
 
 def test_not_from_itself(old, byte_store, tmp_path):
@@ -320,7 +332,7 @@ def test_a_damaged_checkpoint(old, byte_store, tmp_path, capsys):
         run = begun(starting(byte_store, origin), tmp_path / "new")
         assert run.step == 10
         assert f"checkpoint 12 of {origin} is damaged" in capsys.readouterr().out
-        with pytest.raises(UserError, match="checkpoint 12 of .* is damaged"):
+        with pytest.raises(UserError, match=r"checkpoint 12 of .* is damaged"):
             begun(starting(byte_store, f"{origin}@12", "params"), tmp_path / "other")
 
 
