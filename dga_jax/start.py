@@ -298,7 +298,8 @@ def _newest_good(where, path, steps, abstract):
             found, problem = None, error
         if _on_all_hosts(problem is None):
             return step, *found
-        reason = " ".join(str(problem).split())[:200] or type(problem).__name__
+        reason = " ".join(str(problem or "elsewhere").split())[:200]
+        reason = reason or type(problem).__name__
         if jax.process_index() == 0 and step != steps[-1]:
             print(f"checkpoint {step} of {path} is damaged ({reason})", flush=True)
     raise UserError(

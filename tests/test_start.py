@@ -3,15 +3,19 @@
 import contextlib
 import hashlib
 import json
+import pathlib
 import shutil
+import tarfile
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import finish, start
 from runs import Killed, log_of, parts_of, small_config, stopped, train_run
 
-from dga_jax import train, validation, workdir
+from configs.quickstart import get_config
+from dga_jax import cli, train, validation, workdir
 from dga_jax.config import default_config
 from dga_jax.data.build import prepare_store
 from dga_jax.data.corpus import Corpus
@@ -101,15 +105,18 @@ def fingerprint(directory, step=12):
 def untouched(directory):
     """Inside, nothing in it is changed, added or removed."""
 
+    def content(path):
+        return hashlib.sha256(path.read_bytes()).digest() if path.is_file() else None
+
     def state():
         return {
-            p: (p.stat().st_mtime_ns, p.is_file() and hashlib.sha256(p.read_bytes()))
-            for p in directory.rglob("*")
+            p: (p.stat().st_mtime_ns, content(p))
+            for p in [directory, *directory.rglob("*")]
         }
 
-    before = {p: (t, h and h.digest()) for p, (t, h) in state().items()}
+    before = state()
     yield
-    assert {p: (t, h and h.digest()) for p, (t, h) in state().items()} == before
+    assert state() == before
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -336,15 +343,72 @@ def test_a_damaged_checkpoint(old, byte_store, tmp_path, capsys):
             begun(starting(byte_store, f"{origin}@12", "params"), tmp_path / "other")
 
 
+@pytest.fixture
+def before(tmp_path):
+    """Store and run that an older version left: 4 domains, checkpoints of 5 and 7."""
+    for name in ("store", "run"):
+        path = pathlib.Path(__file__).parent / "before" / f"{name}.tar.xz"
+        with tarfile.open(path) as archive:
+            archive.extractall(tmp_path, filter="data")
+    return tmp_path
+
+
+def test_from_a_run_of_an_older_version(before, fewer_store, tmp_path, monkeypatch):
+    """What it did not record is asked of its store, while that is there."""
+    monkeypatch.chdir(before)
+    for store, what in (("same", "all"), ("other", "all"), ("other", "params")):
+        store_ = Store.open("store") if store == "same" else fewer_store
+        config = starting(store_, "run@5", what)
+        config.model.update(num_layers=1, d_model=8, num_heads=2, d_ff=16)
+        run = begun(config, tmp_path / f"{store}-{what}")
+        assert run.step == (5 if what == "all" else 0)
+        assert "run@5" in run.taken
+        assert run.snapshot.cursors.any() == (store == "same")
+    (before / "store").rename("elsewhere")
+    with pytest.raises(UserError, match="its store is not there to ask"):
+        begun(config, tmp_path / "gone")
+
+
+@pytest.mark.slow
+def test_in_two_processes(old, tmp_path):
+    """What one process saved, on two of four devices each; then they go on."""
+    flags = [f"--config=configs/of_run.py:{old()}", f"--workdir={tmp_path}"]
+    flags += ["--config.mesh.data=-1", "--config.mesh.fsdp=2"]
+    flags += [f"--config.start.from={old()}@5", "--config.start.what=all"]
+    with untouched(old()):
+        assert "begins with all of" in finish(start(["-m", "dga_jax.main", *flags]))
+    assert_close(tmp_path, old())
+
+
+def assert_close(directory, reference):
+    expected = by_step(reference)
+    lines = by_step(directory)
+    assert list(lines) == list(range(5, 13))
+    for step in range(6, 13):
+        for key, value in trained(expected[step]).items():
+            assert lines[step][key] == pytest.approx(value, rel=1e-3, abs=1e-4), key
+
+
 @pytest.mark.slow
 def test_on_another_mesh(old, byte_store, tmp_path):
     config = starting(byte_store, f"{old()}@5", mesh__fsdp=2)
     assert train_run(config, tmp_path, (2, 2, 1))
-    expected = by_step(old())
-    for step, line in by_step(tmp_path).items():
-        for key, value in trained(expected[step]).items():
-            if step > 5:
-                assert line[key] == pytest.approx(value, rel=1e-3, abs=1e-4), key
+    assert_close(tmp_path, old())
+
+
+def test_the_flag_as_it_is_typed(tmp_path):
+    """`from` is a keyword of Python, which ml_collections takes names of fields for."""
+    (tmp_path / "more").write_text("--config.start.from=b\n--workdir=from\n")
+    typed = ["--config.start.from=a.from=b", "--config.start.from", "x.from"]
+    typed += ["--config.train.steps=3", "--workdir=w.from=b", "stray"]
+    quoted = ["--config.start['from']=a.from=b", "--config.start['from']", "x.from"]
+    assert cli._keywords_quoted(typed) == quoted + typed[3:]
+    assert cli._keywords_quoted([f"--flagfile={tmp_path / 'more'}"]) == [
+        "--config.start['from']=b",
+        "--workdir=from",
+    ]
+    config = get_config("debug,start.from=runs/a@7,start.what=all")
+    assert config.start.to_dict() == {"from": "runs/a@7", "what": "all"}
 
 
 def test_from_a_basis(byte_store, tmp_path):
