@@ -347,15 +347,21 @@ def _on_all_hosts(here):
 
 def _weights_by_name(found, fresh, mixture):
     """New log-weights, where each comes from (-1: nowhere), and what to say of it."""
-    place = {name: i for i, name in enumerate(found.names)}
-    names = list(mixture.names)
-    places = np.array([place.get(name, -1) for name in names], np.int64)
+    if found.names is mixture.names:  # there may be millions
+        names, places = found.names, np.arange(len(found.names))
+    else:
+        place = {name: i for i, name in enumerate(found.names)}
+        names = list(mixture.names)
+        places = np.array([place.get(name, -1) for name in names], np.int64)
     old, initial = (np.asarray(s.log_weights) for s in (found.snapshot.mixture, fresh))
     moved = weights_by_name(old, places, initial, mixture.available)
-    known, had = set(names), places >= 0
     if moved is initial:
         return moved, places, "weights as the config says"
+    had = places >= 0
     said = f"weights of {int(had.sum()):,} names"
+    if names is found.names:
+        return moved, places, said
+    known = set(names)
     new = [name for name, known in zip(names, had, strict=True) if not known]
     gone = [name for name in found.names if name not in known]
     said += f", {_some(new)} new" if new else ""

@@ -267,7 +267,10 @@ class Trainer:
         limit = self._config.train.skip_nonfinite
         if self._skipped == limit:
             if limit:
-                what += f", after {limit} skipped (train.skip_nonfinite={limit})"
+                what += (
+                    f", after {limit} skipped, as many as train.skip_nonfinite={limit} "
+                    "lets (the same command goes on with a higher one)"
+                )
             self._end_not_finite(what)
         self._skipped += 1
         if self._skipped == 1 and jax.process_index() == 0:

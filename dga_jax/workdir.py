@@ -14,7 +14,10 @@ from dga_jax.errors import UserError
 CONFIG_NAME = "config.json"
 # Groups and fields that a resumed run may change: none of them touches what is computed
 # from what data, beyond rounding.
-_MAY_CHANGE = ("mesh.", "checkpoint.", "eval.", "log.", "data.store", "data.threads")
+_MAY_CHANGE = (
+    *("mesh.", "checkpoint.", "eval.", "log.", "data.store", "data.threads"),
+    "train.skip_nonfinite",
+)
 
 _REASONS = {"train.steps": " (the schedules of the steps already made depend on it)"}
 

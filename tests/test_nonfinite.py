@@ -165,9 +165,11 @@ def test_too_many_skipped(skipping, tmp_path, monkeypatch, poisoned):
         assert not train_run(skipping(1), tmp_path)
     words = message_of(skipping(1), tmp_path)
     assert words.startswith("step 6: the loss is nan")
-    assert "after 1 skipped (train.skip_nonfinite=1)" in words
+    assert "after 1 skipped, as many as train.skip_nonfinite=1 lets" in words
     assert "--config.start.from=" in words
     assert "dga_jax.rows" in words
+    assert train_run(skipping(2), tmp_path)
+    assert log_of(tmp_path)[-1]["train/skipped_steps"] == 2
 
 
 def test_none_to_skip_changes_nothing(skipping, byte_store, tmp_path):
