@@ -3,6 +3,7 @@
 `dga_jax.errors` lists the exit statuses, which are the same for all.
 """
 
+import keyword
 import re
 import signal
 import sys
@@ -19,6 +20,7 @@ _joins = False
 _REQUIRED = re.compile(
     r"flag --(\w+)=None: Flag --\1 must have a value other than None"
 )
+_FIELD = re.compile(r"--?\w+\.[\w.]+(=|$)")
 
 
 def fail(message: object, status: int = ExitStatus.USER_ERROR) -> NoReturn:
@@ -68,6 +70,25 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         fail(f"the config cannot be read: {type(error).__name__}: {error}")
 
 
+def _keywords_quoted(arguments: Sequence[str]) -> list[str]:
+    """Arguments in which `--config.start.from=` is spelled as ml_collections needs it.
+
+    It takes a field's name for a Python expression, in which keywords are not names.
+    """
+
+    def quoted(argument):
+        if not _FIELD.match(argument):
+            return argument
+        name, equals, value = argument.partition("=")
+        first, *keys = name.split(".")
+        for key in keys:
+            first += f"[{key!r}]" if keyword.iskeyword(key) else f".{key}"
+        return first + equals + value
+
+    arguments = flags.FLAGS.read_flags_from_files(list(arguments), force_gnu=False)
+    return [quoted(argument) for argument in arguments]
+
+
 def _guarded(main: Callable[[Sequence[str]], object]) -> Callable:
     def run_guarded(argv: Sequence[str]) -> int:
         # JAX, orbax and grain log what they do; what fails they raise as well as log.
@@ -100,6 +121,10 @@ def run(main: Callable[[Sequence[str]], object], joins: bool = False) -> NoRetur
     """
     global _joins
     _joins = joins
+    try:
+        sys.argv[1:] = _keywords_quoted(sys.argv[1:])
+    except flags.Error as error:  # a file of flags that cannot be read
+        fail(error)
     app.run(_guarded(main), flags_parser=_parse_flags)
 
 

@@ -87,6 +87,11 @@ def compare(
     """
     if not config.mixer.basis:
         raise UserError("config.mixer.basis is not set: name the basis to compare with")
+    if config.start["from"] and config.start.what == "all":
+        raise UserError(
+            "config.start.what=all: all four would begin with the same weights; take "
+            "params to compare mixtures from there on"
+        )
     planned: list[tuple[str, int, Parts]] = []
     chosen = variant(config, "dga-basis", 0, 0)
     probes = _parts("dga-basis", chosen, explicit).mixture.num_probes

@@ -47,6 +47,7 @@ def default_config() -> ConfigDict:
             "microbatches": 1,
             "z_loss": 0.0,
             "loss_chunk": 128,  # positions whose logits are held at a time
+            "skip_nonfinite": 0,  # steps that may be skipped for a NaN; 0: none
         }
     )
     config.optimizer = ConfigDict(
@@ -117,6 +118,9 @@ def default_config() -> ConfigDict:
             "profile_steps": 5,
         }
     )
+    # Another run that this one goes on from: its workdir, @STEP or the newest
+    # checkpoint; and what is taken: params, or all (optimizer, weights, cursors, step).
+    config.start = ConfigDict({"from": "", "what": "params"})
     config.deterministic = False  # on GPU: XLA flags for bit-equal runs, slower
     config.explicit = ()  # fields set by the config's argument; see apply_argument
     return config
@@ -268,6 +272,7 @@ def step_options(config: ConfigDict, mesh: Mesh, num_probes: int) -> StepOptions
         target_chunk=max(n for n in pieces if n <= max(microbatch, shards)),
         normalise=mixer.normalise,
         precondition=mixer.precondition,
+        skip_nonfinite=config.train.skip_nonfinite > 0,
     )
 
 

@@ -33,6 +33,8 @@ def main(argv: Sequence[str]) -> ExitStatus:
         parts = check(config, explicit)
         with workdir.held(directory):
             run = open_run(parts, directory)
+            if run.taken:
+                _say(f"{directory}: begins with {run.taken}")
             finished = run.step >= config.train.steps
             done = f"{directory}: this run is finished, {run.step} steps are done"
             _say(done if finished else run.describe())

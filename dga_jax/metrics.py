@@ -91,6 +91,13 @@ class MetricsWriter:
                 self._series.append(step, name, values, domains)
         return {series.key(name, domains[i]): values[i].item() for i in kept}
 
+    def keep_series(
+        self, step: int, name: str, values: np.ndarray, domains: Sequence[str]
+    ) -> None:
+        """Appends a number per domain, [k], to a file, whatever their number."""
+        if self._active:
+            self._series.append(step, name, values, domains)
+
     def flush(self) -> None:
         """Returns when all that was written is on disk; due before a checkpoint."""
         if not self._active:

@@ -44,7 +44,9 @@ class Mixture:
       store: the rows.
 
     Attributes:
-      domains: of the store, at `data.level`.
+      level: `data.level`.
+      domains: of the store, at this level.
+      available: bool [n], what has rows and so may have a weight.
       basis: the basis, or None where the domains' own weights move.
       names: names of what the weights are over: domains or basis distributions.
       mixer: the recipe.
@@ -56,7 +58,8 @@ class Mixture:
     """
 
     def __init__(self, config: ConfigDict, store: Store):
-        self.domains = store.domains(config.data.level)
+        self.level = config.data.level
+        self.domains = store.domains(self.level)
         _check_not_empty(self.domains, store)
         self._config = config
         self.mixer: Mixer = mixers.MIXERS[config.mixer.name](
@@ -80,6 +83,9 @@ class Mixture:
             )
         self._row_basis = self.basis and self.basis.reweighted(self._rows_per_token)
         self.names = self.basis.names if self.basis else self.domains.names
+        self.available = (
+            np.ones(len(self.names), bool) if self.basis else self.sampler.sizes > 0
+        )
         self._check_counts()
         self._initial = self._initial_weights()
         self._check_enough_rows()
@@ -150,10 +156,7 @@ class Mixture:
 
     def _initial_weights(self):
         text = self._config.mixer.weights.strip() or self.mixer.start
-        if self.basis:
-            available = np.ones(len(self.names), bool)
-        else:
-            available = self.sampler.sizes > 0
+        available = self.available
         if text == "uniform":
             return available / available.sum()
         if text in ("natural", "importance"):

@@ -12,6 +12,7 @@ from dga_jax.metrics import MetricsWriter
 from dga_jax.mixing.mixers import MixerState
 from dga_jax.mixture import Mixture
 from dga_jax.probe import Measured
+from dga_jax.recorded import LOG_WEIGHT
 
 _NAMED = 3  # domains in the line about those that are used up
 
@@ -58,6 +59,9 @@ class MixtureMetrics:
             "mixture/entropy": entropy,
             "mixture/effective_domains": float(np.exp(entropy)),
         }
+        self._writer.keep_series(
+            step, LOG_WEIGHT, np.asarray(state.log_weights), mixture.names
+        )
         metrics |= self._by_domain(step, "mixture/weight", weights, state)
         if mixture.basis:
             metrics |= self._writer.write_series(

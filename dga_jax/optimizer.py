@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 SCHEDULES = ("cosine", "wsd", "constant")
-_ADAM = "adam"
+_ADAM, _RATE = "adam", "rate"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +73,13 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
         ("clip", clip),
         (_ADAM, optax.scale_by_adam(config.b1, config.b2, config.eps)),
         ("decay", optax.add_decayed_weights(config.weight_decay, mask=_is_matrix)),
-        ("rate", optax.scale_by_learning_rate(learning_rate(config))),
+        (_RATE, optax.scale_by_learning_rate(learning_rate(config))),
     )
+
+
+def updates_made(opt_state: Any) -> jax.Array:
+    """How many updates the optimizer has made, by which its schedule goes: int32 []."""
+    return opt_state[_RATE].count
 
 
 def _is_matrix(params):

@@ -13,10 +13,19 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dga_jax import config as configs
-from dga_jax import distributed, same_run, sharding, train_state, validation, workdir
+from dga_jax import (
+    distributed,
+    recorded,
+    same_run,
+    sharding,
+    start,
+    train_state,
+    validation,
+    workdir,
+)
 from dga_jax.checkpoint import Checkpoints, Snapshot, size_on_disk
 from dga_jax.data.remote_store import local_store
-from dga_jax.data.sample import CLUSTERS, sample_store
+from dga_jax.data.sample import stored_sample
 from dga_jax.data.store import Store
 from dga_jax.errors import UserError
 from dga_jax.mixture import Mixture
@@ -24,8 +33,6 @@ from dga_jax.model.transformer import parameter_count
 from dga_jax.optimizer import make_optimizer
 from dga_jax.steps import Steps, make_steps
 
-# As `data.store`: the text that comes with the code, its domains named or clusters.
-SAMPLE, SAMPLE_CLUSTERS = "sample", "sample-clusters"
 # Fields that processes of a run need not agree on: where files lie on a host.
 _MAY_DIFFER = {"config.data.store", "config.data.cache", "config.data.threads"}
 _DETERMINISTIC_GPU = "--xla_gpu_deterministic_ops=true"
@@ -58,6 +65,8 @@ class Run:
       checkpoints: of the workdir.
       snapshot: where the run stands.
       extra: what the checkpoint held besides; empty in a fresh run.
+      resumed: whether it was begun before.
+      taken: what was taken over from another run, on a line; "" if nothing.
     """
 
     config: ConfigDict
@@ -69,6 +78,8 @@ class Run:
     checkpoints: Checkpoints
     snapshot: Snapshot
     extra: dict
+    resumed: bool
+    taken: str = ""
 
     @property
     def step(self) -> int:
@@ -127,15 +138,18 @@ def open_run(parts: Parts, directory: Path) -> Run:
       UserError: the workdir belongs to another run, has no checkpoint that can be
         read, or is short of space; nothing was written by then.
     """
-    config, _, mesh, mixture = parts
+    config, store, mesh, mixture = parts
     checkpoints = Checkpoints(directory, config.checkpoint.keep)
-    record, said = _same_run(parts, directory, checkpoints)
     model = configs.model_config(config)
     adam = configs.optimizer_config(config)
     optimizer = make_optimizer(adam)
-    abstract = _abstract(
-        train_state.abstract_state(model, optimizer, mesh), mixture, mesh
-    )
+    train = train_state.abstract_state(model, optimizer, mesh)
+    abstract = _abstract(train, mixture, mesh)
+    start.settle(config, directory)
+    found = None
+    if checkpoints.newest_step() is None:
+        found = start.find(config, directory, store, mixture, train)
+    record, said = _same_run(parts, directory, checkpoints)
     if checkpoints.newest_step() is None:
         room = (config.checkpoint.keep + 1) * size_on_disk(abstract)
         workdir.check_room(directory, room)
@@ -147,17 +161,25 @@ def open_run(parts: Parts, directory: Path) -> Run:
             print(f"{directory}: {line}", flush=True)
     if restored is None:
         state = train_state.create(model, optimizer, mesh, config.seed)
-        snapshot = Snapshot(state, _place(mixture.init(), mesh), _no_cursors(mixture))
+        fresh = Snapshot(state, _place(mixture.init(), mesh), _no_cursors(mixture))
+        begun = start.Begun(fresh, {}, "")
+        found = found or start.find(config, directory, store, mixture, train)
+        if found is not None:
+            begun = start.begin(found, fresh, config, store, mixture)
+            if jax.process_index() == 0:
+                recorded.write_cursors(directory, begun.snapshot.cursors)
     else:
-        snapshot = restored.snapshot
+        begun = start.Begun(restored.snapshot, restored.extra, "")
     options = configs.step_options(config, mesh, mixture.num_probes)
     return Run(
         *parts,
         directory=directory,
         steps=make_steps(model, adam, options, mesh),
         checkpoints=checkpoints,
-        snapshot=snapshot,
-        extra=restored.extra if restored else {},
+        snapshot=begun.snapshot,
+        extra=begun.extra,
+        resumed=restored is not None,
+        taken=begun.said,
     )
 
 
@@ -167,13 +189,9 @@ def open_store(config: ConfigDict, explicit: Iterable[str]) -> Store:
     if not path:
         raise UserError(
             "config.data.store is not set: make a store with python -m dga_jax.prepare "
-            f"and name it, or try the text that comes with the code, {SAMPLE!r}"
+            "and name it, or try the text that comes with the code, 'sample'"
         )
-    if path in (SAMPLE, SAMPLE_CLUSTERS):
-        branching = CLUSTERS if path == SAMPLE_CLUSTERS else ()
-        path = sample_store(
-            config.train.seq_len, config.data.cache, branching=branching
-        )
+    path = stored_sample(path, config.train.seq_len, config.data.cache) or path
     store = Store.open(local_store(os.fspath(path), config.data.cache))
     for split in ("train", "target", "target_eval"):
         if not store.num_rows(split):
@@ -227,7 +245,9 @@ def _record(config, store, mixture):
         "basis": mixture.basis.digest if mixture.basis else "",
         "initial_weights": mixture.initial_digest,
     }
-    return {"config": fields, "data": data}
+    # What another run that goes on from this one has to have as well.
+    tokenizer = store.manifest["tokenizer"]["sha256"]
+    return {"config": fields, "data": data, "tokenizer": tokenizer}
 
 
 def _same_run(parts, directory, checkpoints):

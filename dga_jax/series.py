@@ -117,6 +117,7 @@ class SeriesFiles:
         record = np.zeros((), _record(len(domains)))
         record["step"], record["values"] = step, values
         self._files[name].write(record.tobytes())
+        self._files[name].flush()  # others read it while the run goes on
 
     def flush(self) -> None:
         """Returns when every record is on disk."""

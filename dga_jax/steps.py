@@ -47,6 +47,8 @@ class StepOptions:
       target_chunk: target rows differentiated at a time.
       normalise: divide alignments by the norm of the target gradient.
       precondition: align with Adam's preconditioned target gradient.
+      skip_nonfinite: a step whose loss or gradient is not finite changes neither
+        parameters nor optimizer state.
     """
 
     microbatches: int
@@ -57,6 +59,7 @@ class StepOptions:
     target_chunk: int | None
     normalise: bool
     precondition: bool
+    skip_nonfinite: bool = False
 
 
 class Steps(NamedTuple):
@@ -124,9 +127,18 @@ def _make_train_step(losses, optimizer, learning_rate, options, abstract, mesh):
         norm = optax.tree.norm(gradient)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
+        made = state.step  # updates, by which the schedule goes
+        if options.skip_nonfinite:
+            finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+            params, opt_state = jax.tree.map(
+                functools.partial(jnp.where, finite),
+                (params, opt_state),
+                (state.params, state.opt_state),
+            )
+            made = optim.updates_made(state.opt_state)
         new = TrainState(params, opt_state, state.step + 1)
         return new, StepMetrics(
-            loss, norm, jnp.asarray(learning_rate(state.step), jnp.float32), tokens
+            loss, norm, jnp.asarray(learning_rate(made), jnp.float32), tokens
         )
 
     return train_step

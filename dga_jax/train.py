@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from dga_jax import config as configs
-from dga_jax import perf, sharding
+from dga_jax import perf, sharding, train_state
 from dga_jax.checkpoint import Snapshot
 from dga_jax.console import Progress
 from dga_jax.data.pipeline import batches
@@ -24,6 +24,7 @@ from dga_jax.evaluate import Evaluator
 from dga_jax.metrics import MetricsWriter
 from dga_jax.mixture_metrics import MixtureMetrics
 from dga_jax.model.transformer import matrix_parameter_count
+from dga_jax.nonfinite import remedies
 from dga_jax.probe import measure
 from dga_jax.run import Run
 
@@ -82,6 +83,7 @@ class Trainer:
         self._step = run.step
         self._pending = None  # metrics of the newest step, still on the device
         self._target_loss = run.extra.get("target_loss")
+        self._skipped = run.extra.get("skipped_steps", 0)
         self._programs = {}
         self._shown = clock.trained()  # at the last console line
         self._store = run.store
@@ -105,9 +107,11 @@ class Trainer:
 
     def train(self, stop: Stop) -> bool:
         """Trains to the end. False if a SIGTERM ended it before; all is saved then."""
-        if self._step == 0:
-            first = self._of_mixture.weights(0, self._mixture)
+        if not self._run.resumed:
+            first = self._of_mixture.weights(self._step, self._mixture)
             self._finish_step(first | self._evaluate() | self._drawn())
+            if self._config.start["from"]:
+                self._save()  # from here on the other run is not needed
         while self._step < self._config.train.steps:
             for batch in self._span():
                 self._train_step(batch)
@@ -208,11 +212,13 @@ class Trainer:
         values = dict(extra)
         if pending is not None:
             loss, norm, rate, tokens = (x.item() for x in jax.device_get(pending))
-            self._check_finite(step, loss, norm)
+            skipped = self._skip(step, loss, norm)
             self._clock.tick(int(tokens))
-            if self._due(log.every):
+            if skipped or self._due(log.every):
                 values |= {"train/loss": loss, "train/gradient_norm": norm}
                 values["train/learning_rate"] = rate
+                if self._config.train.skip_nonfinite:
+                    values["train/skipped_steps"] = self._skipped
         if not values:
             return
         values |= self._speed()
@@ -228,18 +234,31 @@ class Trainer:
         )
         return metrics if share is None else metrics | {"perf/mfu": share}
 
-    def _check_finite(self, step, loss, norm):
+    def _skip(self, step, loss, norm):
+        """Whether the step was left out; ends the run if it may not be."""
         if np.isfinite(loss) and np.isfinite(norm):
-            return
+            return False
+        what = f"the loss is {loss} and the gradient norm {norm}"
+        limit = self._config.train.skip_nonfinite
+        if self._skipped == limit:
+            if limit:
+                what += (
+                    f", after {limit} skipped, as many as train.skip_nonfinite={limit} "
+                    "lets (the same command goes on with a higher one)"
+                )
+            self._end_not_finite(what)
+        self._skipped += 1
+        if self._skipped == 1 and jax.process_index() == 0:
+            said = f"step {step}: {what}: skipped, as up to {limit} steps may be"
+            print(said, flush=True)
+        return True
+
+    def _end_not_finite(self, what):
         self._writer.flush()
         last = self._run.checkpoints.last_step
         self._run.checkpoints.wait()
-        saved = "no checkpoint yet" if last is None else f"last good checkpoint: {last}"
-        raise UserError(
-            f"step {step}: the loss is {loss} and the gradient norm {norm}; {saved} "
-            f"({self._run.directory}); lower optimizer.learning_rate, or look at the "
-            "data of this step"
-        )
+        then = remedies(self._config, self._run.directory, self._step, last)
+        raise UserError(f"step {self._step}: {what}; {then}")
 
     def _print(self, step, loss):
         if jax.process_index() != 0:
@@ -262,6 +281,8 @@ class Trainer:
 
     def _save(self):
         self._flush_pending()
+        if not train_state.all_finite(self._state.params):  # no good checkpoint
+            self._end_not_finite("the step left parameters that are not finite")
         self._writer.flush()
         with self._clock.measure("checkpoint"):
             self._run.checkpoints.save(
@@ -271,6 +292,7 @@ class Trainer:
                     "clock": self._clock.state(),
                     "target_loss": self._target_loss,
                     "drawn": self._of_mixture.pending(self._cursors),
+                    "skipped_steps": self._skipped,
                 },
             )
 
@@ -297,7 +319,7 @@ def train(run: Run) -> bool:
     )
     writer = MetricsWriter(
         run.directory,
-        first_step=run.step + 1 if run.extra else 0,
+        first_step=run.step + 1 if run.resumed else run.step,
         active=jax.process_index() == 0,
     )
     stop = Stop()

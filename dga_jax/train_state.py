@@ -55,6 +55,12 @@ def create(
     return build()
 
 
+@jax.jit
+def all_finite(tree: Any) -> jax.Array:
+    """Whether there is no NaN and no infinity in it: bool []."""
+    return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
+
+
 def graph(config: ModelConfig) -> nnx.GraphDef:
     """The static half of the model; `nnx.merge(graph, params)` is the model."""
     model = nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(0)))

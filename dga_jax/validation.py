@@ -39,6 +39,7 @@ _NOT_NEGATIVE = [
     "model.num_kv_heads",
     "model.d_ff",
     "train.z_loss",
+    "train.skip_nonfinite",
     "optimizer.weight_decay",
     "optimizer.clip_norm",
     "mixer.start",
@@ -63,6 +64,7 @@ _CHOICES = {
     "optimizer.schedule": SCHEDULES,
     "mixer.name": tuple(MIXERS),
     "mixer.estimator": ESTIMATORS,
+    "start.what": ("params", "all"),
 }
 
 

@@ -128,6 +128,39 @@ def test_a_train_step(microbatches, mesh, z_loss, padded):
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
 
 
+@pytest.mark.parametrize(
+    ("microbatches", "mesh"),
+    [(4, (1, 1, 1)), pytest.param(1, (2, 2, 1), marks=pytest.mark.slow)],
+)
+def test_a_step_that_is_not_finite_is_skipped(microbatches, mesh, padded):
+    """Bit for bit as if it had not been; the next one is the one it would have been."""
+    options = {"microbatches": microbatches, "skip_nonfinite": True}
+    train = steps_of(mesh, **options).train
+    rows = sharding.place(padded, sharding.batch_sharding(mesh_of(*mesh)))
+    state, _ = train(state_on(mesh), rows)
+    kernel = state.params["final_norm"]["scale"]
+    state.params["final_norm"]["scale"] = kernel.at[0].set(jnp.inf)
+    before = jax.tree.map(np.array, state)
+    state, metrics = train(state, rows)
+    assert not np.isfinite(metrics.loss)
+    assert state.step == 2
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        (state.params, state.opt_state),
+        (before.params, before.opt_state),
+    )
+    state.params["final_norm"]["scale"] = kernel
+    skipped, metrics = train(state, rows)
+    again, _ = train(state_on(mesh), rows)
+    again, expected = train(again, rows)
+    assert metrics.loss == expected.loss
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        (skipped.params, skipped.opt_state),
+        (again.params, again.opt_state),
+    )
+
+
 def test_evaluation_is_by_row(padded):
     params = state_on().params
     sums = steps_of().evaluate(params, padded)

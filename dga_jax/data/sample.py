@@ -17,6 +17,9 @@ from dga_jax.errors import UserError
 
 SAMPLE = pathlib.Path(__file__).resolve().parents[2] / "sample"
 CLUSTERS = (16, 16)  # of the sample, where it has clusters for domains
+# What a config says instead of a path: the sample with its kinds of text for domains,
+# or with clusters.
+_NAMES = {"sample": (), "sample-clusters": CLUSTERS}
 
 
 def sample_store(
@@ -64,6 +67,13 @@ def sample_store(
     except UserError as error:
         raise UserError(f"{error}: remove {path} and run again") from error
     return path
+
+
+def stored_sample(name: str, seq_len: int, cache_dir: str = "") -> pathlib.Path | None:
+    """The sample's store by one of its two names in a config; None for another name."""
+    if name not in _NAMES:
+        return None
+    return sample_store(seq_len, cache_dir, branching=_NAMES[name])
 
 
 def _options(branching: tuple[int, ...]):

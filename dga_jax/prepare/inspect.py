@@ -1,15 +1,14 @@
 """What a store holds, and some of its rows: dga_jax.prepare inspect STORE."""
 
-import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from absl import flags
 
 from dga_jax.console import columns
 from dga_jax.data.remote_store import local_store
-from dga_jax.data.store import BASES, PAD, SPLITS, Domains, Store
-from dga_jax.data.tokenizer import Tokenizer
+from dga_jax.data.shown import row_lines, visible
+from dga_jax.data.store import BASES, SPLITS, Domains, Store
 from dga_jax.errors import UserError
 
 _ROWS = flags.DEFINE_integer("rows", 3, "Rows to show.", lower_bound=0)
@@ -19,9 +18,7 @@ _LEVEL = flags.DEFINE_integer(
     "level", 0, "Of the domains that are listed; 0 is the coarsest.", lower_bound=0
 )
 _SHOWN_DOMAINS = 64
-_WIDTH = 88
 _HEAD, _TAIL = 16, 6  # lines of a row that are shown
-_END = "⟨end of text⟩"
 _OFFSETS_OF = {"train": "offsets", "heldout": "heldout_offsets"}
 
 
@@ -43,7 +40,8 @@ def main(argv: Sequence[str]) -> None:
     tokenizer = store.tokenizer()
     for i, row in zip(ids, store.read(_SPLIT.value, ids), strict=True):
         print(f"\n{_title(store, domains, int(i))}")
-        print("\n".join(f"  | {line}".rstrip() for line in row_lines(tokenizer, row)))
+        lines = row_lines(tokenizer, row, _HEAD, _TAIL)
+        print("\n".join(f"  | {line}".rstrip() for line in lines))
 
 
 def summary(store: Store) -> str:
@@ -114,44 +112,6 @@ def domains_table(store: Store, domains: Domains) -> str:
     if rest := len(domains) - len(order):
         lines.append((f"... and {rest:,} smaller ones", *[""] * 5))
     return columns(lines)
-
-
-def row_lines(tokenizer: Tokenizer, row: np.ndarray) -> list[str]:
-    """A row [L+1] as lines of text that a terminal can show.
-
-    The ends of documents and padding are marked; control characters are escaped.
-    """
-    tokens = row[row != PAD]
-    pieces = np.split(tokens, np.flatnonzero(tokens == tokenizer.end_of_text) + 1)
-    text = ""
-    for piece in pieces:
-        ends = len(piece) > 0 and piece[-1] == tokenizer.end_of_text
-        text += tokenizer.decode(piece) + (f"{_END}\n" if ends else "")
-    if padding := len(row) - len(tokens):
-        text = f"{text.removesuffix(chr(10))}\n⟨{padding:,} x padding⟩"
-    lines = list(_wrapped(text.removesuffix("\n")))
-    if len(lines) > _HEAD + _TAIL + 1:
-        left_out = f"⟨{len(lines) - _HEAD - _TAIL:,} more lines⟩"
-        lines = [*lines[:_HEAD], left_out, *lines[-_TAIL:]]
-    return lines
-
-
-def visible(text: str) -> str:
-    r"""Text with whatever moves, colours or reorders a terminal's escaped: \x1b."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
-    )
-
-
-def _wrapped(text: str) -> Iterator[str]:
-    for line in text.split("\n"):
-        yield from textwrap.wrap(
-            visible(line.expandtabs(4)),
-            _WIDTH - 4,
-            drop_whitespace=False,
-            break_on_hyphens=False,
-            replace_whitespace=False,
-        ) or [""]
 
 
 def _padding(store: Store, rows: int, tokens: int) -> str:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from test_prepare import fails, run
 
+from dga_jax.data.shown import row_lines, visible
 from dga_jax.data.tokenizer import BytesTokenizer
-from dga_jax.prepare.inspect import row_lines, visible
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_ends_and_padding_show():
     ]
     assert row_lines(tokenizer, row("$a\n\n  b")) == ["⟨end of text⟩", "a", "", "  b"]
     assert row_lines(tokenizer, row("a", padding=2)) == ["a", "⟨2 x padding⟩"]
-    long = row_lines(tokenizer, row("x\n" * 100 + "$", padding=1))
+    long = row_lines(tokenizer, row("x\n" * 100 + "$", padding=1), 16, 6)
     assert len(long) == 23
     assert long[16] == "⟨80 more lines⟩"
     assert long[-1] == "⟨1 x padding⟩"
