@@ -56,6 +56,11 @@ _TOKENIZER = flags.DEFINE_string(
     "'bytes', or the path of a tokenizer.json or of a SentencePiece .model.",
     required=True,
 )
+_EOS_TOKEN = flags.DEFINE_string(
+    "eos_token",
+    None,
+    "The token of --tokenizer that ends a document, whatever its configuration says.",
+)
 _SEQ_LEN = flags.DEFINE_integer(
     "seq_len",
     None,
@@ -190,7 +195,7 @@ def _prepare(engine: Engine, output: str) -> Prepared:
             generic=Corpus(tuple(generic)),
             target=Corpus(tuple(target)),
             target_eval=Corpus(tuple(target_eval)) if target_eval else None,
-            tokenizer=load_tokenizer(_TOKENIZER.value),
+            tokenizer=load_tokenizer(_TOKENIZER.value, _EOS_TOKEN.value),
             seq_len=_SEQ_LEN.value,
             output=output,
             clusters=options,
@@ -312,6 +317,9 @@ def _report(prepared: Prepared, output: str, seconds: float) -> None:
     blank = sum(part.blank for part in parts)
     if blank:
         print(f"{blank:,} documents without text were left out.")
+    print(summary.shares(parts))
+    for warning in summary.warnings(parts, clustered=bool(prepared.branching)):
+        print(f"warning: {warning}", file=sys.stderr)
     if _DEDUP.value:
         print(f"{prepared.duplicates:,} exact duplicates were left out.")
     if prepared.contamination:

@@ -46,7 +46,7 @@ from dga_jax.data.build.layout import Plan, lay_out, segments
 from dga_jax.data.build.rows import Gather, Place, Placed, Split
 from dga_jax.data.build.staging import publish
 from dga_jax.data.build.tokenizing import Tokenize, check_some_left, domain_names
-from dga_jax.data.corpus import PIECES, Corpus
+from dga_jax.data.corpus import Corpus
 from dga_jax.data.sources import Shard
 from dga_jax.data.store import FORMAT_VERSION, MANIFEST, SPLITS, ClusterNames
 from dga_jax.data.store_writer import SHARD_BYTES, rows_per_file
@@ -168,7 +168,8 @@ class _Job:
         self._texts, self._tokenizer, self._seq_len = texts, tokenizer, seq_len
         self._output, self._clusters, self._leave_out = output, clusters, leave_out
         self._work, self._engine, self._watch = work, engine, watch
-        made_of = hashlib.sha256(f"{PIECES} {tokenizer.digest}".encode()).hexdigest()
+        made_of = f"{Tokenize.written} {tokenizer.digest}"
+        made_of = hashlib.sha256(made_of.encode()).hexdigest()
         self._tokenize = Tokenize(work / f"tokens-{made_of[:16]}", tokenizer)
         self.folder = work / f"job-{self._digest()}"
         self._duplicates, self._contamination = 0, None
@@ -182,7 +183,8 @@ class _Job:
         leave_out = dataclasses.asdict(self._leave_out)
         for passing in ("memory_bytes", "listed"):
             del leave_out[passing]
-        parts = [FORMAT_VERSION, PIECES, HELDOUT_EVERY, TARGET_EVAL_EVERY, digests]
+        parts = [FORMAT_VERSION, Tokenize.written, Gather.written, HELDOUT_EVERY]
+        parts += [TARGET_EVAL_EVERY, digests]
         parts += [self._tokenizer.digest, self._seq_len, leave_out]
         if self._clusters:
             from dga_jax.data.build.clustering import model_digest
@@ -242,7 +244,8 @@ class _Job:
         """Writes all files of rows."""
         rows = self.folder / "rows"
         for _ in range(2):
-            self._engine.shuffle(Place(placed, splits), items, gather, rows)
+            place = Place(placed, splits, self._tokenizer.token_bytes)
+            self._engine.shuffle(place, items, gather, rows)
             missing = not all(side_by_side(gather.done, gather.keys))
             if not self._engine.agree(missing):
                 return

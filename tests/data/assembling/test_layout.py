@@ -31,7 +31,8 @@ class Made:
     def of(self, number):
         for i, piece in enumerate(self.shards[number]):
             domains, lengths = np.array(piece, np.int64).reshape(-1, 2).T
-            yield View(i, domains, lengths, lengths, lengths == 0, lengths)
+            unknown = lengths * 0
+            yield View(i, domains, lengths, lengths, unknown, lengths == 0, lengths)
 
     def tokens(self, number, piece, count):
         before = itertools.chain(*self.shards[:number])
@@ -106,7 +107,7 @@ def test_rows_are_those_of_the_streams(corpus, every, seq_len, segments):
         ]
         gather = Gather(splits, Folder.of(folder), Folder.of(folder) / "reports")
         Local().shuffle(
-            Place([Placed(Made(shards), found, (0, 1))], splits),
+            Place([Placed(Made(shards), found, (0, 1))], splits, np.ones(1 << 16, int)),
             [(0, part) for part in reversed(parts)],
             gather,
             Folder.of(folder) / "rows",
