@@ -48,10 +48,9 @@ def shares(parts: Sequence[Part]) -> str:
     *domains, target = parts
     every = _total(domains)
     return (
-        f"Unknown tokens: {_unknown(every):.2%} of the corpus,"
-        f" {_unknown(target):.2%} of the target; documents without a token:"
-        f" {_empty(every):.2%} and {_empty(target):.2%}; padding of the training rows:"
-        f" {every.padding:.1%}."
+        f"Unknown tokens: {_unknown(every):.2%}, of the target {_unknown(target):.2%}."
+        f" Documents without a token: {_empty(every):.2%}, {_empty(target):.2%}."
+        f" Padding: {every.padding:.1%}."
     )
 
 

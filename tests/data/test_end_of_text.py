@@ -13,8 +13,12 @@ from hypothesis import strategies as st
 from tokenizers import models, pre_tokenizers
 from vocabularies import END
 
+from dga_jax.data.build.folder import Folder
+from dga_jax.data.build.tokenizing import Tokenize
 from dga_jax.data.sample import SAMPLE
+from dga_jax.data.sources import Shard
 from dga_jax.data.tokenizer import (
+    BytesTokenizer,
     HuggingFaceTokenizer,
     SentencePieceTokenizer,
     load_tokenizer,
@@ -366,6 +370,37 @@ def test_digests_of_before_stay():
     usual = SentencePieceTokenizer(model)
     assert usual.digest == hashlib.sha256(model).hexdigest()
     assert SentencePieceTokenizer(model, eos_token="<s>").digest != usual.digest
+
+
+class Ending(BytesTokenizer):
+    """Makes its end of text of a letter."""
+
+    def encode_batch(self, texts):
+        found = super().encode_batch(texts)
+        return [np.where(ids == ord("z"), 256, ids) for ids in found]
+
+
+def test_the_last_guard(tmp_path):
+    path = tmp_path / "words.jsonl"
+    path.write_text('{"text": "the end"}\n{"text": "of jazz"}\n')
+    shard = Shard.of(path)
+    step = Tokenize(Folder.of(tmp_path / "tokens"), Ending())
+    with pytest.raises(UserError, match=r"words\.jsonl: .*'of jazz'.*--eos_token"):
+        step(shard, lambda count: None)
+    assert not step.result.is_done(shard)
+
+
+def test_an_unknown_token_that_no_text_needs():
+    """As vocabularies of GPT-2's kind have it: all is one special token."""
+    spec = tokenizers.Tokenizer.from_str(vocabularies.bare("byte-level"))
+    spec.add_special_tokens([END])
+    content = json.loads(spec.to_str())
+    content["model"]["vocab"][END] = spec.token_to_id(END)
+    content["model"]["unk_token"] = END
+    tokenizer = HuggingFaceTokenizer(json.dumps(content).encode(), eos_token=END)
+    (ids,) = tokenizer.encode_batch([f"größer {END}"])
+    assert tokenizer.decode(ids) == f"größer {END}"
+    assert tokenizer.unknown is None
 
 
 def test_a_stored_end_of_text_that_is_not_there(tmp_path):

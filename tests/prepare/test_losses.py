@@ -58,7 +58,7 @@ def test_unknown_tokens_empty_documents_and_padding(tmp_path, flags):
     assert counts["generic"]["documents"] == 120
     assert counts["target"]["unknown"] == 0
     share = lost / counts["generic"]["text_tokens"]
-    assert f"Unknown tokens: {share:.2%} of the corpus, 0.00%" in result.stdout
+    assert f"Unknown tokens: {share:.2%}, of the target 0.00%." in result.stdout
     printed = run("inspect", f"{tmp_path}/store", "--rows=0").stdout
     assert "120 documents, 2 without a token" in printed
     assert f"{share:.2%} of them unknown" in printed

@@ -93,7 +93,8 @@ def quoted(names: list[str]) -> str:
 def _like(ids: Mapping[str, int], marked: list[str] | None = None) -> str:
     """What there is to choose from."""
     names = marked or [name for name in KNOWN if name in ids]
-    names = names or [name for name in ids if name[:1] in "<[" and name[-1:] in ">]"]
+    bracketed = [name for name in ids if name[:1] in "<[" and name[-1:] in ">]"]
+    names = names or sorted(bracketed, key=ids.__getitem__)
     return f"; it has {quoted(names)}" if names else ""
 
 

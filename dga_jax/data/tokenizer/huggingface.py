@@ -66,9 +66,9 @@ class HuggingFaceTokenizer(Tokenizer):
                 f"{origin} has no token {end_of_text}, which is to end a text; prepare"
                 " the store again"
             )
-        self.end_of_text, self.end_of_text_name = end_of_text, names[0]
+        self.end_of_text, self.end_of_text_name = end_of_text, min(names)
         hidden = hidden_name(content)
-        spec = without_token(self._spec, names[0], hidden, self._origin)
+        spec = without_token(self._spec, min(names), hidden, self._origin)
         self._tokenizer = self._loaded(json.dumps(spec).encode())
         if self._tokenizer.token_to_id(hidden) != end_of_text:
             raise UserError(
