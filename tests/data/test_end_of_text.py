@@ -407,3 +407,14 @@ def test_a_stored_end_of_text_that_is_not_there(tmp_path):
     saved(tmp_path, ["</s>"])
     with pytest.raises(UserError, match=re.escape("has no token 77")):
         stored_tokenizer("huggingface", tmp_path, 77)
+    (tmp_path / "tokenizer.model").write_bytes(vocabularies.sentence_piece())
+    with pytest.raises(UserError, match=re.escape("has no piece 777")):
+        stored_tokenizer("sentencepiece", tmp_path, 777)
+
+
+def test_an_end_that_is_refused_now_opens_in_a_store_of_before(tmp_path):
+    """There the unknown token ended texts."""
+    saved(tmp_path, ["</s>"])
+    stored = stored_tokenizer("huggingface", tmp_path, 1)
+    assert stored.end_of_text_name == "[UNK]"
+    assert stored.decode([0, 1]) == "a [UNK]"

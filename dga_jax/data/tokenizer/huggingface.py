@@ -56,7 +56,8 @@ class HuggingFaceTokenizer(Tokenizer):
         self._ids = self._loaded(content).get_vocab(with_added_tokens=True)
         self._spec = json.loads(content)
         self.vocab_size = max(self._ids.values(), default=-1) + 1
-        if end_of_text is None:
+        was_chosen = end_of_text is not None
+        if not was_chosen:
             end_of_text = ends.end_of_text(
                 self._ids, self._spec, self._origin, beside, eos_token
             )
@@ -67,20 +68,31 @@ class HuggingFaceTokenizer(Tokenizer):
                 " the store again"
             )
         self.end_of_text, self.end_of_text_name = end_of_text, min(names)
-        hidden = hidden_name(content)
-        spec = without_token(self._spec, min(names), hidden, self._origin)
-        self._tokenizer = self._loaded(json.dumps(spec).encode())
-        if self._tokenizer.token_to_id(hidden) != end_of_text:
-            raise UserError(
-                f"{origin}: its added tokens do not have the ids that it states; write"
-                " it again with the tokenizers library"
-            )
+        try:
+            self._tokenizer, spec = self._without_end()
+        except UserError:
+            if not was_chosen:
+                raise
+            # Of a store that was made before this was refused: to be read all the same.
+            self._tokenizer, spec = self._loaded(content), self._spec
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         # A corpus that spells "<|endoftext|>" means these characters, not the token.
         self._tokenizer.encode_special_tokens = True
         pattern = word_pattern(spec)
         self._words = pattern and WordEncoder(pattern, self._encode_with_library)
+
+    def _without_end(self) -> tuple[tokenizers.Tokenizer, dict]:
+        """The tokenizer, and its spec, changed so that no text becomes its end."""
+        hidden = hidden_name(self.content)
+        spec = without_token(self._spec, self.end_of_text_name, hidden, self._origin)
+        changed = self._loaded(json.dumps(spec).encode())
+        if changed.token_to_id(hidden) != self.end_of_text:
+            raise UserError(
+                f"{self._origin}: its added tokens do not have the ids that it states;"
+                " write it again with the tokenizers library"
+            )
+        return changed, spec
 
     def _loaded(self, content: bytes) -> tokenizers.Tokenizer:
         try:

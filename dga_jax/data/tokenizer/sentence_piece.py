@@ -56,6 +56,11 @@ class SentencePieceTokenizer(Tokenizer):
         self._formerly = model.eos_id() if model.eos_id() >= 0 else None
         if end_of_text is None:
             end_of_text = self._chosen(eos_token)
+        if not 0 <= end_of_text < self.vocab_size:
+            raise UserError(
+                f"{origin} has no piece {end_of_text}, which is to end a text; prepare"
+                " the store again"
+            )
         self.end_of_text = end_of_text
         self.end_of_text_name = model.id_to_piece(end_of_text)
         self._model = self._loaded(
