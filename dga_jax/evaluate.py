@@ -9,10 +9,12 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from dga_jax import sharding
+from dga_jax.data.row_bytes import row_bytes
 from dga_jax.data.store import PAD, Store
 
 TARGET = "target"
@@ -82,21 +84,27 @@ class Evaluator:
         self, store: Store, mesh: Mesh, *, rows: int, target_rows: int, batch_size: int
     ):
         domains = store.domains(0)
-        parts = [
-            store.read(
-                "target_eval", _spread(store.num_rows("target_eval"), target_rows)
-            )
-        ]
+        ids = _spread(store.num_rows("target_eval"), target_rows)
+        parts = [store.read("target_eval", ids)]
+        sizes = [row_bytes(store, "target_eval", ids)]
         self._names = domains.names
         self._present = np.flatnonzero(domains.num_heldout)
         for low, high in itertools.pairwise(domains.heldout_offsets):
             if high > low:
-                parts.append(store.read("heldout", low + _spread(high - low, rows)))
+                ids = low + _spread(high - low, rows)
+                parts.append(store.read("heldout", ids))
+                sizes.append(row_bytes(store, "heldout", ids))
         tokens = domains.tokens[self._present].astype(np.float64)
         self._natural = tokens / max(tokens.sum(), 1)
         self._groups = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
         self._rows = np.concatenate(parts)
-        self._bytes = _bytes_of(self._rows, store.token_bytes)
+        self._bytes = np.concatenate(sizes)
+        if np.isnan(self._bytes).any() and jax.process_index() == 0:
+            print(
+                f"bits per byte are not known: store {store.path} was made before the"
+                " bytes of its text were counted; prepare it again to have them",
+                flush=True,
+            )
         self._sharding = sharding.batch_sharding(mesh)
         self._batch_size = batch_size
 
@@ -140,11 +148,3 @@ def _spread(available: int, wanted: int) -> np.ndarray:
     if not wanted or wanted >= available:
         return np.arange(available)
     return np.arange(wanted) * available // wanted
-
-
-def _bytes_of(rows, token_bytes):
-    """UTF-8 bytes of the predicted tokens of each row [n, L+1]: int64 [n]."""
-    targets = rows[:, 1:]
-    return np.where(targets == PAD, 0, token_bytes[np.maximum(targets, 0)]).sum(
-        axis=1, dtype=np.int64
-    )

@@ -6,6 +6,7 @@ series `mixture/log_weight`, float32, of the start and of each update, exact.
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from dga_jax import config as configs
 from dga_jax.config import ConfigDict
+from dga_jax.data.remote_store import local_store
 from dga_jax.data.sample import stored_sample
 from dga_jax.data.store import Store
 from dga_jax.errors import UserError
@@ -73,7 +75,8 @@ class Recorded:
           UserError: it is not there, or another one is.
         """
         name = moved or self.config.data.store
-        store = Store.open(stored_sample(name, self.config.train.seq_len) or name)
+        path = stored_sample(name, self.config.train.seq_len) or name
+        store = Store.open(local_store(os.fspath(path), self.config.data.cache))
         if store.content_hash != self.data["content_hash"]:
             raise UserError(
                 f"store {store.path} is not the one that {self.directory} was trained "

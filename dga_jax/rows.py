@@ -6,12 +6,11 @@ No accelerator is needed; the run may be going on.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import jax
 from absl import flags
 
-from dga_jax import cli, recorded
+from dga_jax import cli, recorded, workdir
 from dga_jax.data.shown import row_lines, visible
 from dga_jax.errors import UserError
 from dga_jax.replay import drawn
@@ -29,7 +28,7 @@ def main(argv: Sequence[str]) -> None:
     """Prints number, domain, row in the store and text of each row."""
     cli.no_arguments(argv)
     jax.config.update("jax_platforms", "cpu")  # the others are busy with the run
-    directory = Path(_WORKDIR.value)
+    directory = workdir.of_flag(_WORKDIR.value)
     run = recorded.read(directory)
     if run is None:
         raise UserError(f"--workdir={directory}: not the workdir of a run")

@@ -126,6 +126,22 @@ def test_a_domain_counts_as_its_weight_says(domains):
         assert found.metrics[f"eval/generic_natural/{unit}"] == pytest.approx(mean)
 
 
+def test_bytes_that_are_not_known_are_not_made_up(byte_store, monkeypatch, capsys):
+    """Of a store that an older program made with a tokenizer that changes text."""
+    known = evaluator(byte_store)(Model(), None)
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr("dga_jax.data.row_bytes.has_row_bytes", lambda store: False)
+    assert evaluator(byte_store)(Model(), None) == known
+    monkeypatch.setattr("dga_jax.data.tokenizer.BytesTokenizer.is_exact", False)
+    unknown = evaluator(byte_store)(Model(), None)
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    assert f"store {byte_store.path} was made before" in said
+    for key, value in unknown.items():
+        bits = key.endswith("bits_per_byte")
+        assert math.isnan(value) if bits else value == known[key]
+
+
 def test_batches_do_not_matter(byte_store):
     a = evaluator(byte_store, batch_size=8)(Model(), None)
     b = evaluator(byte_store, batch_size=64)(Model(), None)

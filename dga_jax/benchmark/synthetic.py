@@ -5,7 +5,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dga_jax.data.store import SPLITS, ClusterNames, Domains, Store, coarsened
+from dga_jax.data.store import (
+    EVALUATED,
+    SPLITS,
+    ClusterNames,
+    Domains,
+    Store,
+    coarsened,
+)
 from dga_jax.data.store_writer import StoreWriter
 from dga_jax.data.tokenizer import Tokenizer
 
@@ -105,5 +112,6 @@ def _write_rows(directory, counts, seq_len, vocab_size) -> StoreWriter:
             yield rng.integers(0, vocab_size, shape, writer.dtype)
 
     for split, count in counts.items():
-        writer.write_split(split, count, blocks(count))
+        row_bytes = np.full(count, seq_len) if split in EVALUATED else None
+        writer.write_split(split, count, blocks(count), row_bytes)
     return writer

@@ -10,7 +10,7 @@ import numpy as np
 BLOCK_ROWS = 1024
 _CHUNK = 1 << 22
 # Of the manifest: what follows from the rest, and what depends on how it is stored.
-_NOT_CONTENT = ("content_hash", "files")
+_NOT_CONTENT = ("content_hash", "files", "end_of_text")
 
 
 def file_digest(

@@ -6,6 +6,9 @@ A directory holds
                                         every file below
     tokenizer.json or tokenizer.model   unless the tokens are bytes
     token_bytes.npy                     int32 [vocab_size]
+    bytes-SPLIT.npy                     int64 [rows] of heldout and target_eval; see
+                                        `row_bytes`
+    counts.json                         of documents and tokens
     offsets-level0.npz                  the domains of level 0; coarsest level first
     embedder.*, tree.npz                where domains are clusters: what makes vectors
                                         of text, and clusters of vectors
@@ -43,6 +46,9 @@ PAD = -1  # padding in rows as they are read
 SPLITS = ("train", "heldout", "target", "target_eval")
 MANIFEST = "manifest.json"
 TOKEN_BYTES = "token_bytes.npy"
+ROW_BYTES = "bytes-{split}.npy"
+EVALUATED = ("heldout", "target_eval")  # the splits that have one
+COUNTS = "counts.json"
 OFFSETS = "offsets-level{level}.npz"
 TREE = "tree.npz"
 TARGET_HISTOGRAM = "target_histogram.npz"
@@ -270,13 +276,34 @@ class Store:
         """int32 [vocab_size], UTF-8 bytes by token; 0 for end of text."""
         return np.load(self.path / TOKEN_BYTES)
 
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Sums over `generic` and `target`; empty in a store of an older program.
+
+        Of each its `documents` with text, those `blank`, their `text_bytes`, their
+        `text_tokens`, and how many of these are `unknown`.
+
+        Raises:
+          UserError: the file is damaged.
+        """
+        if COUNTS not in self.manifest["files"]:
+            return {}
+        try:
+            return json.loads((self.path / COUNTS).read_bytes())
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"store {self.path}: cannot read {COUNTS} ({error}); prepare the store"
+                " again"
+            ) from error
+
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that made the rows.
 
         Raises:
           UserError: its file is damaged, or its kind unknown.
         """
-        return stored_tokenizer(self.manifest["tokenizer"]["kind"], self.path)
+        entry = self.manifest["tokenizer"]
+        return stored_tokenizer(entry["kind"], self.path, entry["end_of_text"])
 
     def records(self, name: str) -> int:
         """Rows in one of the files of rows.

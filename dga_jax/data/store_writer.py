@@ -107,7 +107,11 @@ class StoreWriter:
         self._clusters: dict | None = None
 
     def write_split(
-        self, split: str, num_rows: int, blocks: Iterable[np.ndarray]
+        self,
+        split: str,
+        num_rows: int,
+        blocks: Iterable[np.ndarray],
+        row_bytes: np.ndarray | None = None,
     ) -> None:
         """Writes all rows of a split.
 
@@ -115,16 +119,36 @@ class StoreWriter:
           split: one of `store.SPLITS`.
           num_rows: how many rows the blocks hold together.
           blocks: rows [m, L+1] of `dtype`, padded with `pad`.
+          row_bytes: see `add_split`.
         """
         rows = (row[None] for block in blocks for row in block)
         reports = []
         for name, count in file_names(split, num_rows, self.rows_per_file):
             records = itertools.islice(rows, count)
             reports.append(write_records(self._directory / name, records))
-        self.add_split(split, num_rows, reports)
+        self.add_split(split, num_rows, reports, row_bytes)
 
-    def add_split(self, split: str, num_rows: int, reports: Iterable[dict]) -> None:
-        """Says what is in the files of a split: what `write_records` returned."""
+    def add_split(
+        self,
+        split: str,
+        num_rows: int,
+        reports: Iterable[dict],
+        row_bytes: np.ndarray | None = None,
+    ) -> None:
+        """Says what is in the files of a split.
+
+        Args:
+          split: one of `store.SPLITS`.
+          num_rows: of the split.
+          reports: what `write_records` returned of each file.
+          row_bytes: int64 [num_rows], where the split is one of `store.EVALUATED`:
+            bytes of text that the predicted tokens of each row stand for. Of rows that
+            were never text there are none.
+        """
+        if row_bytes is not None:
+            name = store.ROW_BYTES.format(split=split)
+            np.save(self._directory / name, np.asarray(row_bytes, np.int64))
+            self._describe(name)
         shards, blocks, tokens = [], [], 0
         names = file_names(split, num_rows, self.rows_per_file)
         for (name, rows), report in zip(names, reports, strict=True):
@@ -174,6 +198,12 @@ class StoreWriter:
         for name in files:
             self._describe(name)
 
+    def add_counts(self, counts: dict) -> None:
+        """Says what was counted of the text, for those who look at the store."""
+        text = json.dumps(counts, indent=1) + "\n"
+        (self._directory / store.COUNTS).write_text(text, encoding="utf-8")
+        self._describe(store.COUNTS)
+
     def finish(self) -> None:
         """Writes the tokenizer and, last, the manifest with the hashes of all files."""
         tokenizer = self._tokenizer
@@ -197,6 +227,8 @@ class StoreWriter:
         }
         if self._clusters:
             manifest["clusters"] = self._clusters
+        if tokenizer.end_of_text_name:
+            manifest["end_of_text"] = tokenizer.end_of_text_name
         manifest["content_hash"] = content_hash(manifest)
         manifest["files"] = dict(sorted(self._files.items()))
         text = json.dumps(manifest, indent=1) + "\n"

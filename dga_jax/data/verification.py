@@ -13,10 +13,14 @@ from dga_jax.data.digests import (
     level_digest,
     rows_digest,
 )
+from dga_jax.data.row_bytes import has_row_bytes, row_bytes, token_sums
 from dga_jax.data.store import (
     BASES,
+    EVALUATED,
     MANIFEST,
     OFFSETS,
+    PAD,
+    ROW_BYTES,
     TARGET_HISTOGRAM,
     TOKEN_BYTES,
     TREE,
@@ -124,6 +128,8 @@ def _fail(store: Store, name: str, problem: str) -> NoReturn:
 def _expected(store: Store) -> set[str]:
     """Files that a manifest must list."""
     names = {OFFSETS.format(level=level) for level in range(store.num_levels)}
+    if has_row_bytes(store):
+        names |= {ROW_BYTES.format(split=split) for split in EVALUATED}
     names |= {TOKEN_BYTES, *([TREE, TARGET_HISTOGRAM] if store.branching else [])}
     if file_name := store.tokenizer().file_name:
         names.add(file_name)
@@ -142,6 +148,10 @@ def _verify_tokenizer(store: Store) -> None:
     ]:
         if found != stated:
             _fail(store, name, f"the tokenizer's {what} is {found}, not {stated}")
+    said = store.manifest.get("end_of_text", tokenizer.end_of_text_name)
+    if said != tokenizer.end_of_text_name:
+        what = f"the end of text is {tokenizer.end_of_text_name}, not {said}"
+        _fail(store, MANIFEST, what)
     if not np.array_equal(store.token_bytes, tokenizer.token_bytes):
         _fail(store, TOKEN_BYTES, "these are not the bytes of its tokenizer")
 
@@ -190,12 +200,17 @@ def _verify_rows(
     """Rows of one split against the manifest and the domains; tokens they predict."""
     entry = store.manifest["splits"][split]
     digest = RowsDigest()
+    counted = has_row_bytes(store) and split in EVALUATED
+    exact = store.tokenizer().is_exact
     predicted = 0
     by_domain = np.zeros_like(finest.tokens)
     for first, rows in _batches(store, split):
         padding = rows == store.padding
         _verify_batch(store, split, first, rows, padding)
         on_bytes(digest.update(rows))
+        if counted:
+            targets = np.where(padding, PAD, rows.astype(np.int64))
+            _verify_bytes(store, split, first, targets, exact)
         tokens = np.count_nonzero(~padding[:, 1:], axis=1)
         predicted += int(tokens.sum())
         if split == "train":
@@ -247,6 +262,21 @@ def _verify_batch(store, split, first, rows, padding) -> None:
     gaps = (padding[:, :-1] & ~padding[:, 1:]).any(axis=1)
     if gaps.any():
         _fail_row(store, split, first + np.argmax(gaps), "padding before a token")
+
+
+def _verify_bytes(
+    store: Store, split: str, first: int, rows: np.ndarray, exact: bool
+) -> None:
+    """Rows, as they are read, have bytes; where tokens say how many, these."""
+    found = row_bytes(store, split, np.arange(first, first + len(rows)))
+    wrong = found < 0
+    if exact:
+        wrong |= found != token_sums(store, rows)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        what = f"row {first + row:,} has {found[row]:,.0f} bytes"
+        name = ROW_BYTES.format(split=split)
+        _fail(store, name, f"{what}, which are not those of its tokens")
 
 
 def _fail_row(store: Store, split: str, row: int, problem: str) -> NoReturn:

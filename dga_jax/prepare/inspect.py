@@ -48,6 +48,8 @@ def summary(store: Store) -> str:
     """A line for each thing that is true of the whole store."""
     manifest = store.manifest
     tokenizer = manifest["tokenizer"]
+    name = visible(manifest.get("end_of_text", ""))
+    name = f" ({name})" if name else ""
     levels = []
     for level, entry in enumerate(manifest["levels"]):
         empty = int((store.domains(level).num_rows == 0).sum())
@@ -59,10 +61,17 @@ def summary(store: Store) -> str:
         f" tokens in {store.dtype.itemsize} bytes each ({store.dtype.name})",
         "a row": "documents of one domain, one behind the other, cut where it ends",
         "tokenizer": f"{tokenizer['kind']}, {store.vocab_size:,} tokens, end of text"
-        f" {tokenizer['end_of_text']}, sha256 {tokenizer['sha256'][:16]}",
+        f" {tokenizer['end_of_text']}{name}, sha256 {tokenizer['sha256'][:16]}",
         "domains by level": "; ".join(levels),
         "content": store.content_hash,
     }
+    for part, counts in store.counts.items():
+        unknown = counts["unknown"] / max(counts["text_tokens"], 1)
+        facts[f"text of {part}"] = (
+            f"{counts['documents']:,} documents, {counts['blank']:,} without a token,"
+            f" {counts['text_bytes']:,} bytes, {counts['text_tokens']:,} tokens,"
+            f" {unknown:.2%} of them unknown"
+        )
     if clusters := manifest.get("clusters"):
         branching = " x ".join(map(str, clusters["branching"]))
         facts["clusters"] = (

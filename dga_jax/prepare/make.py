@@ -55,6 +55,11 @@ _TOKENIZER = flags.DEFINE_string(
     "'bytes', or the path of a tokenizer.json or of a SentencePiece .model.",
     required=True,
 )
+_EOS_TOKEN = flags.DEFINE_string(
+    "eos_token",
+    None,
+    "The token of --tokenizer that ends a document, whatever its configuration says.",
+)
 _SEQ_LEN = flags.DEFINE_integer(
     "seq_len",
     None,
@@ -191,7 +196,7 @@ def _prepare(engine: Engine, output: str, markers: list[str]) -> Prepared:
             generic=_corpus(generic, _GENERIC),
             target=_corpus(target, _TARGET),
             target_eval=_corpus(target_eval, _TARGET_EVAL) if target_eval else None,
-            tokenizer=load_tokenizer(_TOKENIZER.value),
+            tokenizer=load_tokenizer(_TOKENIZER.value, _EOS_TOKEN.value),
             seq_len=_SEQ_LEN.value,
             output=output,
             clusters=options,
@@ -323,6 +328,9 @@ def _report(
     blank = sum(part.blank for part in parts)
     if blank:
         print(f"{blank:,} documents without text were left out.")
+    print(summary.shares(parts))
+    for warning in summary.warnings(parts, clustered=bool(prepared.branching)):
+        print(f"warning: {warning}", file=sys.stderr)
     if _DEDUP.value:
         print(f"{prepared.duplicates:,} exact duplicates were left out.")
     if prepared.contamination:

@@ -98,7 +98,7 @@ def test_other_vocabularies_count_what_they_decode_to():
     vocab = {"[UNK]": 0, "</s>": 1, "one": 2, "größer": 3}
     spec = tokenizers.Tokenizer(models.WordLevel(vocab, unk_token="[UNK]"))
     spec.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = HuggingFaceTokenizer(spec.to_str().encode())
+    tokenizer = HuggingFaceTokenizer(spec.to_str().encode(), eos_token="</s>")
     assert tokenizer.token_bytes[1:].tolist() == [0, 3, 8]
 
 
@@ -124,9 +124,3 @@ def test_pickled_it_is_the_same(tokenizer):
     assert copy.digest == tokenizer.digest
     # What it has learnt meanwhile does not travel.
     assert len(content) == len(pickle.dumps(copy))
-
-
-def test_no_end_of_text_token():
-    spec = tokenizers.Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1}, "[UNK]"))
-    with pytest.raises(UserError, match=r"no end-of-text token.*</s>.*add one"):
-        HuggingFaceTokenizer(spec.to_str().encode())

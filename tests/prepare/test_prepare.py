@@ -129,7 +129,7 @@ def test_interrupted_it_leaves_nothing(tmp_path, number):
 
 
 def part(name: str, rows: int) -> Part:
-    return Part(name, 10, 0, 3000, 1000, rows * 8 - 4, rows, 1, 4 / (rows * 8))
+    return Part(name, 10, 0, 3000, 1000, 0, rows * 8 - 4, rows, 1, 4 / (rows * 8))
 
 
 def test_table_of_few_domains():

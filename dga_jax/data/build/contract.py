@@ -17,9 +17,10 @@ class Part:
     Attributes:
       name: the domain.
       documents: documents with text.
-      blank: documents without, which are left out.
+      blank: documents of which no token comes, which are left out.
       text_bytes: UTF-8 bytes of the documents.
       text_tokens: tokens of the documents, end of text not counted.
+      unknown: of these, the tokens of what the tokenizer cannot spell.
       tokens: tokens that its training rows predict.
       rows: training rows (of the target, those it steers by).
       heldout_rows: held-out rows (of the target, those it is evaluated on).
@@ -31,6 +32,7 @@ class Part:
     blank: int
     text_bytes: int
     text_tokens: int
+    unknown: int
     tokens: int
     rows: int
     heldout_rows: int

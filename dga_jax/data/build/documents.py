@@ -20,6 +20,7 @@ class View(NamedTuple):
       domains: int64 [n], of the finest level.
       lengths: int64 [n], tokens of each, end of text included; 0 for those left out.
       text_bytes: int64 [n], UTF-8 bytes; 0 for those left out.
+      unknown: int64 [n], tokens of what cannot be spelled; 0 for those left out.
       blank: bool [n], documents without text; not those that cannot be used.
       sizes: int64 [n], tokens of each in the piece's file, also of those left out.
     """
@@ -28,6 +29,7 @@ class View(NamedTuple):
     domains: np.ndarray
     lengths: np.ndarray
     text_bytes: np.ndarray
+    unknown: np.ndarray
     blank: np.ndarray
     sizes: np.ndarray
 
@@ -148,6 +150,7 @@ class Documents:
                 domains_of(piece, start),
                 piece.lengths * kept,
                 piece.text_bytes * kept,
+                piece.unknown * kept,
                 piece.blank,
                 piece.lengths,
             )

@@ -78,11 +78,17 @@ def finish_store(
             directory = pathlib.Path(aside)
             writer = StoreWriter(directory, tokenizer, seq_len)
             for number, split in enumerate(gather.splits):
-                writer.add_split(split.name, split.rows, gather.of_split(number))
+                writer.add_split(
+                    split.name,
+                    split.rows,
+                    gather.of_split(number),
+                    gather.row_bytes(number),
+                )
             for level in levels_of(placed[0].layout, domains):
                 writer.write_level(level)
             if clustered:
                 _add_clusters(writer, directory, clustered, target, placed)
+            writer.add_counts(_counts(parts_of(placed, domains)))
             writer.finish()
             names = sorted(os.listdir(directory), key=lambda name: name == MANIFEST)
             for name in names:
@@ -141,6 +147,7 @@ def _parts(layout: Layout, names: Sequence[str], heldout: np.ndarray) -> Iterato
         counts.blank,
         counts.text_bytes,
         counts.text_tokens,
+        counts.unknown,
         layout.predicted[KEPT],
         layout.rows[KEPT],
         heldout,
@@ -149,6 +156,16 @@ def _parts(layout: Layout, names: Sequence[str], heldout: np.ndarray) -> Iterato
     for name, *values in zip(names, *sums, strict=True):
         *_, tokens, rows, _ = values
         yield Part(name, *values, padding=1 - tokens / (rows * L) if rows else 0.0)
+
+
+def _counts(parts: Sequence[Part]) -> dict:
+    """Sums over the domains, and what the target has, for the manifest."""
+    *domains, target = parts
+    fields = ("documents", "blank", "text_bytes", "text_tokens", "unknown")
+    return {
+        name: {field: sum(getattr(one, field) for one in given) for field in fields}
+        for name, given in (("generic", domains), (_TARGET, [target]))
+    }
 
 
 def _add_clusters(writer, directory, clustered, target, placed) -> None:

@@ -56,7 +56,7 @@ from dga_jax.data.build.passed_over import passed_over, single_files
 from dga_jax.data.build.rows import Gather, Place
 from dga_jax.data.build.staging import publish
 from dga_jax.data.build.tokenizing import Tokenize, domain_names
-from dga_jax.data.corpus import PIECES, Corpus
+from dga_jax.data.corpus import Corpus
 from dga_jax.data.store import FORMAT_VERSION, MANIFEST, ClusterNames
 from dga_jax.data.tokenizer import Tokenizer
 from dga_jax.errors import UserError
@@ -157,7 +157,8 @@ class _Job:
         self._texts, self._tokenizer, self._seq_len = texts, tokenizer, seq_len
         self._output, self._clusters, self._leave_out = output, clusters, leave_out
         self._work, self._engine, self._watch = work, engine, watch
-        made_of = hashlib.sha256(f"{PIECES} {tokenizer.digest}".encode()).hexdigest()
+        made_of = f"{Tokenize.written} {tokenizer.digest}"
+        made_of = hashlib.sha256(made_of.encode()).hexdigest()
         tokens = work / f"tokens-{made_of[:16]}"
         self._tokenize = Tokenize(tokens, tokenizer, leave_out.max_bad)
         self.folder = work / f"job-{self._digest()}"
@@ -172,7 +173,8 @@ class _Job:
         leave_out = dataclasses.asdict(self._leave_out)
         for passing in ("memory_bytes", "listed", "max_bad"):
             del leave_out[passing]
-        parts = [FORMAT_VERSION, PIECES, HELDOUT_EVERY, TARGET_EVAL_EVERY, digests]
+        parts = [FORMAT_VERSION, Tokenize.written, Gather.written, HELDOUT_EVERY]
+        parts += [TARGET_EVAL_EVERY, digests]
         parts += [self._tokenizer.digest, self._seq_len, leave_out]
         if self._clusters:
             from dga_jax.data.build.clustering import model_digest
@@ -249,7 +251,8 @@ class _Job:
         """Writes all files of rows."""
         rows = self.folder / "rows"
         for _ in range(2):
-            self._engine.shuffle(Place(placed, splits), items, gather, rows)
+            place = Place(placed, splits, self._tokenizer.token_bytes)
+            self._engine.shuffle(place, items, gather, rows)
             missing = not all(side_by_side(gather.done, gather.keys))
             if not self._engine.agree(missing):
                 return

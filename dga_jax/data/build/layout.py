@@ -98,12 +98,14 @@ class Counts:
       blank: documents without.
       text_bytes: UTF-8 bytes of the documents.
       text_tokens: tokens of the documents, end of text not counted.
+      unknown: of these, the tokens of what cannot be spelled.
     """
 
     documents: np.ndarray
     blank: np.ndarray
     text_bytes: np.ndarray
     text_tokens: np.ndarray
+    unknown: np.ndarray
 
 
 class Plan(NamedTuple):
@@ -145,7 +147,7 @@ class CountDocuments:
         table = plan.table(_DOCUMENTS)
         if table.has(segment):
             return
-        totals = np.zeros((4, size), np.int64)
+        totals = np.zeros((len(dataclasses.fields(Counts)), size), np.int64)
         for shard in segment.shards:
             for view in documents.of(shard):
                 weights = (
@@ -153,6 +155,7 @@ class CountDocuments:
                     view.blank,
                     view.text_bytes,
                     np.maximum(view.lengths - 1, 0),
+                    view.unknown,
                 )
                 for field, weight in enumerate(weights):
                     counts = np.bincount(view.domains, weight, size)

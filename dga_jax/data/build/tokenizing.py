@@ -19,7 +19,7 @@ import numpy as np
 from dga_jax.data.build import bad
 from dga_jax.data.build.engine import OnBytes
 from dga_jax.data.build.folder import Folder, side_by_side
-from dga_jax.data.corpus import in_batches, read_pieces
+from dga_jax.data.corpus import PIECES, in_batches, read_pieces
 from dga_jax.data.sources import Document, Shard, clash
 from dga_jax.data.store_writer import row_dtype
 from dga_jax.data.tokenizer import Tokenizer
@@ -36,6 +36,7 @@ class Piece(NamedTuple):
       number: of the piece in its shard.
       lengths: int64 [n], tokens of each, end of text included; 0 for a blank text.
       text_bytes: int64 [n], UTF-8 bytes; 0 for a blank text.
+      unknown: int64 [n], tokens that stand for what cannot be spelled.
       names: the domains that the documents name.
       domains: int64 [n], which of `names`.
       hashes: uint8 [n, 16], of the texts.
@@ -47,6 +48,7 @@ class Piece(NamedTuple):
     number: int
     lengths: np.ndarray
     text_bytes: np.ndarray
+    unknown: np.ndarray
     names: list[str]
     domains: np.ndarray
     hashes: np.ndarray
@@ -105,6 +107,7 @@ class Tokenized:
                 number,
                 arrays["lengths"].astype(np.int64),
                 arrays["text_bytes"].astype(np.int64),
+                arrays["unknown"].astype(np.int64),
                 arrays["names"].tolist(),
                 arrays["domains"].astype(np.int64),
                 arrays["hashes"],
@@ -138,6 +141,8 @@ class Tokenize:
     """
 
     divided: ClassVar = True  # may run in several processes
+    # How pieces are cut and written down; another way goes to another folder.
+    written: ClassVar = f"{PIECES} 2"
 
     folder: Folder
     tokenizer: Tokenizer
@@ -166,7 +171,7 @@ class Tokenize:
                     sources.setdefault(document.domain, set()).add(document.source)
             counted.cuts(folder)
             if not folder.has(f"{number:06d}.npz"):
-                self._write(folder, number, piece, made.dtype)
+                self._write(folder, number, piece, made.dtype, shard.name)
             pieces, documents = pieces + 1, documents + len(piece)
         with_text = sum(
             np.count_nonzero(folder.load(f"{number:06d}.npz")["lengths"])
@@ -185,13 +190,23 @@ class Tokenize:
         )
 
     def _write(
-        self, folder: Folder, number: int, piece: Sequence[Document], dtype: np.dtype
+        self,
+        folder: Folder,
+        number: int,
+        piece: Sequence[Document],
+        dtype: np.dtype,
+        origin: str,
     ) -> None:
-        tokens, lengths = [], []
+        tokens, lengths, unknown = [], [], []
         end = np.array([self.tokenizer.end_of_text], dtype)
         for batch in in_batches(piece):
             texts = [document.text if document.num_bytes else "" for document in batch]
-            for encoded in self.tokenizer.encode_batch(texts):
+            for text, encoded in zip(
+                texts, self.tokenizer.encode_batch(texts), strict=True
+            ):
+                if (encoded == end[0]).any():
+                    raise self._ends_inside(origin, text)
+                unknown.append(self._unknown(encoded))
                 lengths.append(len(encoded) + 1 if len(encoded) else 0)
                 if len(encoded):
                     tokens += [encoded.astype(dtype, copy=False), end]
@@ -205,12 +220,25 @@ class Tokenize:
             f"{number:06d}.npz",
             lengths=np.array(lengths, np.uint32),
             text_bytes=np.array([d.num_bytes for d in piece], np.uint32),
+            unknown=np.array(unknown, np.uint32),
             names=np.array(list(names), np.str_),
             domains=np.array([names.get(d.domain, 0) for d in piece], np.uint32),
             hashes=_hashes(piece),
             # As an array of strings, each would take what the longest does.
             identifiers=np.frombuffer(json.dumps(identifiers).encode(), np.uint8),
             bad=bad.to_array(piece),
+        )
+
+    def _unknown(self, encoded: np.ndarray) -> int:
+        unknown = self.tokenizer.unknown
+        return 0 if unknown is None else np.count_nonzero(encoded == unknown)
+
+    def _ends_inside(self, origin: str, text: str) -> UserError:
+        return UserError(
+            f"{origin}: the tokenizer makes its end of text,"
+            f" {self.tokenizer.end_of_text_name}, of a part of the document that begins"
+            f" {text[:40]!r}; choose another with --eos_token=TEXT, or leave the"
+            " document out"
         )
 
 

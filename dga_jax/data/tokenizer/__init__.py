@@ -25,16 +25,24 @@ __all__ = [
 _KINDS = {cls.kind: cls for cls in (HuggingFaceTokenizer, SentencePieceTokenizer)}
 
 
-def load_tokenizer(name: str | pathlib.Path) -> Tokenizer:
+def load_tokenizer(name: str | pathlib.Path, eos_token: str | None = None) -> Tokenizer:
     """The tokenizer that `name` stands for.
 
     Args:
       name: "bytes", or the path of a tokenizer.json or of a SentencePiece .model.
+      eos_token: the token of the file that ends a text; None: the one that the file
+        and its configuration beside it say.
 
     Raises:
-      UserError: no such file, not a tokenizer, or one without an end-of-text token.
+      UserError: no such file, not a tokenizer, or one that does not say which token
+        ends a text.
     """
     if name == BYTES:
+        if eos_token is not None:
+            raise UserError(
+                f"--eos_token={eos_token}: {BYTES!r} has an end of text of its own;"
+                " leave the flag out"
+            )
         return BytesTokenizer()
     if not name:
         raise UserError(f"the tokenizer has no name; give a file, or {BYTES!r}")
@@ -42,12 +50,18 @@ def load_tokenizer(name: str | pathlib.Path) -> Tokenizer:
     content = _read(
         path, f"give a tokenizer.json, a SentencePiece .model, or {BYTES!r}"
     )
-    kind = SENTENCEPIECE if path.suffix == ".model" else HUGGING_FACE
-    return _KINDS[kind](content, name)
+    if path.suffix == ".model":
+        return SentencePieceTokenizer(content, name, eos_token=eos_token)
+    return HuggingFaceTokenizer(content, name, beside=path.parent, eos_token=eos_token)
 
 
-def stored_tokenizer(kind: str, directory: pathlib.Path) -> Tokenizer:
+def stored_tokenizer(kind: str, directory: pathlib.Path, end_of_text: int) -> Tokenizer:
     """The tokenizer of some kind that a store keeps in its directory.
+
+    Args:
+      kind: see `Tokenizer`.
+      directory: of the store.
+      end_of_text: id of the token that ends the store's documents.
 
     Raises:
       UserError: no such kind, or its file is missing or damaged.
@@ -60,7 +74,8 @@ def stored_tokenizer(kind: str, directory: pathlib.Path) -> Tokenizer:
             " does not know; update it, or prepare the store again"
         )
     path = directory / _KINDS[kind].file_name
-    return _KINDS[kind](_read(path, "prepare the store again"), path)
+    content = _read(path, "prepare the store again")
+    return _KINDS[kind](content, path, end_of_text=end_of_text)
 
 
 def _read(path: pathlib.Path, expected: str) -> bytes:

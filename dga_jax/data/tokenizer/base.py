@@ -17,7 +17,10 @@ class Tokenizer(abc.ABC):
       kind: how the manifest of a store names this tokenizer.
       file_name: of the file that a store keeps it in; None where there is none.
       vocab_size: one more than the largest id.
-      end_of_text: id of the token that ends a document.
+      end_of_text: id of the token that ends a document; no text becomes it.
+      end_of_text_name: what the vocabulary calls it.
+      unknown: id of what text becomes that cannot be spelled; None: there is none.
+      is_exact: whether the `token_bytes` of any text add up to its length in UTF-8.
       token_bytes: int32 [vocab_size], UTF-8 bytes of text that each token stands for;
         0 for special tokens, end of text among them.
       content: what the file `file_name` holds, or None.
@@ -27,6 +30,9 @@ class Tokenizer(abc.ABC):
     file_name: str | None = None
     vocab_size: int
     end_of_text: int
+    end_of_text_name: str = ""
+    unknown: int | None = None
+    is_exact: bool = False
     content: bytes | None = None
 
     @property
@@ -48,12 +54,24 @@ class Tokenizer(abc.ABC):
         return hashlib.sha256(self.content or self.kind.encode()).hexdigest()
 
 
+def digest_of(content: bytes, end_of_text: int, formerly: int | None) -> str:
+    """Hex SHA-256 of a file, and of the choice that was made of its tokens.
+
+    Where the choice is what it was `formerly`, before there was one, of the file alone:
+    stores and runs of then are known by that.
+    """
+    if end_of_text != formerly:
+        content += f"\0end of text {end_of_text}".encode()
+    return hashlib.sha256(content).hexdigest()
+
+
 class BytesTokenizer(Tokenizer):
     """The 256 bytes of UTF-8, and 256 for end of text."""
 
     kind = BYTES
     vocab_size = 257
     end_of_text = 256
+    is_exact = True
 
     @functools.cached_property
     def token_bytes(self) -> np.ndarray:

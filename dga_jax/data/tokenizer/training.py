@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import tokenizers
 
-from dga_jax.data.tokenizer.huggingface import END_OF_TEXT
+from dga_jax.data.tokenizer import end_of_text
 
 
 def train_bpe(
@@ -29,7 +29,7 @@ def train_bpe(
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=min_frequency,
-        special_tokens=[END_OF_TEXT[0]],
+        special_tokens=[end_of_text.KNOWN[0]],
         initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )

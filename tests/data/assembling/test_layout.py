@@ -31,7 +31,8 @@ class Made:
     def of(self, number):
         for i, piece in enumerate(self.shards[number]):
             domains, lengths = np.array(piece, np.int64).reshape(-1, 2).T
-            yield View(i, domains, lengths, lengths, lengths == 0, lengths)
+            text_bytes, none = size_of(lengths), lengths * 0
+            yield View(i, domains, lengths, text_bytes, none, lengths == 0, lengths)
 
     def tokens(self, number, piece, count):
         before = itertools.chain(*self.shards[:number])
@@ -41,6 +42,30 @@ class Made:
             for i, (_, length) in enumerate(self.shards[number][piece])
         ]
         return np.concatenate([np.zeros(0), *parts]).astype("<u2")
+
+
+TOKEN_BYTES = np.arange(1 << 16) % 5
+
+
+def size_of(length):
+    """Bytes of a document that was never text."""
+    return length * 7 % 45
+
+
+def bytes_of(documents):
+    """Bytes of each token of documents of some lengths, by hand."""
+    found = {}
+    for i, (_, length) in enumerate(documents):
+        tokens = [i * 64 + t for t in range(length)]
+        weights = [t % 5 for t in tokens[:-1]]
+        if not any(weights):
+            weights = [1 for _ in weights]
+        for t, token in enumerate(tokens):
+            until, total = sum(weights[: t + 1]), sum(weights)
+            found[token] = size_of(length) * until // total
+        for token in reversed(tokens[1:]):
+            found[token] -= found[token - 1]
+    return found
 
 
 @st.composite
@@ -102,11 +127,11 @@ def test_rows_are_those_of_the_streams(corpus, every, seq_len, segments):
         ]
         splits = [
             Split(name, int(rows.sum()), seq_len + 1, np.dtype("<u2"), 7)
-            for name, rows in zip("ab", found.rows, strict=True)
+            for name, rows in zip(("train", "heldout"), found.rows, strict=True)
         ]
         gather = Gather(splits, Folder.of(folder), Folder.of(folder) / "reports")
         Local().shuffle(
-            Place([Placed(Made(shards), found, (0, 1))], splits),
+            Place([Placed(Made(shards), found, (0, 1))], splits, TOKEN_BYTES),
             [(0, part) for part in reversed(parts)],
             gather,
             Folder.of(folder) / "rows",
@@ -116,6 +141,12 @@ def test_rows_are_those_of_the_streams(corpus, every, seq_len, segments):
             for d in range(count):
                 low, high = found.offsets[side, d : d + 2]
                 assert rows[low:high].tolist() == cut(streams[side][d], seq_len)
+        sizes = bytes_of(itertools.chain(*itertools.chain(*shards)))
+        sizes[PAD] = 0
+        assert gather.row_bytes(0) is None
+        assert gather.row_bytes(1).tolist() == [
+            sum(sizes[token] for token in row[1:]) for row in rows.tolist()
+        ]
 
 
 def read(folder, split):
