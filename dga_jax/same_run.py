@@ -48,6 +48,7 @@ FIELDS: dict[str, Touches] = {
     "model.norm_eps": Touches.ALL,
     "model.dtype": Touches.ALL,
     "model.document_mask": Touches.ALL,
+    "model.end_of_text": Touches.ALL,
     "model.remat": Touches.ROUNDING,
     "model.attention": Touches.ROUNDING,
     "train.steps": Touches.VALUES,

@@ -1,4 +1,5 @@
 import math
+import types
 
 import numpy as np
 import pytest
@@ -83,6 +84,7 @@ class Uneven:
     token_bytes = np.array([1, 2, 3] * 100)
 
     def __init__(self, full, tokens):
+        self.path, self.manifest = "uneven", {"files": {}}
         rng = np.random.default_rng(0)
         lengths = np.array([count for rows in full for count in rows], int)
         rows = rng.integers(0, 300, (len(lengths), self.seq_len + 1))
@@ -93,6 +95,9 @@ class Uneven:
 
     def domains(self, level):
         return self.of
+
+    def tokenizer(self):
+        return types.SimpleNamespace(is_exact=True, token_bytes=self.token_bytes)
 
     def num_rows(self, split):
         return 3
@@ -128,12 +133,12 @@ def test_a_domain_counts_as_its_weight_says(domains):
 
 def test_bytes_that_are_not_known_are_not_made_up(byte_store, monkeypatch, capsys):
     """Of a store that an older program made with a tokenizer that changes text."""
-    known = evaluator(byte_store)(Model(), None)
+    known = evaluator(byte_store)(Model(), None).metrics
     assert capsys.readouterr().out == ""
     monkeypatch.setattr("dga_jax.data.row_bytes.has_row_bytes", lambda store: False)
-    assert evaluator(byte_store)(Model(), None) == known
+    assert evaluator(byte_store)(Model(), None).metrics == known
     monkeypatch.setattr("dga_jax.data.tokenizer.BytesTokenizer.is_exact", False)
-    unknown = evaluator(byte_store)(Model(), None)
+    unknown = evaluator(byte_store)(Model(), None).metrics
     said = capsys.readouterr().out
     assert said.count("\n") == 1
     assert f"store {byte_store.path} was made before" in said

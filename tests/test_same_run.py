@@ -74,7 +74,7 @@ def test_every_field_has_a_class(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_field_that_changes(name):
     """After 2,000 of 10,000 steps, with 20 updates of the weights."""
-    before = record_of(data__tokens_per_domain=5)
+    before = record_of(data__tokens_per_domain=5, model__end_of_text=7)
     now, was, new = changed(before, name)
     kind = touches(name)
     if kind in (Touches.NOTHING, Touches.DIGESTS):
