@@ -69,10 +69,13 @@ class Begun(NamedTuple):
 def settle(config: ConfigDict, directory: Path) -> None:
     """Gives `start` the words in which the workdir recorded it, if it means the same.
 
-    RUN alone was RUN@STEP then, and may have gone on since; once begun, a run needs no
-    start at all. Any other `start` is left for the comparison of configs to refuse.
+    RUN alone was RUN@STEP then; once begun, a run needs no start at all. Any other
+    `start` is left for the comparison of configs to refuse.
     """
-    before = recorded.read(directory)
+    try:
+        before = recorded.read(directory)
+    except UserError:  # of a damaged record the comparison of configs knows more
+        return
     origin, what = before.start if before else ("", "")
     given = config.start["from"]
     if not origin or (given and _origin(given)[0] != _origin(origin)[0]):
