@@ -1,10 +1,11 @@
 """A run that goes on from another's checkpoint, under a config of its own.
 
 `start.from=RUN[@STEP]` names it and `start.what` says what is taken: the parameters, or
-all of the state that still has a meaning. RUN is only read, a damaged checkpoint of its
-too. From the checkpoint that the new run saves at once on, RUN is not needed any more.
+all of the state that still has a meaning. RUN is only read, and not needed any more
+once the new run has saved, which it does at once.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -69,14 +70,12 @@ class Begun(NamedTuple):
 def settle(config: ConfigDict, directory: Path) -> None:
     """Gives `start` the words in which the workdir recorded it, if it means the same.
 
-    RUN alone was RUN@STEP then; once begun, a run needs no start at all. Any other
-    `start` is left for the comparison of configs to refuse.
+    Once begun, a run needs none. Another is left for the comparison to refuse.
     """
-    try:
-        before = recorded.read(directory)
-    except UserError:  # of a damaged record the comparison of configs knows more
-        return
-    origin, what = before.start if before else ("", "")
+    origin = what = ""
+    with contextlib.suppress(UserError):  # the comparison of configs says it better
+        if before := recorded.read(directory):
+            origin, what = before.start
     given = config.start["from"]
     if not origin or (given and _origin(given)[0] != _origin(origin)[0]):
         return
