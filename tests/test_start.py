@@ -88,7 +88,14 @@ def begun(config, directory):
 
 
 def by_step(directory):
-    return {line["step"]: line for line in log_of(directory)}
+    """Lines by step, without what is counted from one line to the next.
+
+    A run that starts from another begins to count there.
+    """
+    return {
+        line["step"]: {k: v for k, v in line.items() if "/drawn" not in k}
+        for line in log_of(directory)
+    }
 
 
 def trained(line):

@@ -153,8 +153,9 @@ def read(folder, split):
     """All rows of a split that was written without a store."""
     shards = [{"name": name, "rows": rows} for name, rows in split.files]
     entry = {"rows": split.rows, "shards": shards}
-    manifest = {"seq_len": split.row_tokens - 1, "vocab_size": 0, "content_hash": ""}
+    manifest = {"seq_len": split.row_tokens - 1, "content_hash": ""}
     manifest |= {"levels": [], "dtype": "<u2", "splits": {"train": entry}}
+    manifest |= {"vocab_size": 1 << 16, "tokenizer": {"end_of_text": 0}}
     store = Store(Folder.of(folder).path, manifest)
     rows = store.read("train", np.arange(split.rows))
     return np.where(rows < 0, PAD, rows)
