@@ -1,8 +1,7 @@
 """A run that goes on from another's checkpoint, under a config of its own.
 
-`start.from=RUN[@STEP]` names it and `start.what` says what is taken: the parameters, or
-all of the state that still has a meaning. RUN is only read, and not needed any more
-once the new run has saved, which it does at once.
+`start.from=RUN[@STEP]` names it, `start.what` says what is taken: the parameters, or all
+that still has a meaning. RUN is only read, and no more once the new run has saved.
 """
 
 import contextlib
@@ -70,7 +69,7 @@ class Begun(NamedTuple):
 def settle(config: ConfigDict, directory: Path) -> None:
     """Gives `start` the words in which the workdir recorded it, if it means the same.
 
-    Once begun, a run needs none. Another is left for the comparison to refuse.
+    A run once begun needs none; another is left for the comparison to refuse.
     """
     origin = what = ""
     with contextlib.suppress(UserError):  # the comparison of configs says it better
@@ -192,8 +191,8 @@ def weights_by_name(
         return old
     kept, first = kept.astype(np.float64), initial.astype(np.float64)
     mass = np.exp(kept).sum()
-    rest = 1 - np.exp(first[~known]).sum()
-    if not mass or rest <= 0:
+    rest = np.exp(first[known]).sum()  # 1 minus the others would lose a small one
+    if not mass or not rest:
         return initial
     weights = np.where(known, kept + np.log(rest / mass), first)
     return (weights - np.log(np.exp(weights).sum())).astype(np.float32)

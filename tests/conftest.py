@@ -21,7 +21,12 @@ atexit.register(shutil.rmtree, _COMPILED, ignore_errors=True)
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
+import hypothesis  # noqa: E402
 import pytest  # noqa: E402
+
+# No test fails because the machine is slow.
+hypothesis.settings.register_profile("any speed", deadline=None)
+hypothesis.settings.load_profile("any speed")
 
 _DOMAIN_BYTES = 30_000
 
