@@ -1,7 +1,7 @@
 """A run that goes on from another's checkpoint, under a config of its own.
 
-`start.from=RUN[@STEP]` names it, `start.what` says what is taken: the parameters, or all
-that still has a meaning. RUN is only read, and no more once the new run has saved.
+`start.from=RUN[@STEP]` names it; `start.what` takes its parameters, or all that still
+has a meaning. RUN is only read, and not any more once the new run has saved.
 """
 
 import contextlib
@@ -238,8 +238,7 @@ def _store_of(where, run):
         return run.open_store()
     except UserError as error:
         raise UserError(
-            f"{where}: its version did not record tokenizer and names of domains, and "
-            f"its store is not there to ask ({error})"
+            f"{where}: tokenizer and domains: its store is not there to ask ({error})"
         ) from None
 
 
