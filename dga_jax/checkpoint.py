@@ -182,9 +182,9 @@ class Checkpoints:
             except Exception as error:  # whatever orbax trips over
                 restored, problem = None, error
             damaged = isinstance(problem, DamagedError)
-            if not _on_all_hosts(problem is None or damaged):
+            if not on_all_hosts(problem is None or damaged):
                 raise self._unreadable(step, problem, before=steps)
-            if _on_all_hosts(problem is None):
+            if on_all_hosts(problem is None):
                 self._last = step
                 return restored
             self._move_aside(step, problem, before=steps)
@@ -330,7 +330,8 @@ def _silence_late_callbacks() -> None:
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
 
 
-def _on_all_hosts(here: bool) -> bool:
+def on_all_hosts(here: bool) -> bool:
+    """Whether it is so on every process; all must call."""
     if jax.process_count() == 1:
         return here
     return bool(np.all(multihost_utils.process_allgather(np.array(here))))

@@ -6,7 +6,6 @@ has a meaning. RUN is only read, and not any more once the new run has saved.
 
 import contextlib
 import dataclasses
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +14,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 
 from dga_jax import config as configs
-from dga_jax import distributed, recorded, sharding
-from dga_jax.checkpoint import Snapshot, fingerprint
+from dga_jax import distributed, integrity, recorded, sharding
+from dga_jax.checkpoint import Snapshot, on_all_hosts
 from dga_jax.config import ConfigDict
 from dga_jax.data.store import Store
 from dga_jax.errors import UserError
+from dga_jax.integrity import DamagedError
 from dga_jax.mixing import mixers
 from dga_jax.mixing.mixers import MixerState
 from dga_jax.mixture import Mixture
@@ -238,7 +237,7 @@ def _store_of(where, run):
         return run.open_store()
     except UserError as error:
         raise UserError(
-            f"{where}: tokenizer and domains: its store is not there to ask ({error})"
+            f"{where}: its store is not there to ask for its tokenizer ({error})"
         ) from None
 
 
@@ -288,18 +287,21 @@ def _abstract(run, names, train):
 
 
 def _newest_good(where, path, steps, abstract):
-    """The first of `steps` that can be read, its arrays and JSON."""
+    """The first of `steps` that is not damaged, its arrays and JSON."""
     for step in steps:
-        folder = path / "checkpoints" / str(step)
-        _check_readable(where, folder)
         try:
-            found, problem = _read(folder, abstract), None
-        except Exception as error:  # whatever orbax trips over in a damaged one
+            found, problem = _read(path / "checkpoints" / str(step), abstract), None
+        except Exception as error:  # whatever orbax trips over
             found, problem = None, error
-        if _on_all_hosts(problem is None):
-            return step, *found
+        damaged = isinstance(problem, DamagedError)
         reason = " ".join(str(problem or "elsewhere").split())[:200]
-        reason = reason or type(problem).__name__
+        if not on_all_hosts(problem is None or damaged):
+            raise UserError(
+                f"{where}: checkpoint {step} of {path} cannot be read, which does not "
+                f"prove it damaged ({reason}); see to it, or name another"
+            )
+        if on_all_hosts(problem is None):
+            return step, *found
         if jax.process_index() == 0 and step != steps[-1]:
             print(f"checkpoint {step} of {path} is damaged ({reason})", flush=True)
     raise UserError(
@@ -307,42 +309,30 @@ def _newest_good(where, path, steps, abstract):
     )
 
 
-def _check_readable(where, folder):
-    """What may not be read is not damaged: an older one must not take its place."""
-    for parent, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            if not os.access(os.path.join(parent, name), os.R_OK):
-                raise UserError(
-                    f"{where}: {os.path.join(parent, name)} may not be read; change "
-                    "its permissions"
-                )
-
-
 def _read(folder, abstract):
     """Arrays of a checkpoint, or of a part that comes first in it, and its JSON.
 
     Orbax's manager of checkpoints would tidy the folder up, which is not ours.
     """
-    record = json.loads((folder / "record" / "metadata").read_text())
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        arrays = checkpointer.restore(
-            folder / "state",
-            args=ocp.args.PyTreeRestore(
-                abstract,
-                restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
-                partial_restore=True,
-            ),
-        )
-    sums = fingerprint(arrays)
+    integrity.check_readable(folder)
+    record = integrity.read_record(folder)
+    integrity.check_files(folder)
+    options = ocp.args.PyTreeRestore(
+        abstract,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
+        partial_restore=True,
+    )
+    try:
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            arrays = checkpointer.restore(folder / "state", args=options)
+    except Exception as error:
+        if integrity.proves_damage(error, folder):
+            raise DamagedError(str(error)) from error
+        raise
+    sums = integrity.fingerprint(arrays)
     if sums != record["fingerprint"][: len(sums)]:
-        raise ValueError("its arrays are not those that were saved")
+        raise DamagedError("its arrays are not those that were saved")
     return arrays, record["extra"]
-
-
-def _on_all_hosts(here):
-    if jax.process_count() == 1:
-        return here
-    return bool(np.all(multihost_utils.process_allgather(np.array(here))))
 
 
 def _weights_by_name(found, fresh, mixture):
