@@ -54,6 +54,11 @@ class Recorded:
         origin, what = self.start
         return int(origin.rpartition("@")[2]) if origin and what == "all" else 0
 
+    @property
+    def by_rows_until(self) -> float:
+        """The step up to which weights were shares of rows, as in an older version."""
+        return self.data.get("by_rows_until", 0 if "draws" in self.data else np.inf)
+
     def cursors(self) -> np.ndarray:
         """Rows drawn of each domain before its first step: int64 [k]."""
         path = self.directory / _CURSORS_NAME

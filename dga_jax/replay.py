@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dga_jax import config as configs
-from dga_jax.data.sampler import Draw
+from dga_jax.data.sampler import Cumulative, Draw
 from dga_jax.data.store import Store
 from dga_jax.errors import UserError
 from dga_jax.mixing.mixers import MixerState
@@ -47,9 +47,12 @@ def drawn(run: Recorded, store: Store, step: int) -> Draw:
     cursors, sampler = run.cursors(), mixture.sampler
     ends = [weights.step for weights in history[1:]] + [step]
     for weights, end in zip(history, ends, strict=True):
-        cumulative = mixture.cumulative(MixerState(weights.log_weights, None))
+        state = MixerState(weights.log_weights, None)
+        by_rows = Cumulative.of(mixture.domain_weights(state))
+        by_tokens = mixture.cumulative(state)
         for now in range(weights.step + 1, end + 1):
-            draw = sampler.draw(now, cumulative, cursors, run.config.train.batch_size)
+            law = by_rows if now <= run.by_rows_until else by_tokens
+            draw = sampler.draw(now, law, cursors, run.config.train.batch_size)
             sampler.advance(cursors, draw.domains)
     return draw
 

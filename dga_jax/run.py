@@ -270,7 +270,10 @@ def _same_run(parts, directory, checkpoints):
     said = [made_anew] if made_anew else []
     if before:
         said += same_run.compare(directory, before, record, done)
+        if "by_rows_until" in before["data"]:
+            record["data"]["by_rows_until"] = before["data"]["by_rows_until"]
         if "draws" not in before["data"]:
+            record["data"]["by_rows_until"] = done
             said.append(
                 "begun by an older version, whose weights were shares of the rows; "
                 "from here on they are shares of the tokens"

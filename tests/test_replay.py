@@ -1,5 +1,7 @@
 """The rows that the command shows for a step are those that the step read."""
 
+import dataclasses
+import json
 import os
 import pathlib
 import subprocess
@@ -11,10 +13,12 @@ import numpy as np
 import pytest
 from runs import Killed, parts_of, small_config, stopped, train_run
 
+from dga_jax import config as configs
 from dga_jax import recorded, train
 from dga_jax.data.sampler import Cumulative
 from dga_jax.data.store import Store
 from dga_jax.errors import UserError
+from dga_jax.mixture import Mixture
 from dga_jax.replay import drawn
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -108,6 +112,30 @@ def test_of_an_older_version(before):
     with pytest.raises(UserError, match=r"update of step 3 .* older version") as caught:
         drawn(run, store, 4)
     assert "\n" not in str(caught.value)
+
+
+def test_of_an_older_version_that_went_on(before, monkeypatch):
+    """By the old law up to where it was taken over, by that of today from there on."""
+    monkeypatch.chdir(before)
+    recorded_then = json.loads((before / "run" / "config.json").read_text())
+    config = configs.from_fields(recorded_then["config"])
+    with stopped(monkeypatch, 9, by="sigterm"):
+        train_run(config, before / "run")
+    run = recorded.read(before / "run")
+    assert run.by_rows_until == 7
+    store = run.open_store()
+    given = Mixture(config, store)
+    static = dataclasses.replace(run, config=config.copy_and_resolve_references())
+    static.config.mixer.name = "static"
+    cursors = np.zeros(len(store.domains()), np.int64)
+    weights = given.domain_weights(given.init())
+    for step in range(1, 10):
+        law = weights if step <= 7 else weights / store.domains().tokens_per_row
+        draw = given.sampler.draw(step, Cumulative.of(law), cursors, 8)
+        given.sampler.advance(cursors, draw.domains)
+        np.testing.assert_array_equal(drawn(static, store, step).rows, draw.rows)
+    assert train_run(config, before / "run")  # it goes on once more
+    assert recorded.read(before / "run").by_rows_until == 7
 
 
 def test_another_store(before, byte_store):
