@@ -109,7 +109,7 @@ class Trainer:
         """Trains to the end. False if a SIGTERM ended it before; all is saved then."""
         if not self._run.resumed:
             first = self._of_mixture.weights(self._step, self._mixture)
-            self._finish_step(first | self._evaluate() | self._drawn())
+            self._finish_step(first | self._evaluate())
             if self._config.start["from"]:
                 self._save()  # from here on the other run is not needed
         while self._step < self._config.train.steps:

@@ -243,7 +243,7 @@ def test_a_run_of_subsets_and_limits_killed_and_resumed(
         expected[measured[step].indices] = measured[step].alignments
         np.testing.assert_array_equal(values, expected)
     found = read(tmp_path, "mixture/drawn", mixture)
-    assert sorted(found) == [0, 2, 4, 6, 8]
+    assert sorted(found) == [2, 4, 6, 8]
     for step in (2, 4, 6, 8):
         tokens = drawn[step - 1 : step + 1].sum(axis=0)
         tokens = tokens * mixture.domains.tokens_per_row
@@ -253,7 +253,6 @@ def test_a_run_of_subsets_and_limits_killed_and_resumed(
     assert last["mixture/used_up"] >= last["mixture/weight/austen"] > 0.3
     assert re.search(r"austen \.\d\d \(used up\)", said)
     assert said.count("used up (data.max_epochs=2): austen") == 1
-    assert np.isnan(found[0]).all()
 
 
 def test_a_run_of_before_goes_on_and_counts_from_there(tmp_path):

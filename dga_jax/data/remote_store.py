@@ -137,8 +137,10 @@ def _copy_bases(url, copy):
     bases = []
     # Not every storage lists files; and a store without bases has no such folder.
     with contextlib.suppress(UserError), remote.explained(url):
-        bases = remote.glob(f"{url}/{BASES}/*.npz")
+        bases = remote.find(f"{url}/{BASES}", depth=1)
     for info in bases:
+        if not info["name"].endswith(".npz"):
+            continue
         path = copy / BASES / info["name"].rpartition("/")[2]
         path.parent.mkdir(exist_ok=True)
         content = _read(info["name"])
