@@ -17,6 +17,7 @@ from dga_jax.errors import UserError
 
 SAMPLE = pathlib.Path(__file__).resolve().parents[2] / "sample"
 CLUSTERS = (16, 16)  # of the sample, where it has clusters for domains
+_RULES = 2  # by which a store is made; another where they change what is in it
 # What a config says instead of a path: the sample with its kinds of text for domains,
 # or with clusters.
 _NAMES = {"sample": (), "sample-clusters": CLUSTERS}
@@ -87,7 +88,8 @@ def _digest(
     seq_len: int, branching: tuple[int, ...], files: Iterable[pathlib.Path]
 ) -> str:
     """What a prepared sample depends on, in 16 hex digits."""
-    digest = hashlib.sha256(f"{FORMAT_VERSION} {seq_len} {branching}".encode())
+    made = f"{FORMAT_VERSION} {_RULES} {seq_len} {branching}"
+    digest = hashlib.sha256(made.encode())
     for path in files:
         try:
             digest.update(hashlib.sha256(path.read_bytes()).digest())
