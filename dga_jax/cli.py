@@ -7,6 +7,7 @@ import keyword
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -17,6 +18,7 @@ from dga_jax import processes
 from dga_jax.errors import ExitStatus, Stopped, UserError, exit_status, one_line
 
 _joins = False
+_AGAIN_SECONDS = 0.1
 _REQUIRED = re.compile(
     r"flag --(\w+)=None: Flag --\1 must have a value other than None"
 )
@@ -40,12 +42,26 @@ def _told(status, said):
 
 
 def stop_on_sigterm() -> None:
-    """From now on SIGTERM raises `Stopped`, as Ctrl-C raises KeyboardInterrupt."""
+    """From now on SIGTERM raises `Stopped`, as Ctrl-C raises KeyboardInterrupt.
+
+    Where Python drops an exception, in a callback of the garbage collector say, it is
+    raised again a moment later.
+    """
     signal.signal(signal.SIGTERM, _stop)
+    sys.unraisablehook = _dropped
 
 
 def _stop(*_):
     raise Stopped
+
+
+def _dropped(dropped):
+    if not isinstance(dropped.exc_value, Stopped):
+        return sys.__unraisablehook__(dropped)
+    main = threading.main_thread().ident
+    again = threading.Timer(_AGAIN_SECONDS, signal.pthread_kill, [main, signal.SIGTERM])
+    again.daemon = True
+    return again.start()
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:

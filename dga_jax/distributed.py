@@ -36,7 +36,10 @@ _ENDED = "dga_jax/ended/"  # a key under it for each process that ended before i
 _ALIVE = "dga_jax/alive/"  # and for each that lives: how often it said so
 _LOOK_SECONDS = 1.0
 _GONE_SECONDS = 20.0  # without a sign of life
-_JAX_SECONDS = 30  # the same for JAX itself, and how long it waits for an orderly end
+# The same for JAX itself. It may count from a sign that is half as old: were it less
+# than twice ours, it would be the first to notice, and it cannot say who is gone.
+_JAX_SECONDS = 60
+_LEAVE_SECONDS = 30  # that JAX waits for an orderly end
 _SHOWN_SECONDS = 60.0
 _LONG_SECONDS = 30 * 24 * 3600.0
 _GONE = "it is gone, killed or with its machine; run the same command to go on"
@@ -60,7 +63,7 @@ def initialize() -> None:
             jax.distributed.initialize(
                 *_coordinator(),
                 heartbeat_timeout_seconds=_JAX_SECONDS,
-                shutdown_timeout_seconds=_JAX_SECONDS,
+                shutdown_timeout_seconds=_LEAVE_SECONDS,
             )
     except (ValueError, RuntimeError) as error:
         _state().client = None  # or JAX would take leave of the others

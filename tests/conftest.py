@@ -31,6 +31,11 @@ hypothesis.settings.load_profile("any speed")
 _DOMAIN_BYTES = 30_000
 
 
+def pytest_collection_finish():
+    """No module that was imported has changed what all tests run under."""
+    assert all(flag in os.environ["XLA_FLAGS"] for flag in _XLA_FLAGS)
+
+
 @pytest.fixture(scope="session")
 def sample_store():
     from dga_jax.data.sample import sample_store as path_of_sample

@@ -258,6 +258,12 @@ def test_one_is_killed(index, others):
     assert said == [[], *[[f"{gone} same command to go on"]] * 2]
 
 
+def test_jax_does_not_notice_before_us():
+    """It gives up at half its limit when the last sign was sent as long ago."""
+    ours = distributed._GONE_SECONDS + 3 * distributed._LOOK_SECONDS
+    assert ours < distributed._JAX_SECONDS / 2
+
+
 def test_a_defect_of_one():
     """It keeps its traceback, and is not taken for something to go on after."""
     codes, said = job(1, "raise KeyError('x')")

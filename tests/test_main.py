@@ -221,3 +221,32 @@ def test_a_loss_that_is_not_finite(byte_store, tmp_path):
     )
     assert "last good checkpoint" in line or "no checkpoint yet" in line
     assert not np.isnan(log_of(tmp_path)[-1]["train/loss"])
+
+
+@pytest.mark.parametrize("how", ["__del__", "gc"])
+def test_sigterm_where_python_drops_exceptions(how):
+    """It is not lost: what it fell on cannot be told from outside."""
+    script = f"""
+import gc, signal, time
+from dga_jax import cli
+
+def dropped(*_):
+    signal.raise_signal(signal.SIGTERM)
+
+def main(argv):
+    if {how!r} == "gc":
+        gc.callbacks.append(dropped)
+        gc.collect()
+        gc.callbacks.remove(dropped)
+    else:
+        type("Dropped", (), {{"__del__": dropped}})()
+    time.sleep(1000)
+
+cli.run(main)
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, cwd=ROOT
+    )
+    said = process.stderr.decode().splitlines()
+    assert said == ["error: stopped by SIGTERM; run the same command to go on"]
+    assert process.returncode == 143

@@ -15,9 +15,6 @@ import shutil
 import sys
 import tarfile
 
-os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
-
 import pytest
 import runs
 
@@ -62,5 +59,7 @@ def main(out: pathlib.Path) -> None:
             archive.add(name)
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # pytest imports this file, to look for doctests
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
     main(pathlib.Path(sys.argv[1]))
