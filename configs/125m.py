@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from dga_jax.config import apply_argument, default_config
+from dga_jax.training.config import apply_argument, default_config
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

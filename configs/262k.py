@@ -6,7 +6,7 @@ coarsest clusters, unless `--config.mixer.basis` names one stored with the store
 
 from ml_collections import ConfigDict
 
-from dga_jax.config import apply_argument, default_config
+from dga_jax.training.config import apply_argument, default_config
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

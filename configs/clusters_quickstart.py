@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from configs import quickstart
-from dga_jax.config import apply_argument
+from dga_jax.training.config import apply_argument
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from dga_jax import recorded
-from dga_jax.config import apply_argument
 from dga_jax.errors import UserError
+from dga_jax.training import recorded
+from dga_jax.training.config import apply_argument
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

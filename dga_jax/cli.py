@@ -36,7 +36,7 @@ def _told(status, said):
     """Tells the other processes, if the program joins any; `said`, with our name."""
     if not (_joins and processes.is_one_of_several()):
         return said
-    from dga_jax import distributed  # it imports JAX, which takes a second
+    from dga_jax.training import distributed  # it imports JAX, which takes a second
 
     return distributed.tell(status, said)
 

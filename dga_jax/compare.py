@@ -18,12 +18,14 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from dga_jax import cli, plot, processes, workdir
+from dga_jax import cli, processes
 from dga_jax.errors import ExitStatus, UserError
-from dga_jax.metrics import history, read_metrics
-from dga_jax.run import Parts, check, open_run, start_jax
-from dga_jax.series import read_series
-from dga_jax.train import train
+from dga_jax.logs import plot
+from dga_jax.logs.metrics import history, read_metrics
+from dga_jax.logs.series import read_series
+from dga_jax.training import workdir
+from dga_jax.training.loop import train
+from dga_jax.training.setup import Parts, check, open_run, start_jax
 
 MIXTURES = {
     "uniform": {"name": "static", "weights": "uniform", "basis": ""},

@@ -7,11 +7,12 @@ import jax
 from absl import flags
 from ml_collections import config_flags
 
-from dga_jax import cli, distributed, workdir
+from dga_jax import cli
 from dga_jax.errors import ExitStatus
 from dga_jax.report import write_report
-from dga_jax.run import check, open_run, start_jax
-from dga_jax.train import train
+from dga_jax.training import distributed, workdir
+from dga_jax.training.loop import train
+from dga_jax.training.setup import check, open_run, start_jax
 
 config_flags.DEFINE_config_file(
     "config", None, "Config file: configs/NAME.py[:debug][,field=value]."

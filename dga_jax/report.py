@@ -15,11 +15,12 @@ from typing import TextIO
 import numpy as np
 from absl import flags
 
-from dga_jax import cli, files, plot
-from dga_jax.console import duration, fraction, quantity, shorten
+from dga_jax import cli, files
 from dga_jax.errors import UserError
-from dga_jax.metrics import history, read_metrics
-from dga_jax.series import (
+from dga_jax.logs import plot
+from dga_jax.logs.console import duration, fraction, quantity, shorten
+from dga_jax.logs.metrics import history, read_metrics
+from dga_jax.logs.series import (
     MAX_LOGGED,
     NUM_LEADING,
     Series,

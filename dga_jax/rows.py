@@ -10,10 +10,11 @@ from collections.abc import Sequence
 import jax
 from absl import flags
 
-from dga_jax import cli, recorded, workdir
+from dga_jax import cli
 from dga_jax.data.shown import row_lines, visible
 from dga_jax.errors import UserError
-from dga_jax.replay import drawn
+from dga_jax.training import recorded, workdir
+from dga_jax.training.replay import drawn
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
 _STEP = flags.DEFINE_integer("step", None, "The train step.")

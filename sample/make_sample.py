@@ -13,7 +13,7 @@ import pathlib
 
 from absl import app, flags
 
-from dga_jax.data.tokenizer.training import train_bpe
+from dga_jax.prepare.bpe import train_bpe
 
 _CORPORA = flags.DEFINE_string("corpora", None, "Folder to read.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write to.", required=True)

@@ -38,8 +38,8 @@ def pytest_collection_finish():
 
 @pytest.fixture(scope="session")
 def sample_store():
-    from dga_jax.data.sample import sample_store as path_of_sample
     from dga_jax.data.store import Store
+    from dga_jax.prepare.sample import sample_store as path_of_sample
 
     return Store.open(path_of_sample(seq_len=128))
 
@@ -50,9 +50,9 @@ def byte_corpora(tmp_path_factory):
 
     30 documents of 1,000 characters each.
     """
-    from dga_jax.data.corpus import Corpus
-    from dga_jax.data.sample import SAMPLE
-    from dga_jax.data.sources import Shard
+    from dga_jax.prepare.corpus import Corpus
+    from dga_jax.prepare.sample import SAMPLE
+    from dga_jax.prepare.sources import Shard
 
     folder = tmp_path_factory.mktemp("texts")
     files = {}
@@ -76,9 +76,9 @@ def byte_corpora(tmp_path_factory):
 @pytest.fixture(scope="session")
 def byte_store(byte_corpora, tmp_path_factory):
     """These texts as bytes: 8 domains, rows of 32."""
-    from dga_jax.data.build import prepare_store
     from dga_jax.data.store import Store
-    from dga_jax.data.tokenizer import BytesTokenizer
+    from dga_jax.prepare.assemble import prepare_store
+    from dga_jax.tokenizer import BytesTokenizer
 
     path = tmp_path_factory.mktemp("bytes") / "store"
     prepare_store(**byte_corpora, tokenizer=BytesTokenizer(), seq_len=32, output=path)
@@ -88,10 +88,10 @@ def byte_store(byte_corpora, tmp_path_factory):
 @pytest.fixture(scope="session")
 def cluster_store(byte_corpora, tmp_path_factory):
     """The same in 6 clusters of 5, labels thrown away; rows of 32."""
-    from dga_jax.data.build import prepare_store
-    from dga_jax.data.build.clustering import ClusterOptions
     from dga_jax.data.store import Store
-    from dga_jax.data.tokenizer import BytesTokenizer
+    from dga_jax.prepare.assemble import prepare_store
+    from dga_jax.prepare.assemble.clustering import ClusterOptions
+    from dga_jax.tokenizer import BytesTokenizer
 
     path = tmp_path_factory.mktemp("clusters") / "store"
     prepare_store(
@@ -107,9 +107,9 @@ def cluster_store(byte_corpora, tmp_path_factory):
 @pytest.fixture(scope="session")
 def vectors():
     """Of 120 documents of each text of the sample, embedded: float32 [960, d]."""
-    from dga_jax.clusters.tfidf import TfidfEmbedder
-    from dga_jax.data.sample import SAMPLE
-    from dga_jax.data.sources import Shard, read_documents
+    from dga_jax.prepare.clusters.tfidf import TfidfEmbedder
+    from dga_jax.prepare.sample import SAMPLE
+    from dga_jax.prepare.sources import Shard, read_documents
 
     texts = []
     for path in sorted((SAMPLE / "generic").glob("*.xz")):

@@ -6,10 +6,10 @@ import json
 import jax
 
 from configs.quickstart import get_config
-from dga_jax import train, validation, workdir
-from dga_jax.mixture import Mixture
-from dga_jax.run import Parts, open_run, open_store
 from dga_jax.sharding import make_mesh
+from dga_jax.training import loop, validation, workdir
+from dga_jax.training.mixture import Mixture
+from dga_jax.training.setup import Parts, open_run, open_store
 
 ONE_DEVICE = (1, 1, 1)
 
@@ -54,7 +54,7 @@ def parts_of(config, mesh=ONE_DEVICE, explicit=()):
 def train_run(config, directory, mesh=ONE_DEVICE):
     """Trains as `main` does; returns whether it came to its end."""
     with workdir.locked(directory):
-        return train.train(open_run(parts_of(config, mesh), directory))
+        return loop.train(open_run(parts_of(config, mesh), directory))
 
 
 @contextlib.contextmanager
@@ -67,7 +67,7 @@ def stopped(monkeypatch, step, *, by):
         return now == step
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.Stop, "requested", requested)
+        patch.setattr(loop.Stop, "requested", requested)
         yield
 
 

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from runs import log_of, small_config, stopped
 
-from dga_jax import compare, plot, run
+from dga_jax import compare
 from dga_jax.errors import UserError
+from dga_jax.logs import plot
+from dga_jax.training import setup
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +55,8 @@ def test_the_weights_are_those_of_the_mixtures(compared, cluster_store):
 def test_most_epochs_are_those_of_the_most_repeated_domain(compared, config):
     directory, outcomes = compared
     (outcome,) = (o for o in outcomes if (o.mixture, o.seed) == ("importance", 1))
-    parts = run.check(compare.variant(config, "importance", 1, 0), ())
-    opened = run.open_run(parts, directory / "importance-1")
+    parts = setup.check(compare.variant(config, "importance", 1, 0), ())
+    opened = setup.open_run(parts, directory / "importance-1")
     opened.checkpoints.close()
     expected = parts.mixture.sampler.epochs(opened.snapshot.cursors).max()
     assert outcome.final["most epochs"] == pytest.approx(expected, rel=1e-6)

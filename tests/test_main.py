@@ -16,7 +16,7 @@ from runs import log_of, small_config
 
 from configs.quickstart import get_config
 from dga_jax.errors import UserError
-from dga_jax.run import check
+from dga_jax.training.setup import check
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = (

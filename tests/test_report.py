@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from dga_jax.errors import UserError
-from dga_jax.metrics import MetricsWriter
-from dga_jax.plot import _spread
+from dga_jax.logs.metrics import MetricsWriter
+from dga_jax.logs.plot import _spread
 from dga_jax.report import write_report
 
 NAMES = ["wordnet", "python_code", "a$b_$c", "factbook"]

@@ -8,7 +8,7 @@ import sentencepiece
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from dga_jax.data.tokenizer import (
+from dga_jax.tokenizer import (
     BytesTokenizer,
     HuggingFaceTokenizer,
     SentencePieceTokenizer,

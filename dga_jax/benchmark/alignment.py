@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import jax
 import optax
 
-from dga_jax import train_state
 from dga_jax.benchmark.tables import Check, Table, interleaved
 from dga_jax.benchmark.traffic import traffic_table
 from dga_jax.benchmark.variants import (
@@ -22,6 +21,7 @@ from dga_jax.benchmark.variants import (
     vmapped_gradients,
 )
 from dga_jax.model.loss import weighted_rows
+from dga_jax.training import train_state
 
 FORWARD = "forward mode"
 CHUNKED = "forward mode in chunks"

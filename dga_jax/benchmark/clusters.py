@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from dga_jax.benchmark.tables import Check, Table
-from dga_jax.clusters.tree import Tree
+from dga_jax.prepare.clusters.tree import Tree
 
 _GOALS = {(1_000_000, 384, (64, 64, 64)): (30 * 60.0, 60.0)}  # seconds: make, assign
 _TOPICS_PER_CLUSTER = 1 / 16  # gaussians that points come from

@@ -13,8 +13,8 @@ import lzma
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 
-from dga_jax.data.sample import SAMPLE
 from dga_jax.errors import UserError
+from dga_jax.prepare.sample import SAMPLE
 
 GZ, PLAIN, PARQUET, FOLDER = "gz", "jsonl", "parquet", "folder"
 FORMATS = (GZ, PLAIN, PARQUET, FOLDER)

@@ -22,13 +22,13 @@ from pathlib import Path
 import numpy as np
 
 from configs.quickstart import get_config
-from dga_jax import workdir
 from dga_jax.benchmark.synthetic import write_cluster_store
 from dga_jax.benchmark.tables import Check, Table
 from dga_jax.errors import UserError
-from dga_jax.metrics import history, read_metrics
-from dga_jax.run import check, open_run
-from dga_jax.train import train
+from dga_jax.logs.metrics import history, read_metrics
+from dga_jax.training import workdir
+from dga_jax.training.loop import train
+from dga_jax.training.setup import check, open_run
 
 _SEQ_LEN = 128
 _COLUMNS = ("ms a step", "host memory MB", "checkpoint MB", "resume s")

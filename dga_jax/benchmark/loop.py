@@ -12,8 +12,8 @@ import jax
 
 from dga_jax.benchmark.tables import Check, Table
 from dga_jax.errors import Stopped
-from dga_jax.run import Run
-from dga_jax.train import train
+from dga_jax.training.loop import train
+from dga_jax.training.setup import Run
 
 TRAIN, ALIGN = "train", "align"
 BETWEEN = "between train steps"

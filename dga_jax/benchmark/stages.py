@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterator
 
 from dga_jax.benchmark import corpora
 from dga_jax.benchmark.tables import Table
-from dga_jax.clusters.minilm import MiniLM
-from dga_jax.data.build import LeaveOut, prepare_store
-from dga_jax.data.build.clustering import ClusterOptions
-from dga_jax.data.build.engine import Local
-from dga_jax.data.corpus import Corpus
-from dga_jax.data.sample import SAMPLE
-from dga_jax.data.sources import expand, read_documents
-from dga_jax.data.tokenizer import load_tokenizer
 from dga_jax.errors import UserError
+from dga_jax.prepare.assemble import LeaveOut, prepare_store
+from dga_jax.prepare.assemble.clustering import ClusterOptions
+from dga_jax.prepare.assemble.engine import Local
+from dga_jax.prepare.clusters.minilm import MiniLM
+from dga_jax.prepare.corpus import Corpus
+from dga_jax.prepare.sample import SAMPLE
+from dga_jax.prepare.sources import expand, read_documents
+from dga_jax.tokenizer import load_tokenizer
 
 _SEQ_LEN = 1024
 _STEPS = {  # of the job, by the functions that do them

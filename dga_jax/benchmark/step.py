@@ -10,19 +10,21 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from dga_jax import config as configs
-from dga_jax import perf, sharding, train_state
+from dga_jax import sharding
 from dga_jax.benchmark.loop import loop_table
 from dga_jax.benchmark.synthetic import write_store
 from dga_jax.benchmark.tables import Check, Table, interleaved
 from dga_jax.errors import UserError
+from dga_jax.logs import perf
 from dga_jax.mixing.alignment import alignment_step, target_direction
 from dga_jax.model.loss import weighted_rows
 from dga_jax.model.transformer import matrix_parameter_count
-from dga_jax.probe import measure
-from dga_jax.run import Run, check, open_run
-from dga_jax.steps import make_alignment_loss, make_steps
-from dga_jax.train_state import TrainState
+from dga_jax.training import config as configs
+from dga_jax.training import train_state
+from dga_jax.training.probe import measure
+from dga_jax.training.setup import Run, check, open_run
+from dga_jax.training.steps import make_alignment_loss, make_steps
+from dga_jax.training.train_state import TrainState
 
 TRAIN = "train step"
 GRADIENT = "its gradient"

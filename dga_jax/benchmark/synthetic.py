@@ -13,8 +13,8 @@ from dga_jax.data.store import (
     Store,
     coarsened,
 )
-from dga_jax.data.store_writer import StoreWriter
-from dga_jax.data.tokenizer import Tokenizer
+from dga_jax.prepare.store_writer import StoreWriter
+from dga_jax.tokenizer import Tokenizer
 
 _BLOCK = 1024  # rows made at a time
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from dga_jax.console import quantity
+from dga_jax.logs.console import quantity
 
 _VERSIONS = ("jax", "jaxlib", "flax", "numpy", "grain")
 

@@ -11,10 +11,11 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from dga_jax import sharding, train_state
+from dga_jax import sharding
 from dga_jax.mixing import alignment
 from dga_jax.model.loss import make_row_losses, weighted_rows
 from dga_jax.model.transformer import ModelConfig
+from dga_jax.training import train_state
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,9 +16,9 @@ import threading
 from collections.abc import Iterator
 from typing import NoReturn
 
+from dga_jax import remote
 from dga_jax.data.cache import CACHE_VARIABLE, cache_directory
 from dga_jax.data.digests import file_digest
-from dga_jax.data.sources import remote
 from dga_jax.data.store import BASES, MANIFEST, Store
 from dga_jax.errors import UserError
 from dga_jax.files import local_path, replaced

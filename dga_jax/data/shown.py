@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from dga_jax.data.store import PAD
-from dga_jax.data.tokenizer import Tokenizer
+from dga_jax.tokenizer import Tokenizer
 
 _WIDTH = 88
 _END = "⟨end of text⟩"

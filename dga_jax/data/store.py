@@ -37,9 +37,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
-from dga_jax.data.tokenizer import Tokenizer, stored_tokenizer
 from dga_jax.errors import UserError
 from dga_jax.files import read_arrays
+from dga_jax.tokenizer import Tokenizer, stored_tokenizer
 
 FORMAT_VERSION = 2
 PAD = -1  # padding in rows as they are read

@@ -34,7 +34,7 @@ def _command():
         )
     else:
         name = "make"
-    module = importlib.import_module(f"dga_jax.prepare.{name}")
+    module = importlib.import_module(f"dga_jax.prepare.commands.{name}")
     flags.adopt_module_key_flags(module)  # --help shows those of this module alone
     return module.main
 

@@ -18,12 +18,12 @@ import tarfile
 import pytest
 import runs
 
-from dga_jax.data.build import prepare_store
-from dga_jax.data.corpus import Corpus
-from dga_jax.data.sample import SAMPLE
-from dga_jax.data.sources import Shard
 from dga_jax.data.store import Store
-from dga_jax.data.tokenizer import BytesTokenizer
+from dga_jax.prepare.assemble import prepare_store
+from dga_jax.prepare.corpus import Corpus
+from dga_jax.prepare.sample import SAMPLE
+from dga_jax.prepare.sources import Shard
+from dga_jax.tokenizer import BytesTokenizer
 
 STORE, RUN, UNDISTURBED = "store", "run", "undisturbed.jsonl"
 

@@ -10,7 +10,7 @@ from runs import log_of, parts_of, small_config, train_run
 
 from dga_jax.data.store import Store
 from dga_jax.errors import UserError
-from dga_jax.run import open_run
+from dga_jax.training.setup import open_run
 
 HERE = pathlib.Path(__file__).parent
 STOPPED, STEPS = 7, 12

@@ -11,9 +11,9 @@ import pytest
 
 from dga_jax.benchmark import corpora, prepare
 from dga_jax.benchmark.measured import measure
-from dga_jax.data.corpus import Corpus
-from dga_jax.data.sources import expand
 from dga_jax.errors import UserError
+from dga_jax.prepare.corpus import Corpus
+from dga_jax.prepare.sources import expand
 
 TINY = dataclasses.replace(
     prepare.QUICK, mb=0.1, large_mb=0.2, vocab_size=500, learnt_mb=0.1

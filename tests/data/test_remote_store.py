@@ -12,12 +12,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dga_jax import workdir
 from dga_jax.data import remote_store
 from dga_jax.data.remote_store import local_store
 from dga_jax.data.store import BASES, MANIFEST, Store
 from dga_jax.errors import UserError
 from dga_jax.files import local_path
+from dga_jax.training import workdir
 
 URL = "memory://bucket/store"
 

@@ -5,11 +5,12 @@ from concurrent import futures
 import numpy as np
 import pytest
 
-from dga_jax.data import digests, store_writer
+from dga_jax.data import digests
 from dga_jax.data.store import PAD, SPLITS, Domains, Store
-from dga_jax.data.store_writer import StoreWriter, row_dtype
-from dga_jax.data.tokenizer import BytesTokenizer
 from dga_jax.errors import UserError
+from dga_jax.prepare import store_writer
+from dga_jax.prepare.store_writer import StoreWriter, row_dtype
+from dga_jax.tokenizer import BytesTokenizer
 
 SEQ_LEN = 7
 

@@ -7,7 +7,6 @@ import pytest
 from flax import nnx
 
 from configs import quickstart
-from dga_jax import config as configs
 from dga_jax.model.attention import rotate
 from dga_jax.model.transformer import (
     ModelConfig,
@@ -15,6 +14,7 @@ from dga_jax.model.transformer import (
     matrix_parameter_count,
     parameter_count,
 )
+from dga_jax.training import config as configs
 
 TINY = ModelConfig(
     vocab_size=257,

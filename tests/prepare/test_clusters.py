@@ -6,8 +6,8 @@ import os
 import pytest
 from test_prepare import TARGET, fails, run
 
-from dga_jax.data.sample import SAMPLE
 from dga_jax.data.store import Store
+from dga_jax.prepare.sample import SAMPLE
 
 GENERIC = f"{SAMPLE}/generic/*.xz"
 

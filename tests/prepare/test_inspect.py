@@ -3,7 +3,7 @@ import pytest
 from test_prepare import fails, run
 
 from dga_jax.data.shown import row_lines, visible
-from dga_jax.data.tokenizer import BytesTokenizer
+from dga_jax.tokenizer import BytesTokenizer
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_clusters(cluster_store):
 
 
 def test_of_many_domains_the_largest(cluster_store, monkeypatch):
-    from dga_jax.prepare import inspect
+    from dga_jax.prepare.commands import inspect
 
     monkeypatch.setattr(inspect, "_SHOWN_DOMAINS", 4)
     domains = cluster_store.domains(1)

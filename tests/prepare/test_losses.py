@@ -10,8 +10,8 @@ import vocabularies
 from test_prepare import fails, part, run
 
 from dga_jax.data.store import Store
-from dga_jax.data.tokenizer import SentencePieceTokenizer
-from dga_jax.prepare import summary
+from dga_jax.prepare.commands import summary
+from dga_jax.tokenizer import SentencePieceTokenizer
 
 ENGLISH = [f"the cat {'sat ' * (i % 9)}on the mat" for i in range(60)]
 

@@ -3,7 +3,7 @@
 import json
 import lzma
 
-from dga_jax.data.sample import SAMPLE
+from dga_jax.prepare.sample import SAMPLE
 
 _KINDS = ("austen", "dm_math", "python_code")
 

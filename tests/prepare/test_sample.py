@@ -1,0 +1,90 @@
+import multiprocessing
+import os
+from concurrent import futures
+
+import pytest
+
+from dga_jax.data.store import Store
+from dga_jax.errors import UserError
+from dga_jax.prepare import sample
+
+
+def test_is_small_and_has_its_notices():
+    files = [path for path in sample.SAMPLE.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 6e6
+    readme = (sample.SAMPLE / "README.md").read_text()
+    for path in sample.SAMPLE.glob("*/*"):
+        assert f"{path.parent.name}/{path.name}" in readme
+
+
+def test_prepared_once(tmp_path, monkeypatch):
+    path = sample.sample_store(64, tmp_path)
+    assert list(tmp_path.iterdir()) == [path]
+    store = Store.open(path)
+    assert store.seq_len == 64
+    assert store.vocab_size == 2048
+
+    def prepare_again(**_):
+        pytest.fail("it was there")
+
+    monkeypatch.setattr(sample, "prepare_store", prepare_again)
+    assert sample.sample_store(64, tmp_path) == path
+
+
+def test_runs_side_by_side(tmp_path):
+    # Processes, as in real life; spawned, because the tokenizer has threads of its own.
+    context = multiprocessing.get_context("spawn")
+    with futures.ProcessPoolExecutor(3, mp_context=context) as pool:
+        paths = set(pool.map(sample.sample_store, [256] * 3, [tmp_path] * 3))
+    assert len(paths) == 1
+    assert list(tmp_path.iterdir()) == list(paths)
+    Store.open(paths.pop())
+
+
+def test_the_slower_of_two_takes_what_the_quicker_made(tmp_path, monkeypatch):
+    prepare = sample.prepare_store
+
+    def prepare_after_another(**arguments):
+        prepare(**arguments)
+        prepare(**arguments)
+
+    monkeypatch.setattr(sample, "prepare_store", prepare_after_another)
+    path = sample.sample_store(64, tmp_path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_where_the_cache_is(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(sample, "prepare_store", lambda **a: made.append(a["output"]))
+    monkeypatch.setattr(sample.Store, "open", lambda path: None)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("DGA_JAX_CACHE", raising=False)
+    sample.sample_store(64)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    sample.sample_store(64)
+    monkeypatch.setenv("DGA_JAX_CACHE", str(tmp_path / "own"))
+    sample.sample_store(64)
+    sample.sample_store(32)
+    parents = [os.path.relpath(path.parent, tmp_path) for path in made]
+    assert parents == ["home/.cache/dga_jax", "xdg/dga_jax", "own", "own"]
+    assert made[2].name == made[1].name != made[3].name
+
+
+def test_a_cache_that_cannot_be_written_to(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot write to the cache .*DGA_JAX_CACHE"):
+        sample.sample_store(64, tmp_path / "file" / "cache")
+
+
+def test_a_cache_that_was_damaged(tmp_path):
+    path = sample.sample_store(64, tmp_path)
+    (path / "token_bytes.npy").unlink()
+    with pytest.raises(UserError, match=rf"token_bytes\.npy.*remove {path}"):
+        sample.sample_store(64, tmp_path)
+
+
+def test_a_sample_that_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(sample, "SAMPLE", tmp_path / "sample")
+    with pytest.raises(UserError, match="sample"):
+        sample.sample_store(64, tmp_path)

@@ -1,0 +1,103 @@
+"""The floor plan: who may import whom. See the layout in the README."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = ROOT / "dga_jax"
+# What stands below both wings, and what each wing may import of the others.
+BASE = {"", "errors", "files", "remote", "processes", "sharding"}
+MAY_IMPORT = {
+    "mixing": set(),
+    "model": set(),
+    "tokenizer": set(),
+    "logs": set(),
+    "data": {"mixing", "tokenizer"},
+    "training": {"data", "logs", "mixing", "model", "stores"},
+    "prepare": {"cli", "data", "logs", "tokenizer"},
+}
+MOST_LINES = 400
+
+
+def modules():
+    """Path by dotted name."""
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(
+            ".__init__"
+        ): path
+        for path in PACKAGE.rglob("*.py")
+    }
+
+
+def imported(path, known, everywhere=True):
+    """The modules of ours that one imports; inside of functions too, if asked."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree) if everywhere else tree.body:
+        if isinstance(node, ast.Import):
+            yield from (a.name for a in node.names if a.name in known)
+        elif isinstance(node, ast.ImportFrom) and node.module in known:
+            for name in node.names:
+                full = f"{node.module}.{name.name}"
+                yield full if full in known else node.module
+
+
+def room(module):
+    """The package, or the single module, right below the root; "" for the root."""
+    return [*module.split("."), ""][1]
+
+
+@pytest.mark.parametrize("wing", MAY_IMPORT)
+def test_imports_run_downwards(wing):
+    known = modules()
+    allowed = MAY_IMPORT[wing] | BASE | {wing}
+    wrong = [
+        (name, other)
+        for name, path in known.items()
+        if room(name) == wing
+        for other in imported(path, known)
+        if room(other) not in allowed
+    ]
+    assert wrong == []
+
+
+def test_no_circle():
+    known = modules()
+    graph = {
+        name: set(imported(path, known, everywhere=False))
+        for name, path in known.items()
+    }
+    while leaves := [name for name, others in graph.items() if not others]:
+        for name in leaves:
+            del graph[name]
+        for others in graph.values():
+            others.difference_update(leaves)
+    assert graph == {}
+
+
+def test_training_loads_nothing_of_preparing():
+    script = "import dga_jax.main, sys; print(*(m for m in sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    ours = [name for name in loaded if name.startswith("dga_jax")]
+    assert not [name for name in ours if room(name) in ("prepare", "benchmark")]
+    assert not {"sklearn", "pyarrow", "apache_beam", "tensorflow"} & set(loaded)
+    assert len(ours) <= 65
+
+
+def test_no_room_is_too_long():
+    files = [*PACKAGE.rglob("*.py"), *(ROOT / "configs").rglob("*.py")]
+    long = {
+        str(path.relative_to(ROOT)): count
+        for path in files
+        if (count := len(path.read_text(encoding="utf-8").splitlines())) > MOST_LINES
+    }
+    assert long == {}
