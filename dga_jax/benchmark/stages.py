@@ -30,7 +30,7 @@ _STEPS = {  # of the job, by the functions that do them
     "embed, tfidf": ("Vectors",),
     "assign to clusters": ("Assign",),
     "count": ("CountDocuments", "CountTokens"),
-    "place and write rows": ("Place",),
+    "place and write rows": ("ScatterTokens",),
 }
 
 

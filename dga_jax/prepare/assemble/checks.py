@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dga_jax.errors import UserError
 from dga_jax.files import LOCK
 from dga_jax.prepare.assemble.folder import Folder, side_by_side
-from dga_jax.prepare.assemble.layout import ASIDE, KEPT
-from dga_jax.prepare.assemble.rows import Placed, Split
+from dga_jax.prepare.assemble.layout import ASIDE, KEPT, Layout
+from dga_jax.prepare.assemble.rows import Split
 from dga_jax.prepare.assemble.tokenizing import Tokenized
 from dga_jax.prepare.corpus import Corpus, no_text
 from dga_jax.prepare.sources import Shard
@@ -72,7 +72,7 @@ def check_space_for_rows(folder: Folder, splits: Sequence[Split]) -> None:
     if not (folder / "rows").names():
         sizes = [x.rows * x.record_bytes for x in splits]
         largest = max(x.record_bytes * min(x.rows, x.rows_per_file) for x in splits)
-        needed = sum(sizes) + 2 * largest
+        needed = sum(sizes) + largest
         folder.check_space(needed, "the store, and its rows on their way")
 
 
@@ -99,21 +99,21 @@ def check_some_text(tokenized: Tokenized, corpora: Sequence[Corpus]) -> None:
                 raise no_text(Corpus(shards, pattern))
 
 
-def check_enough_text(placed: Sequence[Placed]) -> None:
+def check_enough_text(layouts: Sequence[Layout]) -> None:
     """Raises UserError if nothing is left of the corpus, or the target has too little.
 
     A domain that has too little for a part to be held out is trained on as a whole.
     """
-    if not placed[0].layout.predicted[KEPT].any():
+    if not layouts[0].predicted[KEPT].any():
         raise UserError(
             "all text of --generic is left out; leave out less, or add some"
         )
-    predicted = [one.layout.predicted for one in placed[1:]]
+    predicted = [layout.predicted for layout in layouts[1:]]
     enough = predicted[0][KEPT].all() and (
         predicted[1][KEPT] if len(predicted) > 1 else predicted[0][ASIDE]
     )
     if not enough:
-        counts = placed[1].layout.counts
+        counts = layouts[1].counts
         tokens = int(counts.text_tokens[0] + counts.documents[0])
         raise UserError(
             f"the target has too little text: {tokens} tokens, of which a part must be"

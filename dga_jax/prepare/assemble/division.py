@@ -1,5 +1,6 @@
 """How the corpora of a job are divided: domains, splits, files of rows."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,8 +10,8 @@ from dga_jax.prepare.assemble.documents import Documents, Named
 from dga_jax.prepare.assemble.engine import Engine
 from dga_jax.prepare.assemble.finish import GroupedDomains
 from dga_jax.prepare.assemble.folder import Folder
-from dga_jax.prepare.assemble.layout import Plan, lay_out, segments
-from dga_jax.prepare.assemble.rows import Placed, Split
+from dga_jax.prepare.assemble.layout import Layout, Plan, lay_out, segments
+from dga_jax.prepare.assemble.rows import Split
 from dga_jax.prepare.corpus import Corpus
 from dga_jax.prepare.sources import Shard
 from dga_jax.prepare.store_writer import SHARD_BYTES, rows_per_file
@@ -44,7 +45,7 @@ def divided(
     folder: Folder,
     engine: Engine,
     seq_len: int,
-) -> list[Placed]:
+) -> list[Layout]:
     """Where tokens go: of the corpus, the target, its evaluation part if given.
 
     Args:
@@ -65,28 +66,26 @@ def divided(
     plans = [
         Plan(
             found,
+            splits,
             segments(corpus.shards),
             size=len(domains.names) * domains.group if name == "generic" else 1,
             group=domains.group if name == "generic" else 1,
             every=every,
             folder=folder / f"{name}-counts",
         )
-        for corpus, (name, found, every, _) in zip(texts.corpora, given, strict=False)
-    ]
-    return [
-        Placed(found, layout, splits)
-        for layout, (_, found, _, splits) in zip(
-            lay_out(plans, engine, seq_len), given, strict=False
+        for corpus, (name, found, every, splits) in zip(
+            texts.corpora, given, strict=False
         )
     ]
+    return lay_out(plans, engine, seq_len)
 
 
-def splits_of(placed: list[Placed], seq_len: int, dtype: np.dtype) -> list[Split]:
+def splits_of(layouts: Sequence[Layout], seq_len: int, dtype: np.dtype) -> list[Split]:
     """The splits of the store; tokens are of type `dtype`."""
     rows = [0] * len(SPLITS)
-    for one in placed:
-        for side, split in enumerate(one.splits):
-            rows[split] += int(one.layout.rows[side].sum())
+    for layout in layouts:
+        for side, split in enumerate(layout.splits):
+            rows[split] += int(layout.rows[side].sum())
     per_file = rows_per_file(seq_len, dtype, SHARD_BYTES)
     return [
         Split(name, count, seq_len + 1, dtype, per_file)

@@ -1,54 +1,21 @@
 """The documents of a corpus as the later steps see them: domains, what is left out."""
 
-import abc
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from dga_jax.prepare.assemble.folder import Folder
-from dga_jax.prepare.assemble.tokenizing import Piece, Tokenized
+from dga_jax.prepare.assemble.tokenizing import DocumentTable, Tokenized
 from dga_jax.prepare.sources import Shard
 
-
-class View(NamedTuple):
-    """Documents of one piece.
-
-    Attributes:
-      piece: its number in the shard.
-      domains: int64 [n], of the finest level.
-      lengths: int64 [n], tokens of each, end of text included; 0 for those left out.
-      text_bytes: int64 [n], UTF-8 bytes; 0 for those left out.
-      unknown: int64 [n], tokens of what cannot be spelled; 0 for those left out.
-      blank: bool [n], documents without text; not those that cannot be used.
-      sizes: int64 [n], tokens of each in the piece's file, also of those left out.
-    """
-
-    piece: int
-    domains: np.ndarray
-    lengths: np.ndarray
-    text_bytes: np.ndarray
-    unknown: np.ndarray
-    blank: np.ndarray
-    sizes: np.ndarray
-
-
-class Grouping(abc.ABC):
-    """Says which domain a document belongs to."""
-
-    @abc.abstractmethod
-    def of(self, shard: Shard) -> Callable[[Piece, int], np.ndarray]:
-        """Domains of a shard's documents, by piece.
-
-        Returns:
-          A function of a piece and the place of its first document in the shard, which
-          gives int64 [n].
-        """
+# Domains of a shard's documents, int64 [n], of a piece of it and of the place of that
+# piece's first document in the shard.
+DomainsOf = Callable[[DocumentTable, int], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Named(Grouping):
+class Named:
     """Documents name their domains; without any name there is one domain.
 
     Attributes:
@@ -57,11 +24,11 @@ class Named(Grouping):
 
     names: tuple[str, ...] = ()
 
-    def of(self, shard: Shard) -> Callable[[Piece, int], np.ndarray]:
-        """See the base class."""
+    def of(self, shard: Shard) -> DomainsOf:
+        """The domains of a shard's documents."""
         numbers = {name: i for i, name in enumerate(self.names)}
 
-        def domains(piece: Piece, start: int) -> np.ndarray:
+        def domains(piece: DocumentTable, start: int) -> np.ndarray:
             if not numbers:
                 return np.zeros(len(piece.domains), np.int64)
             # A piece in which no document can be used names none.
@@ -73,7 +40,7 @@ class Named(Grouping):
 
 
 @dataclasses.dataclass(frozen=True)
-class Assigned(Grouping):
+class Assigned:
     """Documents were put into clusters.
 
     Attributes:
@@ -82,11 +49,11 @@ class Assigned(Grouping):
 
     folder: Folder
 
-    def of(self, shard: Shard) -> Callable[[Piece, int], np.ndarray]:
-        """See the base class."""
+    def of(self, shard: Shard) -> DomainsOf:
+        """The domains of a shard's documents."""
         assigned = self.folder.load(file_of(shard.digest))["clusters"]
 
-        def domains(piece: Piece, start: int) -> np.ndarray:
+        def domains(piece: DocumentTable, start: int) -> np.ndarray:
             return assigned[start : start + len(piece.domains)].astype(np.int64)
 
         return domains
@@ -133,26 +100,23 @@ class Documents:
     """
 
     tokenized: Tokenized
-    grouping: Grouping
+    grouping: Named | Assigned
     dropped: Sequence[Dropped] = ()
 
-    def of(self, shard: Shard) -> Iterator[View]:
+    def of(self, shard: Shard) -> Iterator[DocumentTable]:
         """The documents of a shard, piece by piece."""
         domains_of, left_out = self.grouping.of(shard), self.left_out(shard)
         start = 0
         for piece in self.tokenized.pieces(shard):
             stop = start + len(piece.lengths)
-            kept = np.ones(len(piece.lengths), bool)
+            used = np.ones(len(piece.lengths), bool)
             low, high = np.searchsorted(left_out, (start, stop))
-            kept[left_out[low:high] - start] = False
-            yield View(
-                piece.number,
-                domains_of(piece, start),
-                piece.lengths * kept,
-                piece.text_bytes * kept,
-                piece.unknown * kept,
-                piece.blank,
-                piece.lengths,
+            used[left_out[low:high] - start] = False
+            yield piece._replace(
+                domains=domains_of(piece, start),
+                lengths=piece.lengths * used,
+                text_bytes=piece.text_bytes * used,
+                unknown=piece.unknown * used,
             )
             start = stop
 

@@ -28,7 +28,10 @@ class Gather(Protocol):
     """Brings together what belongs to a key, once."""
 
     def __call__(self, key: int, parts: Iterable[bytes]) -> object:
-        """Called once a key; the parts come in any order, and may come twice."""
+        """Called once a key; the parts come in any order, and may come twice.
+
+        They can be gone through again.
+        """
 
     def done(self, key: int) -> bool:
         """Whether a key was gathered before the job was stopped."""
@@ -114,7 +117,7 @@ class Local:
         for key in keys[self._rank :: self._count]:
             parts = [folder / str(key) for folder in folders]
             if not gather.done(key):
-                gather(key, _read(parts))
+                gather(key, _Parts(parts))
             for part in parts:
                 part.unlink(missing_ok=True)
         self.meet(f"gather {name}")
@@ -158,9 +161,14 @@ def _spill(pairs: Iterator[tuple[int, bytes]], folder: pathlib.Path) -> None:
         raise
 
 
-def _read(paths: Iterable[pathlib.Path]) -> Iterator[bytes]:
-    for path in paths:
-        if path.exists():
+class _Parts:
+    """What `_spill` wrote into files that may not be there, as often as is asked."""
+
+    def __init__(self, paths: Iterable[pathlib.Path]):
+        self._paths = [path for path in paths if path.exists()]
+
+    def __iter__(self) -> Iterator[bytes]:
+        for path in self._paths:
             with open(path, "rb") as file:
                 while size := file.read(8):
                     yield file.read(int.from_bytes(size, "little"))

@@ -21,7 +21,7 @@ from dga_jax.errors import UserError
 from dga_jax.prepare.assemble.folder import Folder
 from dga_jax.prepare.assemble.layout import ASIDE, KEPT, Layout
 from dga_jax.prepare.assemble.options import Part
-from dga_jax.prepare.assemble.rows import Gather, Placed
+from dga_jax.prepare.assemble.rows import WriteRows
 from dga_jax.prepare.corpus import Corpus
 from dga_jax.prepare.store_writer import StoreWriter
 from dga_jax.tokenizer import Tokenizer
@@ -50,8 +50,8 @@ def finish_store(
     staged: Folder,
     tokenizer: Tokenizer,
     seq_len: int,
-    gather: Gather,
-    placed: Sequence[Placed],
+    gather: WriteRows,
+    layouts: Sequence[Layout],
     domains: GroupedDomains,
     clustered: "Clustered | None",
     target: Corpus,
@@ -62,9 +62,9 @@ def finish_store(
       UserError: rows are not those of the layout, as after damage to files on the way.
     """
     wanted = [0] * len(gather.splits)
-    for one in placed:
-        for side, split in enumerate(one.splits):
-            wanted[split] += int(one.layout.predicted[side].sum())
+    for layout in layouts:
+        for side, split in enumerate(layout.splits):
+            wanted[split] += int(layout.predicted[side].sum())
     for number, (split, tokens) in enumerate(zip(gather.splits, wanted, strict=True)):
         found = sum(report["tokens"] for report in gather.of_split(number))
         if found != tokens:
@@ -84,11 +84,11 @@ def finish_store(
                     gather.of_split(number),
                     gather.row_bytes(number),
                 )
-            for level in levels_of(placed[0].layout, domains):
+            for level in levels_of(layouts[0], domains):
                 writer.write_level(level)
             if clustered:
-                _add_clusters(writer, directory, clustered, target, placed)
-            writer.add_counts(_counts(parts_of(placed, domains)))
+                _add_clusters(writer, directory, clustered, target, layouts)
+            writer.add_counts(_counts(parts_of(layouts, domains)))
             writer.finish()
             names = sorted(os.listdir(directory), key=lambda name: name == MANIFEST)
             for name in names:
@@ -130,9 +130,9 @@ def present(layout: Layout) -> np.ndarray:
     return np.flatnonzero(layout.predicted[KEPT])
 
 
-def parts_of(placed: Sequence[Placed], domains: GroupedDomains) -> list[Part]:
+def parts_of(layouts: Sequence[Layout], domains: GroupedDomains) -> list[Part]:
     """What became of each domain of the coarsest level, and of the target."""
-    generic, target, *evaluation = (one.layout for one in placed)
+    generic, target, *evaluation = layouts
     parts = list(_parts(generic, domains.names, generic.rows[ASIDE]))
     if not domains.branching:
         parts = [parts[i] for i in present(generic)]
@@ -168,26 +168,30 @@ def _counts(parts: Sequence[Part]) -> dict:
     }
 
 
-def _add_clusters(writer, directory, clustered, target, placed) -> None:
+def _add_clusters(
+    writer: StoreWriter,
+    directory: pathlib.Path,
+    clustered: "Clustered",
+    target: Corpus,
+    layouts: Sequence[Layout],
+) -> None:
     """What it takes to put more documents into the clusters, and the target's own."""
     from dga_jax.prepare.clusters.counting import count_documents  # imports JAX
 
     embedder, tree, _ = clustered
     tree.save(directory / TREE)
-    every = placed[1].layout.ranks.every  # 0: none of them is set aside
-    if placed[1].layout.cut[0]:  # the end of one text is, and the text steers too
-        every = 0
-    tokenized, ranks = placed[1].documents.tokenized, itertools.count()
-    lengths = itertools.chain.from_iterable(
-        piece.lengths.tolist()
+    ranks = layouts[1].ranks
+    next_rank = ranks.first.copy()
+    steering = itertools.chain.from_iterable(
+        ((piece.lengths > 0) & ~ranks.aside(piece, next_rank)).tolist()
         for shard in target.shards
-        for piece in tokenized.pieces(shard)
+        for piece in layouts[1].documents.of(shard)
     )
     batches = (
         [
             (_TARGET, document.text)
-            for document, length in zip(batch, lengths, strict=False)
-            if length and not (every and next(ranks) % every == every - 1)
+            for document, steers in zip(batch, steering, strict=False)
+            if steers
         ]
         for batch in target.batches()
     )
@@ -195,7 +199,7 @@ def _add_clusters(writer, directory, clustered, target, placed) -> None:
         embedder,
         tree,
         filter(None, batches),
-        allowed=placed[0].layout.predicted[KEPT] > 0,
+        allowed=layouts[0].predicted[KEPT] > 0,
     )
     np.savez(directory / TARGET_HISTOGRAM, **histogram.arrays())
     files = [*embedder.save(directory), TREE, TARGET_HISTOGRAM]

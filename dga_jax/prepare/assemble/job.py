@@ -57,7 +57,7 @@ from dga_jax.prepare.assemble.listing import list_left_out
 from dga_jax.prepare.assemble.options import LeaveOut, Prepared, Watch
 from dga_jax.prepare.assemble.passed_over import passed_over, single_files
 from dga_jax.prepare.assemble.publish import publish
-from dga_jax.prepare.assemble.rows import Gather, Place
+from dga_jax.prepare.assemble.rows import ScatterTokens, WriteRows
 from dga_jax.prepare.assemble.tokenizing import Tokenize, domain_names
 from dga_jax.prepare.corpus import Corpus
 from dga_jax.tokenizer import Tokenizer
@@ -173,7 +173,7 @@ class _Job:
         leave_out = dataclasses.asdict(self._leave_out)
         for passing in ("memory_bytes", "listed", "max_bad"):
             del leave_out[passing]
-        parts = [FORMAT_VERSION, Tokenize.written, Gather.written, HELDOUT_EVERY]
+        parts = [FORMAT_VERSION, Tokenize.written, WriteRows.written, HELDOUT_EVERY]
         parts += [TARGET_EVAL_EVERY, digests]
         parts += [self._tokenizer.digest, self._seq_len, leave_out]
         if self._clusters:
@@ -203,33 +203,33 @@ class _Job:
         documents = self._without_left_out()
         documents, domains, clustered = self._grouped(documents)
         self._watch.stage("counting")
-        placed = divided(
+        layouts = divided(
             self._texts, documents, domains, self.folder, self._engine, self._seq_len
         )
-        check_enough_text(placed)
-        splits = splits_of(placed, self._seq_len, self._tokenize.result.dtype)
+        check_enough_text(layouts)
+        splits = splits_of(layouts, self._seq_len, self._tokenize.result.dtype)
         self._watch.stage("writing")
         if self._engine.is_main:
             check_space_for_rows(self.folder, splits)
-        gather = Gather(splits, self._staged, self.folder / "reports")
+        gather = WriteRows(splits, self._staged, self.folder / "reports")
         items = [
             (number, segment)
-            for number, one in enumerate(placed)
+            for number in range(len(layouts))
             for segment in segments(self._texts.corpora[number].shards)
         ]
-        self._write(placed, splits, items, gather)
+        self._write(layouts, splits, items, gather)
         if self._engine.is_main:
             self._list_left_out(documents)
-            self._finish(gather, placed, domains, clustered)
+            self._finish(gather, layouts, domains, clustered)
         self._engine.meet("end")
         return Prepared(
-            parts_of(placed, domains),
-            [level.num_rows for level in levels_of(placed[0].layout, domains)],
-            placed[0].layout.counts.documents,
+            parts_of(layouts, domains),
+            [level.num_rows for level in levels_of(layouts[0], domains)],
+            layouts[0].counts.documents,
             domains.branching,
             self._duplicates,
             self._contamination,
-            passed_over(documents.tokenized, self._texts, domains, placed[0].layout),
+            passed_over(documents.tokenized, self._texts, domains, layouts[0]),
             single_files(documents.tokenized, self._texts, domains),
         )
 
@@ -247,12 +247,12 @@ class _Job:
             corpora = [(generic, documents), *((corpus, others) for corpus in rest)]
             list_left_out(corpora, self._leave_out.listed)
 
-    def _write(self, placed, splits, items, gather) -> None:
+    def _write(self, layouts, splits, items, gather) -> None:
         """Writes all files of rows."""
         rows = self.folder / "rows"
         for _ in range(2):
-            place = Place(placed, splits, self._tokenizer.token_bytes)
-            self._engine.shuffle(place, items, gather, rows)
+            scatter = ScatterTokens(layouts, splits, self._tokenizer.token_bytes)
+            self._engine.shuffle(scatter, items, gather, rows)
             missing = not all(side_by_side(gather.done, gather.keys))
             if not self._engine.agree(missing):
                 return
@@ -265,13 +265,13 @@ class _Job:
             " another job at work there?"
         )
 
-    def _finish(self, gather, placed, domains, clustered) -> None:
+    def _finish(self, gather, layouts, domains, clustered) -> None:
         finish_store(
             self._staged,
             self._tokenizer,
             self._seq_len,
             gather,
-            placed,
+            layouts,
             domains,
             clustered,
             self._texts.target,

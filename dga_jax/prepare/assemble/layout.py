@@ -19,9 +19,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dga_jax.prepare.assemble.documents import Documents, View
+from dga_jax.prepare.assemble.documents import Documents
 from dga_jax.prepare.assemble.engine import Engine, OnBytes
 from dga_jax.prepare.assemble.folder import Folder
+from dga_jax.prepare.assemble.tokenizing import DocumentTable
 from dga_jax.prepare.sources import Shard
 
 _SEGMENTS = 1024  # of a corpus at most: each costs a table of its domains
@@ -54,7 +55,7 @@ def segments(shards: Sequence[Shard]) -> list[Segment]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class DomainTable:
     """Numbers by segment, field and domain, as files; 0 where there is no entry.
 
     Attributes:
@@ -113,6 +114,7 @@ class Plan(NamedTuple):
 
     Attributes:
       documents: of the corpus.
+      splits: numbers of the splits for what is kept and what is set aside.
       parts: its segments.
       size: k, domains.
       group: domains of one group.
@@ -123,15 +125,16 @@ class Plan(NamedTuple):
     """
 
     documents: Documents
+    splits: tuple[int, int]
     parts: Sequence[Segment]
     size: int
     group: int
     every: int
     folder: Folder
 
-    def table(self, name: str) -> Table:
+    def table(self, name: str) -> DomainTable:
         """A table by domain."""
-        return Table(self.folder, name, self.size)
+        return DomainTable(self.folder, name, self.size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,22 +146,22 @@ class CountDocuments:
     def __call__(self, item: tuple[int, Segment], on_bytes: OnBytes) -> None:
         """Writes `Counts` of a segment as a table."""
         number, segment = item
-        documents, _, size, *_ = plan = self.plans[number]
+        plan = self.plans[number]
         table = plan.table(_DOCUMENTS)
         if table.has(segment):
             return
-        totals = np.zeros((len(dataclasses.fields(Counts)), size), np.int64)
+        totals = np.zeros((len(dataclasses.fields(Counts)), plan.size), np.int64)
         for shard in segment.shards:
-            for view in documents.of(shard):
+            for piece in plan.documents.of(shard):
                 weights = (
-                    view.lengths > 0,
-                    view.blank,
-                    view.text_bytes,
-                    np.maximum(view.lengths - 1, 0),
-                    view.unknown,
+                    piece.lengths > 0,
+                    piece.blank,
+                    piece.text_bytes,
+                    np.maximum(piece.lengths - 1, 0),
+                    piece.unknown,
                 )
                 for field, weight in enumerate(weights):
-                    counts = np.bincount(view.domains, weight, size)
+                    counts = np.bincount(piece.domains, weight, plan.size)
                     totals[field] += counts.astype(np.int64)
         table.write(segment, totals)
 
@@ -178,21 +181,21 @@ class Ranks:
 
     first: np.ndarray
     every: int
-    before: Table
+    before: DomainTable
 
     def start(self, segment: Segment) -> np.ndarray:
         """The rank of the next document of each domain: int64 [k], to be moved on."""
         return self.first + self.before.read(segment)[0]
 
-    def aside(self, view: View, next_rank: np.ndarray) -> np.ndarray:
+    def aside(self, piece: DocumentTable, next_rank: np.ndarray) -> np.ndarray:
         """Which documents are set aside, bool [n]; moves `next_rank` on."""
-        chosen = np.zeros(len(view.lengths), bool)
-        (documents,) = np.nonzero(view.lengths)
-        domains = view.domains[documents]
+        chosen = np.zeros(len(piece.lengths), bool)
+        (used,) = np.nonzero(piece.lengths)
+        domains = piece.domains[used]
         ranks = next_rank[domains] + places(domains)
         np.add.at(next_rank, domains, 1)
         if self.every:
-            chosen[documents] = ranks % self.every == self.every - 1
+            chosen[used] = ranks % self.every == self.every - 1
         return chosen
 
 
@@ -206,16 +209,17 @@ class CountTokens:
     def __call__(self, item: tuple[int, Segment], on_bytes: OnBytes) -> None:
         """Writes the tokens kept and set aside by a segment, a table of two fields."""
         number, segment = item
-        documents, _, size, *_ = plan = self.plans[number]
+        plan = self.plans[number]
+        size = plan.size
         ranks, table = self.ranks[number], plan.table(_TOKENS)
         if table.has(segment):
             return
         next_rank = ranks.start(segment)
         totals = np.zeros(2 * size, np.int64)
         for shard in segment.shards:
-            for view in documents.of(shard):
-                place = ranks.aside(view, next_rank) * size + view.domains
-                counts = np.bincount(place, view.lengths, 2 * size)
+            for piece in plan.documents.of(shard):
+                place = ranks.aside(piece, next_rank) * size + piece.domains
+                counts = np.bincount(place, piece.lengths, 2 * size)
                 totals += counts.astype(np.int64)
         table.write(segment, totals.reshape(2, size))
 
@@ -225,6 +229,8 @@ class Layout:
     """How a corpus becomes rows.
 
     Attributes:
+      documents: of the corpus.
+      splits: numbers of the splits for what is kept and what is set aside.
       counts: of each domain.
       ranks: say what is set aside.
       before: for each segment, the tokens before it by split and domain.
@@ -236,9 +242,11 @@ class Layout:
       seq_len: L.
     """
 
+    documents: Documents
+    splits: tuple[int, int]
     counts: Counts
     ranks: Ranks
-    before: Table
+    before: DomainTable
     starts: np.ndarray
     stops: np.ndarray
     cut: np.ndarray
@@ -288,7 +296,14 @@ def lay_out(plans: Sequence[Plan], engine: Engine, seq_len: int) -> list[Layout]
     ]
 
 
-def _layout(plan, counts, ranks, before, tokens, seq_len) -> Layout:
+def _layout(
+    plan: Plan,
+    counts: Counts,
+    ranks: Ranks,
+    before: DomainTable,
+    tokens: np.ndarray,
+    seq_len: int,
+) -> Layout:
     stops, starts = tokens, np.zeros_like(tokens)
     cut = np.zeros(plan.size, bool)
     has_documents = counts.documents.reshape(-1, plan.group).any(axis=1)
@@ -302,10 +317,22 @@ def _layout(plan, counts, ranks, before, tokens, seq_len) -> Layout:
         cut[largest] = True
         starts[ASIDE, largest], stops[ASIDE, largest] = border, stops[KEPT, largest]
         stops[KEPT, largest] = border + 1
-    return Layout(counts, ranks, before, starts, stops, cut, seq_len)
+    return Layout(
+        plan.documents,
+        plan.splits,
+        counts,
+        ranks,
+        before,
+        starts,
+        stops,
+        cut,
+        seq_len,
+    )
 
 
-def _summed_up(plans, name, engine) -> list[tuple[Table, np.ndarray]]:
+def _summed_up(
+    plans: Sequence[Plan], name: str, engine: Engine
+) -> list[tuple[DomainTable, np.ndarray]]:
     """For each segment of a plan the sums of those before it, and the sums of all.
 
     Sums before a segment are kept of the domains that it has.
@@ -325,7 +352,7 @@ def _summed_up(plans, name, engine) -> list[tuple[Table, np.ndarray]]:
     return found
 
 
-def _border(tokens, seq_len, every):
+def _border(tokens: int, seq_len: int, every: int) -> int:
     """Where the part of a stream set aside begins; below 1 if it is too short."""
     rows = -(-(tokens - 1) // seq_len)
     if rows > 1:

@@ -1,6 +1,10 @@
-"""Last steps: tokens go to their places in rows, rows to the files of the store."""
+"""Last steps: tokens go to their places in rows, rows to the files of the store.
 
-import contextlib
+Tokens reach the disk three times: as `tokenizing` leaves them, regrouped by the file of
+the store that they go to, and in that file. Its rows are put together in memory, as
+many at a time as fit there.
+"""
+
 import dataclasses
 import functools
 import os
@@ -16,15 +20,16 @@ from dga_jax.data.store import EVALUATED
 from dga_jax.errors import UserError
 from dga_jax.prepare import store_writer
 from dga_jax.prepare.assemble.byte_counts import spread_bytes
-from dga_jax.prepare.assemble.documents import Documents
 from dga_jax.prepare.assemble.folder import Folder
 from dga_jax.prepare.assemble.layout import ASIDE, KEPT, Layout, Segment
+from dga_jax.prepare.assemble.tokenizing import DocumentTable
 from dga_jax.prepare.sources import Shard
 
 _BYTES = np.dtype("<u4")  # of a token; a document has less than 4 GB
 _PLACES = 1 << 20  # filled at a time
 _RECORD_BYTES = 64  # that a record takes besides its row
-_AT_ONCE = 1 << 22  # bytes of rows, on their way to be records
+_IN_MEMORY = 1 << 28  # bytes of rows that are put together at a time
+_AT_ONCE = 1 << 22  # bytes of them that are written at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +53,12 @@ class Split:
     @property
     def record_bytes(self) -> int:
         """Of a row, as a record, or on its way to be one."""
-        return self.row_tokens * sum(t.itemsize for t in self.fields) + _RECORD_BYTES
+        return self.row_tokens * self.place_bytes + _RECORD_BYTES
+
+    @property
+    def place_bytes(self) -> int:
+        """Of what is known of a place."""
+        return sum(dtype.itemsize for dtype in self.fields)
 
     @property
     def fields(self) -> list[np.dtype]:
@@ -61,20 +71,6 @@ class Split:
         return store_writer.file_names(self.name, self.rows, self.rows_per_file)
 
 
-class Placed(NamedTuple):
-    """A corpus whose tokens have places.
-
-    Attributes:
-      documents: of the corpus.
-      layout: says where the tokens go.
-      splits: numbers of the splits for what is kept and what is set aside.
-    """
-
-    documents: Documents
-    layout: Layout
-    splits: tuple[int, int]
-
-
 _FILES = 1 << 32  # more than a split has: what makes one number of split and file
 
 
@@ -83,74 +79,102 @@ def key_of(split: int, file: int) -> int:
     return split * _FILES + file
 
 
+class _Span(NamedTuple):
+    """Tokens that lie side by side in a file of the store.
+
+    Attributes:
+      key: `key_of` the file.
+      place: of the first one, counted from the beginning of the file.
+      fields: of each place, see `Split.fields`.
+    """
+
+    key: int
+    place: int
+    fields: list[np.ndarray]
+
+
 @dataclasses.dataclass(frozen=True)
-class Place:
+class ScatterTokens:
     """Yields the tokens of a segment with the places they go to, by file of the store.
 
     Attributes:
-      corpora: what is placed.
+      layouts: of the corpora.
       splits: of the store.
       token_bytes: int32 [vocab_size], of the tokenizer.
     """
 
-    corpora: Sequence[Placed]
+    layouts: Sequence[Layout]
     splits: Sequence[Split]
     token_bytes: np.ndarray
 
     def __call__(self, item: tuple[int, Segment]) -> Iterator[tuple[int, bytes]]:
-        """Yields (`key_of` a file, what `Gather` reads) for a segment of a corpus."""
+        """Yields (`key_of` a file, what `WriteRows` reads) for a corpus's segment."""
         number, segment = item
-        documents, layout, _ = placed = self.corpora[number]
+        layout = self.layouts[number]
         next_rank = layout.ranks.start(segment)
         next_token = layout.before.read(segment)  # [2, k], as kept and set aside
         for shard in segment.shards:
-            for view in documents.of(shard):
-                aside = layout.ranks.aside(view, next_rank)
-                if view.lengths.any():
-                    chunks = self._chunks(placed, shard, view, aside, next_token)
-                    yield from _by_file(chunks)
+            for piece in layout.documents.of(shard):
+                aside = layout.ranks.aside(piece, next_rank)
+                if piece.lengths.any():
+                    spans = self._spans(layout, shard, piece, aside, next_token)
+                    yield from _by_file(spans)
 
-    def _chunks(self, placed, shard: Shard, view, aside, next_token):
-        """Yields (key, first place, fields): what one piece puts in a row in a file."""
-        documents, layout, splits = placed
-        count = int(view.sizes.sum())
-        tokens = documents.tokenized.tokens(shard, view.piece, count)
-        (chosen,) = np.nonzero(view.lengths)
+    def _spans(
+        self,
+        layout: Layout,
+        shard: Shard,
+        piece: DocumentTable,
+        aside: np.ndarray,
+        next_token: np.ndarray,
+    ) -> Iterator[_Span]:
+        """What one piece puts in rows; moves `next_token` on."""
+        count = int(piece.sizes.sum())
+        tokens = layout.documents.tokenized.tokens(shard, piece.number, count)
+        (chosen,) = np.nonzero(piece.lengths)
         side = np.where(aside[chosen], ASIDE, KEPT)
-        order = np.lexsort((view.domains[chosen], side))
+        order = np.lexsort((piece.domains[chosen], side))
         chosen, side = chosen[order], side[order]
-        domains, lengths = view.domains[chosen], view.lengths[chosen]
-        ends = np.cumsum(view.sizes)
+        domains = piece.domains[chosen]
+        ends = np.cumsum(piece.sizes)
         change = np.flatnonzero(np.diff(side) | np.diff(domains)) + 1
-        for first, last in zip([0, *change], [*change, len(chosen)], strict=True):
-            here = chosen[first:last]
-            text = np.concatenate(
-                [tokens[ends[i] - view.sizes[i] : ends[i]] for i in here]
-            )
-            s, d = side[first], domains[first]
+        for here in np.split(np.arange(len(chosen)), change):
+            s, d, here = side[here[0]], domains[here[0]], chosen[here]
+            sizes = piece.sizes[here]
+            text = [
+                tokens[end - size : end]
+                for end, size in zip(ends[here], sizes, strict=True)
+            ]
+            fields = [np.concatenate(text)]
+            # A cut stream is counted as kept, and in both splits.
             targets = (KEPT, ASIDE) if layout.cut[d] else (s,)
-            fields = [text]
-            if any(len(self.splits[splits[t]].fields) > 1 for t in targets):
+            if any(len(self.splits[layout.splits[t]].fields) > 1 for t in targets):
                 # Of documents that are cut between rows or splits, each token's are
                 # those that it has in the whole.
-                sizes, text_bytes = view.sizes[here], view.text_bytes[here]
-                of_tokens = spread_bytes(text, sizes, text_bytes, self.token_bytes)
-                fields.append(of_tokens.astype(_BYTES))
+                text_bytes = piece.text_bytes[here]
+                found = spread_bytes(fields[0], sizes, text_bytes, self.token_bytes)
+                fields.append(found.astype(_BYTES))
             start = next_token[s, d]
-            next_token[s, d] += lengths[first:last].sum()
+            next_token[s, d] += sizes.sum()
             for target in targets:
-                # A cut stream is counted as kept, and in both splits.
                 yield from self._in_split(
-                    self.splits[splits[target]],
-                    splits[target],
+                    layout.splits[target],
                     fields,
                     start - layout.starts[target, d],
                     layout.stops[target, d] - layout.starts[target, d],
                     layout.offsets[target, d],
                 )
 
-    def _in_split(self, split, number, fields, start, size, first_row):
+    def _in_split(
+        self,
+        number: int,
+        fields: Sequence[np.ndarray],
+        start: int,
+        size: int,
+        first_row: int,
+    ) -> Iterator[_Span]:
         """The part of a text at `start` of a stream of `size` tokens, by file."""
+        split = self.splits[number]
         begin, start = max(-start, 0), max(start, 0)
         fields = [
             x[begin:][: max(size - start, 0)] for x in fields[: len(split.fields)]
@@ -167,30 +191,28 @@ class Place:
         first, in_file = first_row * split.row_tokens, split.rows_per_file * (L + 1)
         begin, end = first + low, first + high
         while begin < end:
-            file, place = divmod(begin, in_file)
+            file, place = divmod(int(begin), in_file)
             count = min(end - begin, in_file - place, _PLACES)
             j = np.arange(begin - first, begin - first + count)
             tokens = j - j // split.row_tokens - start
-            yield key_of(number, file), place, [field[tokens] for field in fields]
+            yield _Span(key_of(number, file), place, [x[tokens] for x in fields])
             begin += count
 
 
-def _by_file(chunks) -> Iterator[tuple[int, bytes]]:
-    """Chunks of one file joined: number, first places, lengths, and field by field."""
-    found: dict[int, tuple[list, list]] = {}
-    for key, place, fields in chunks:
-        heads, parts = found.setdefault(key, ([], []))
-        heads.append((place, len(fields[0])))
-        parts.append(fields)
-    for key, (heads, parts) in found.items():
-        table = np.array(heads, "<i8").T
-        joined = map(np.concatenate, zip(*parts, strict=True))
-        data = b"".join(field.tobytes() for field in joined)
-        yield int(key), len(heads).to_bytes(8, "little") + table.tobytes() + data
+def _by_file(spans: Iterable[_Span]) -> Iterator[tuple[int, bytes]]:
+    """Spans of one file joined: number, first places, lengths, and field by field."""
+    by_key: dict[int, list[_Span]] = {}
+    for span in spans:
+        by_key.setdefault(span.key, []).append(span)
+    for key, found in by_key.items():
+        heads = np.array([(x.place, len(x.fields[0])) for x in found], "<i8").T
+        fields = zip(*(x.fields for x in found), strict=True)
+        data = [np.concatenate(field).tobytes() for field in fields]
+        yield key, b"".join((len(found).to_bytes(8, "little"), heads.tobytes(), *data))
 
 
 @dataclasses.dataclass(frozen=True)
-class Gather:
+class WriteRows:
     """Writes a file of the store from the tokens that belong there.
 
     Attributes:
@@ -216,101 +238,93 @@ class Gather:
     @property
     def keys(self) -> list[int]:
         """All files of the store."""
-        return [
-            key_of(number, file)
-            for number, split in enumerate(self.splits)
-            for file in range(len(split.files))
-        ]
+        return [key for split in range(len(self.splits)) for key in self._keys(split)]
+
+    def _keys(self, split: int) -> list[int]:
+        return [key_of(split, file) for file in range(len(self.splits[split].files))]
 
     def of_split(self, split: int) -> list[dict]:
         """What `store_writer.write_records` said of the files of a split."""
-        keys = [key_of(split, file) for file in range(len(self.splits[split].files))]
-        return [self.reports.read_json(f"{key}.json") for key in keys]
+        return [self.reports.read_json(f"{key}.json") for key in self._keys(split)]
 
     def row_bytes(self, split: int) -> np.ndarray | None:
         """Bytes of the predicted tokens, int64 [rows]; None if they are not counted."""
         if len(self.splits[split].fields) == 1:
             return None
-        keys = [key_of(split, file) for file in range(len(self.splits[split].files))]
-        found = [self.reports.load(f"{key}.npz")["row_bytes"] for key in keys]
+        files = [f"{key}.npz" for key in self._keys(split)]
+        found = [self.reports.load(name)["row_bytes"] for name in files]
         return np.concatenate([np.zeros(0, np.int64), *found])
 
     def __call__(self, key: int, parts: Iterable[bytes]) -> None:
-        """Writes one file; places that no token goes to are padding."""
-        split, file = self.splits[key // _FILES], key % _FILES
-        name, rows = split.files[file]
+        """Writes one file; places that no token goes to are padding.
+
+        Args:
+          key: see `key_of`.
+          parts: what `ScatterTokens` yielded; gone through more than once.
+        """
+        split = self.splits[key // _FILES]
+        name, rows = split.files[key % _FILES]
         near = self.store.is_local and self.reports.is_local
         directory = self.reports.url if near else tempfile.gettempdir()
+        aside = pathlib.Path(directory, f".{name}-{secrets.token_hex(4)}")
+        counted = [np.zeros(0, np.int64)]
         try:
             os.makedirs(directory, exist_ok=True)
-            with contextlib.ExitStack() as opened:
-                files = [
-                    opened.enter_context(tempfile.TemporaryFile(dir=directory))
-                    for _ in split.fields
-                ]
-                _fill(files, split, rows, parts)
-                aside = os.path.join(directory, f".{name}-{secrets.token_hex(4)}")
-                try:
-                    blocks = _blocks(files[0], split, split.dtype)
-                    report = store_writer.write_records(aside, blocks)
-                    self.store.put(pathlib.Path(aside), name)
-                    for file in files[1:]:
-                        counted = _row_bytes(file, split)
-                        self.reports.save(f"{key}.npz", row_bytes=counted)
-                finally:
-                    if os.path.exists(aside):
-                        os.unlink(aside)
+            blocks = _blocks(split, rows, parts, counted)
+            report = store_writer.write_records(aside, blocks)
+            self.store.put(aside, name)
+            if len(split.fields) > 1:
+                self.reports.save(f"{key}.npz", row_bytes=np.concatenate(counted))
         except OSError as error:
             raise UserError(
                 f"cannot write {name} in {directory}: {error.strerror};"
                 " free some space, or choose another disk, and run again"
             ) from error
+        finally:
+            aside.unlink(missing_ok=True)
         self.reports.write_json(f"{key}.json", report)
 
 
-def _fill(files, split: Split, rows: int, parts: Iterable[bytes]) -> None:
-    """Puts tokens in their places of a file of rows, padding elsewhere.
+def _blocks(
+    split: Split, rows: int, parts: Iterable[bytes], counted: list[np.ndarray]
+) -> Iterator[np.ndarray]:
+    """The rows of a file in order, tokens [m, L+1].
 
-    Other fields go to files of their own, with 0 elsewhere.
+    Puts the bytes of the predicted tokens, int64 [m], into `counted` if there are some.
     """
-    tokens, *others = files
-    places = split.row_tokens * rows
-    size, padding = places * split.dtype.itemsize, b"\xff" * _AT_ONCE
-    for start in range(0, size, _AT_ONCE):
-        tokens.write(padding[: size - start])
-    tokens.flush()
-    for file in others:
-        file.truncate(places * _BYTES.itemsize)
-    for part in parts:
-        count = int.from_bytes(part[:8], "little")
-        end = 8 + 16 * count
-        table = np.frombuffer(part[8:end], "<i8").reshape(2, count)
-        data = memoryview(part)
-        for file, dtype in zip(files, split.fields, strict=True):
-            starts, sizes = table * dtype.itemsize
-            ends = end + np.cumsum(sizes)
-            for place, size, end in zip(
-                starts.tolist(), sizes.tolist(), ends.tolist(), strict=True
-            ):
-                _write_at(file.fileno(), data[end - size : end], place)
+    width = split.row_tokens
+    together = max(1, _IN_MEMORY // (width * split.place_bytes))
+    step = max(1, _AT_ONCE // (width * split.place_bytes))
+    padding = np.iinfo(split.dtype).max
+    for first in range(0, rows, together):
+        places = min(together, rows - first) * width
+        # Where no token goes, there are no bytes of it.
+        empty = zip(split.fields, (padding, 0), strict=False)
+        fields = [np.full(places, value, dtype) for dtype, value in empty]
+        for part in parts:
+            _fill(fields, first * width, part)
+        for start in range(0, places, step * width):
+            tokens, *others = (
+                field[start : start + step * width].reshape(-1, width)
+                for field in fields
+            )
+            counted += [x[:, 1:].sum(axis=1, dtype=np.int64) for x in others]
+            yield tokens
 
 
-def _write_at(descriptor: int, data: memoryview, place: int) -> None:
-    while len(data):  # a full disk may take a part and fail at the next
-        written = os.pwrite(descriptor, data, place)
-        data, place = data[written:], place + written
-
-
-def _blocks(places, split: Split, dtype: np.dtype) -> Iterator[np.ndarray]:
-    places.seek(0)
-    row_bytes = split.row_tokens * dtype.itemsize
-    size = max(1, _AT_ONCE // row_bytes) * row_bytes
-    while data := places.read(size):
-        yield np.frombuffer(data, dtype).reshape(-1, split.row_tokens)
-
-
-def _row_bytes(counted, split: Split) -> np.ndarray:
-    """Sums over the predicted tokens of rows, int64 [rows]."""
-    blocks = _blocks(counted, split, _BYTES)
-    sums = [block[:, 1:].sum(axis=1, dtype=np.int64) for block in blocks]
-    return np.concatenate([np.zeros(0, np.int64), *sums])
+def _fill(fields: Sequence[np.ndarray], begin: int, part: bytes) -> None:
+    """Puts those of a part's tokens that go there into the places from `begin` on."""
+    count = int.from_bytes(part[:8], "little")
+    starts, sizes = np.frombuffer(part, "<i8", 2 * count, 8).reshape(2, count)
+    lows = np.maximum(starts - begin, 0)
+    highs = np.minimum(starts + sizes - begin, len(fields[0]))
+    ends = np.cumsum(sizes)
+    froms = ends - sizes - starts + begin + lows
+    (here,) = np.nonzero(lows < highs)
+    moves = [x[here].tolist() for x in (lows, highs, froms)]
+    offset = 8 + 16 * count
+    for field in fields:
+        data = np.frombuffer(part, field.dtype, ends[-1], offset)
+        offset += data.nbytes
+        for low, high, source in zip(*moves, strict=True):
+            field[low:high] = data[source : source + high - low]

@@ -29,16 +29,19 @@ _SUMMARY = "shard.json"
 HASH_BYTES = 16  # the chance that two of 10^10 texts share one is 10^-19
 
 
-class Piece(NamedTuple):
-    """Some documents of a shard, in order.
+class DocumentTable(NamedTuple):
+    """What is known of the documents of a piece of a shard, in order.
 
     Attributes:
       number: of the piece in its shard.
-      lengths: int64 [n], tokens of each, end of text included; 0 for a blank text.
-      text_bytes: int64 [n], UTF-8 bytes; 0 for a blank text.
-      unknown: int64 [n], tokens that stand for what cannot be spelled.
+      sizes: int64 [n], tokens of each in the file of the piece, end of text included; 0
+        for a blank text.
+      lengths: int64 [n], tokens of each that are used: 0 for those left out.
+      text_bytes: int64 [n], UTF-8 bytes; 0 likewise.
+      unknown: int64 [n], tokens of what cannot be spelled; 0 likewise.
       names: the domains that the documents name.
-      domains: int64 [n], which of `names`.
+      domains: int64 [n], which of `names`; once documents are grouped, of all domains
+        of the finest level.
       hashes: uint8 [n, 16], of the texts.
       identifiers: n identifiers, or none.
       bad: the documents that cannot be used, by their places in the piece; they are
@@ -46,6 +49,7 @@ class Piece(NamedTuple):
     """
 
     number: int
+    sizes: np.ndarray
     lengths: np.ndarray
     text_bytes: np.ndarray
     unknown: np.ndarray
@@ -58,7 +62,7 @@ class Piece(NamedTuple):
     @property
     def blank(self) -> np.ndarray:
         """Bool [n], documents without text that are not bad."""
-        blank = self.lengths == 0
+        blank = self.sizes == 0
         blank[[one.place for one in self.bad]] = False
         return blank
 
@@ -98,14 +102,16 @@ class Tokenized:
         """Documents of a shard that have text."""
         return self.summary(shard)["with_text"]
 
-    def pieces(self, shard: Shard) -> Iterator[Piece]:
-        """The pieces of a shard in order."""
+    def pieces(self, shard: Shard) -> Iterator[DocumentTable]:
+        """The documents of a shard in order, piece by piece; none is left out yet."""
         folder = self.of(shard)
         for number in range(self.summary(shard)["pieces"]):
             arrays = folder.load(f"{number:06d}.npz")
-            yield Piece(
+            sizes = arrays["lengths"].astype(np.int64)
+            yield DocumentTable(
                 number,
-                arrays["lengths"].astype(np.int64),
+                sizes,
+                sizes,
                 arrays["text_bytes"].astype(np.int64),
                 arrays["unknown"].astype(np.int64),
                 arrays["names"].tolist(),

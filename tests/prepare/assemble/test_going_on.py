@@ -13,7 +13,7 @@ from dga_jax.prepare.assemble import LeaveOut, job, prepare_store
 from dga_jax.prepare.assemble.beam import BeamEngine
 from dga_jax.prepare.assemble.clustering import ClusterOptions
 from dga_jax.prepare.assemble.folder import Folder
-from dga_jax.prepare.assemble.rows import Place
+from dga_jax.prepare.assemble.rows import ScatterTokens
 from dga_jax.prepare.corpus import Corpus
 from dga_jax.prepare.sources import Shard, expand
 from dga_jax.tokenizer import BytesTokenizer
@@ -114,14 +114,14 @@ def remote(url):
 def test_a_scatter_that_fails_leaves_nothing_incomplete(make, monkeypatch):
     expected = make("local", work=None)
     options = remote("memory://bucket")
-    place = Place.__call__
+    scatter = ScatterTokens.__call__
 
     def fail(self, item):
-        yield next(place(self, item))
+        yield next(scatter(self, item))
         raise UserError("the network is gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Place, "__call__", fail)
+        patch.setattr(ScatterTokens, "__call__", fail)
         with pytest.raises(UserError, match="the network is gone"):
             make("memory://bucket/store", **options)
     assert not Folder.of("memory://bucket/store").has(MANIFEST)

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from dga_jax.data.store import Store
 from dga_jax.prepare.assemble import layout
-from dga_jax.prepare.assemble.documents import View
 from dga_jax.prepare.assemble.engine import Local
 from dga_jax.prepare.assemble.folder import Folder
 from dga_jax.prepare.assemble.layout import ASIDE, KEPT, Plan, lay_out, places
-from dga_jax.prepare.assemble.rows import Gather, Place, Placed, Split
+from dga_jax.prepare.assemble.rows import ScatterTokens, Split, WriteRows
+from dga_jax.prepare.assemble.tokenizing import DocumentTable
 
 PAD = 65535
 
@@ -31,8 +31,8 @@ class Made:
     def of(self, number):
         for i, piece in enumerate(self.shards[number]):
             domains, lengths = np.array(piece, np.int64).reshape(-1, 2).T
-            text_bytes, none = size_of(lengths), lengths * 0
-            yield View(i, domains, lengths, text_bytes, none, lengths == 0, lengths)
+            counts = (size_of(lengths), lengths * 0)
+            yield DocumentTable(i, lengths, lengths, *counts, [], domains, None, [], [])
 
     def tokens(self, number, piece, count):
         before = itertools.chain(*self.shards[:number])
@@ -83,7 +83,7 @@ def corpora(draw):
 
 def laid_out(shards, count, group, every, seq_len, folder):
     parts = layout.segments(range(len(shards)))
-    plan = Plan(Made(shards), parts, count, group, every, Folder.of(folder))
+    plan = Plan(Made(shards), (0, 1), parts, count, group, every, Folder.of(folder))
     (found,) = lay_out([plan], Local(), seq_len)
     return found, parts
 
@@ -129,9 +129,9 @@ def test_rows_are_those_of_the_streams(corpus, every, seq_len, segments):
             Split(name, int(rows.sum()), seq_len + 1, np.dtype("<u2"), 7)
             for name, rows in zip(("train", "heldout"), found.rows, strict=True)
         ]
-        gather = Gather(splits, Folder.of(folder), Folder.of(folder) / "reports")
+        gather = WriteRows(splits, Folder.of(folder), Folder.of(folder) / "reports")
         Local().shuffle(
-            Place([Placed(Made(shards), found, (0, 1))], splits, TOKEN_BYTES),
+            ScatterTokens([found], splits, TOKEN_BYTES),
             [(0, part) for part in reversed(parts)],
             gather,
             Folder.of(folder) / "rows",
