@@ -29,6 +29,7 @@ class Words:
     def __call__(self, key, parts):
         self._count("gather")
         words = sorted(part.decode() for part in parts)
+        assert words == sorted(part.decode() for part in parts)  # once more
         self.folder.write(str(key), " ".join(words).encode())
 
     def done(self, key):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dga_jax.data.store import Store
-from dga_jax.prepare.assemble import layout
+from dga_jax.prepare.assemble import layout, rows
 from dga_jax.prepare.assemble.engine import Local
 from dga_jax.prepare.assemble.folder import Folder
 from dga_jax.prepare.assemble.layout import ASIDE, KEPT, Plan, lay_out, places
@@ -115,19 +115,27 @@ def expected(shards, count, group, every, seq_len):
 
 
 @settings(max_examples=60, deadline=None)
-@given(corpora(), st.integers(2, 7), st.integers(1, 9), st.integers(1, 3))
-def test_rows_are_those_of_the_streams(corpus, every, seq_len, segments):
+@given(
+    corpora(),
+    st.integers(2, 7),
+    st.integers(1, 9),
+    st.integers(1, 3),
+    st.integers(1, 200),
+)
+def test_rows_are_those_of_the_streams(corpus, every, seq_len, segments, in_memory):
     shards, count, _ = corpus
     streams = expected(*corpus, every, seq_len)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(layout, "_SEGMENTS", segments)
+        patch.setattr(rows, "_IN_MEMORY", in_memory)
+        patch.setattr(rows, "_AT_ONCE", in_memory // 3)
         found, parts = laid_out(*corpus, every, seq_len, folder)
         assert found.predicted.tolist() == [
             [max(len(stream) - 1, 0) for stream in side] for side in streams
         ]
         splits = [
-            Split(name, int(rows.sum()), seq_len + 1, np.dtype("<u2"), 7)
-            for name, rows in zip(("train", "heldout"), found.rows, strict=True)
+            Split(name, int(count.sum()), seq_len + 1, np.dtype("<u2"), 7)
+            for name, count in zip(("train", "heldout"), found.rows, strict=True)
         ]
         gather = WriteRows(splits, Folder.of(folder), Folder.of(folder) / "reports")
         Local().shuffle(
@@ -137,15 +145,15 @@ def test_rows_are_those_of_the_streams(corpus, every, seq_len, segments):
             Folder.of(folder) / "rows",
         )
         for side, split in enumerate(splits):
-            rows = read(folder, split)
+            stored = read(folder, split)
             for d in range(count):
                 low, high = found.offsets[side, d : d + 2]
-                assert rows[low:high].tolist() == cut(streams[side][d], seq_len)
+                assert stored[low:high].tolist() == cut(streams[side][d], seq_len)
         sizes = bytes_of(itertools.chain(*itertools.chain(*shards)))
         sizes[PAD] = 0
         assert gather.row_bytes(0) is None
         assert gather.row_bytes(1).tolist() == [
-            sum(sizes[token] for token in row[1:]) for row in rows.tolist()
+            sum(sizes[token] for token in row[1:]) for row in stored.tolist()
         ]
 
 
