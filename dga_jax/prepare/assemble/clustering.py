@@ -23,10 +23,16 @@ from typing import NamedTuple
 import numpy as np
 
 from dga_jax.errors import UserError
-from dga_jax.prepare.assemble.documents import Assigned, Documents, file_of
+from dga_jax.prepare.assemble.documents import (
+    SEED,
+    Assigned,
+    Documents,
+    Remaining,
+    file_of,
+    places_of,
+)
 from dga_jax.prepare.assemble.engine import Engine, OnBytes
 from dga_jax.prepare.assemble.folder import Folder
-from dga_jax.prepare.assemble.kept import SEED, Kept, places_of
 from dga_jax.prepare.clusters import tfidf
 from dga_jax.prepare.clusters.embedders import EMBEDDINGS, load_embedder
 from dga_jax.prepare.clusters.embedding import Embedder
@@ -120,7 +126,7 @@ def cluster_documents(
     Raises:
       UserError: a file in `work` is damaged, or there are more clusters than documents.
     """
-    kept = Kept.of(documents, shards)
+    kept = Remaining.of(documents, shards)
     check_enough(options.branching, kept.total)
     leaves = math.prod(options.branching)
     if leaves > options.sample:

@@ -8,7 +8,6 @@ import numpy as np
 from dga_jax.data.store import SPLITS
 from dga_jax.prepare.assemble.documents import Documents, Named
 from dga_jax.prepare.assemble.engine import Engine
-from dga_jax.prepare.assemble.finish import GroupedDomains
 from dga_jax.prepare.assemble.folder import Folder
 from dga_jax.prepare.assemble.layout import Layout, Plan, lay_out, segments
 from dga_jax.prepare.assemble.rows import Split
@@ -36,6 +35,20 @@ class Texts(NamedTuple):
     def shards(self) -> list[Shard]:
         """Of all of them."""
         return [shard for corpus in self.corpora for shard in corpus.shards]
+
+
+class GroupedDomains(NamedTuple):
+    """Domains of the finest level, `group` of which make one of the coarsest.
+
+    Attributes:
+      names: of the coarsest level.
+      branching: children of each cluster by level; empty where domains are named.
+      group: finest domains of each.
+    """
+
+    names: Sequence[str]
+    branching: tuple[int, ...]
+    group: int
 
 
 def divided(
@@ -84,7 +97,7 @@ def splits_of(layouts: Sequence[Layout], seq_len: int, dtype: np.dtype) -> list[
     """The splits of the store; tokens are of type `dtype`."""
     rows = [0] * len(SPLITS)
     for layout in layouts:
-        for side, split in enumerate(layout.splits):
+        for side, split in enumerate(layout.plan.splits):
             rows[split] += int(layout.rows[side].sum())
     per_file = rows_per_file(seq_len, dtype, SHARD_BYTES)
     return [

@@ -1,17 +1,18 @@
 """The documents of a corpus as the later steps see them: domains, what is left out."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from dga_jax.prepare.assemble.folder import Folder
+from dga_jax.prepare.assemble.folder import Folder, side_by_side
 from dga_jax.prepare.assemble.tokenizing import DocumentTable, Tokenized
 from dga_jax.prepare.sources import Shard
 
-# Domains of a shard's documents, int64 [n], of a piece of it and of the place of that
-# piece's first document in the shard.
-DomainsOf = Callable[[DocumentTable, int], np.ndarray]
+SEED = 0  # of what is drawn from a corpus
+
+Pieces = Iterator[DocumentTable]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,19 +25,17 @@ class Named:
 
     names: tuple[str, ...] = ()
 
-    def of(self, shard: Shard) -> DomainsOf:
-        """The domains of a shard's documents."""
+    def of(self, shard: Shard, pieces: Pieces) -> Pieces:
+        """Gives each document of a shard the number of its domain."""
         numbers = {name: i for i, name in enumerate(self.names)}
-
-        def domains(piece: DocumentTable, start: int) -> np.ndarray:
-            if not numbers:
-                return np.zeros(len(piece.domains), np.int64)
-            # A piece in which no document can be used names none.
-            names = piece.names or self.names[:1]
-            here = np.array([numbers[name] for name in names], np.int64)
-            return here[piece.domains]
-
-        return domains
+        for piece in pieces:
+            domains = np.zeros_like(piece.domains)
+            if numbers:
+                # A piece in which no document can be used names none.
+                names = piece.names or self.names[:1]
+                here = np.array([numbers[name] for name in names], np.int64)
+                domains = here[piece.domains]
+            yield piece._replace(domains=domains)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,14 +48,12 @@ class Assigned:
 
     folder: Folder
 
-    def of(self, shard: Shard) -> DomainsOf:
-        """The domains of a shard's documents."""
+    def of(self, shard: Shard, pieces: Pieces) -> Pieces:
+        """Gives each document of a shard the number of its cluster."""
         assigned = self.folder.load(file_of(shard.digest))["clusters"]
-
-        def domains(piece: DocumentTable, start: int) -> np.ndarray:
-            return assigned[start : start + len(piece.domains)].astype(np.int64)
-
-        return domains
+        for piece in pieces:
+            here = assigned[piece.first :][: len(piece.domains)]
+            yield piece._replace(domains=here.astype(np.int64))
 
 
 def file_of(digest: str) -> str:
@@ -103,22 +100,20 @@ class Documents:
     grouping: Named | Assigned
     dropped: Sequence[Dropped] = ()
 
-    def of(self, shard: Shard) -> Iterator[DocumentTable]:
+    def of(self, shard: Shard) -> Pieces:
         """The documents of a shard, piece by piece."""
-        domains_of, left_out = self.grouping.of(shard), self.left_out(shard)
-        start = 0
-        for piece in self.tokenized.pieces(shard):
-            stop = start + len(piece.lengths)
+        left_out = self.left_out(shard)
+        for piece in self.grouping.of(shard, self.tokenized.pieces(shard)):
             used = np.ones(len(piece.lengths), bool)
-            low, high = np.searchsorted(left_out, (start, stop))
-            used[left_out[low:high] - start] = False
+            low, high = np.searchsorted(
+                left_out, (piece.first, piece.first + len(used))
+            )
+            used[left_out[low:high] - piece.first] = False
             yield piece._replace(
-                domains=domains_of(piece, start),
                 lengths=piece.lengths * used,
                 text_bytes=piece.text_bytes * used,
                 unknown=piece.unknown * used,
             )
-            start = stop
 
     def reasons(self, shard: Shard) -> dict[int, str]:
         """Why documents of a shard are left out, by place."""
@@ -132,3 +127,63 @@ class Documents:
         """Places in a shard of documents that are left out, int64 [m], sorted."""
         parts = [dropped.of(shard) for dropped in self.dropped]
         return np.unique(np.concatenate([np.zeros(0, np.int64), *parts]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Remaining:
+    """The documents with text that are not left out, in order.
+
+    Attributes:
+      documents: all.
+      shards: of the corpus.
+      ends: int64 [shards], how many there are up to the end of each shard.
+      identity: tells them from others; ready for JSON.
+    """
+
+    documents: Documents
+    shards: Sequence[Shard]
+    ends: np.ndarray
+    identity: list
+
+    @classmethod
+    def of(cls, documents: Documents, shards: Sequence[Shard]) -> "Remaining":
+        """Counts them."""
+
+        def of_shard(shard: Shard) -> tuple[int, list]:
+            left_out = documents.left_out(shard)
+            digest = hashlib.sha256(left_out.astype("<i8").tobytes()).hexdigest()
+            count = documents.tokenized.with_text(shard) - len(left_out)
+            return count, [*shard.identity, digest]
+
+        counts, identity = zip(*side_by_side(of_shard, shards), strict=True)
+        return cls(documents, shards, np.cumsum(counts), list(identity))
+
+    @property
+    def total(self) -> int:
+        """How many there are."""
+        return int(self.ends[-1])
+
+    def sample(self, count: int) -> list[tuple[Shard, np.ndarray]]:
+        """At most `count` of them, drawn without replacement: ranks in each shard."""
+        if self.total <= count:
+            chosen = np.arange(self.total)
+        else:
+            rng = np.random.default_rng(SEED)
+            chosen = np.sort(rng.choice(self.total, count, replace=False))
+        starts = np.append(0, self.ends[:-1])
+        bounds = np.searchsorted(chosen, np.append(starts, self.total))
+        return [
+            (shard, chosen[low:high] - start)
+            for shard, start, low, high in zip(
+                self.shards, starts, bounds[:-1], bounds[1:], strict=True
+            )
+            if high > low
+        ]
+
+
+def places_of(documents: Documents, shard: Shard, ranks: np.ndarray) -> np.ndarray:
+    """The places in a shard of the remaining documents of these ranks, int64."""
+    pieces = documents.tokenized.pieces(shard)
+    with_text = np.concatenate([piece.lengths > 0 for piece in pieces])
+    with_text[documents.left_out(shard)] = False
+    return np.flatnonzero(with_text)[ranks]

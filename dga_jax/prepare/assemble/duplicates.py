@@ -14,7 +14,7 @@ from dga_jax.prepare.assemble.documents import Dropped, file_of
 from dga_jax.prepare.assemble.engine import Engine
 from dga_jax.prepare.assemble.folder import Folder, side_by_side
 from dga_jax.prepare.assemble.layout import Segment, segments
-from dga_jax.prepare.assemble.tokenizing import Tokenized
+from dga_jax.prepare.assemble.tokenizing import DocumentTable, Tokenized
 from dga_jax.prepare.sources import Shard
 
 _RECORD = np.dtype(
@@ -77,21 +77,21 @@ class ScatterHashes:
     def __call__(self, segment: Segment) -> Iterator[tuple[int, bytes]]:
         """Yields (bucket, records)."""
         for number, shard in enumerate(segment.shards, segment.first):
-            yield from self._of_shard(number, shard)
+            for piece in self.tokenized.pieces(shard):
+                yield from self._of_piece(number, piece)
 
-    def _of_shard(self, number: int, shard: Shard) -> Iterator[tuple[int, bytes]]:
-        start = 0
-        for piece in self.tokenized.pieces(shard):
-            (chosen,) = np.nonzero(piece.lengths)
-            records = np.empty(len(chosen), _RECORD)
-            halves = piece.hashes[chosen].view("<u8")
-            records["high"], records["low"] = halves[:, 0], halves[:, 1]
-            records["shard"], records["place"] = number, start + chosen
-            bucket = records["high"] >> np.uint64(32)
-            bucket = bucket * np.uint64(self.buckets) >> np.uint64(32)
-            for key in np.unique(bucket).tolist():
-                yield key, records[bucket == key].tobytes()
-            start += len(piece.lengths)
+    def _of_piece(
+        self, number: int, piece: DocumentTable
+    ) -> Iterator[tuple[int, bytes]]:
+        (chosen,) = np.nonzero(piece.lengths)
+        records = np.empty(len(chosen), _RECORD)
+        halves = piece.hashes[chosen].view("<u8")
+        records["high"], records["low"] = halves[:, 0], halves[:, 1]
+        records["shard"], records["place"] = number, piece.first + chosen
+        bucket = records["high"] >> np.uint64(32)
+        bucket = bucket * np.uint64(self.buckets) >> np.uint64(32)
+        for key in np.unique(bucket).tolist():
+            yield key, records[bucket == key].tobytes()
 
 
 @dataclasses.dataclass(frozen=True)

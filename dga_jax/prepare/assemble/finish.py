@@ -1,11 +1,12 @@
 """What makes rows a store: domains, embedder and tree, the manifest; and a report."""
 
+import collections
 import itertools
 import os
 import pathlib
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,11 +19,15 @@ from dga_jax.data.store import (
     coarsened,
 )
 from dga_jax.errors import UserError
+from dga_jax.prepare.assemble import bad
+from dga_jax.prepare.assemble.division import GroupedDomains, Texts
 from dga_jax.prepare.assemble.folder import Folder
 from dga_jax.prepare.assemble.layout import ASIDE, KEPT, Layout
-from dga_jax.prepare.assemble.options import Part
+from dga_jax.prepare.assemble.options import Part, PassedOver
 from dga_jax.prepare.assemble.rows import WriteRows
+from dga_jax.prepare.assemble.tokenizing import Tokenized
 from dga_jax.prepare.corpus import Corpus
+from dga_jax.prepare.sources.shard import Format
 from dga_jax.prepare.store_writer import StoreWriter
 from dga_jax.tokenizer import Tokenizer
 
@@ -30,20 +35,6 @@ if TYPE_CHECKING:  # it imports JAX and scikit-learn, which takes a second
     from dga_jax.prepare.assemble.clustering import Clustered
 
 _TARGET = "target"
-
-
-class GroupedDomains(NamedTuple):
-    """Domains of the finest level, `group` of which make one of the coarsest.
-
-    Attributes:
-      names: of the coarsest level.
-      branching: children of each cluster by level; empty where domains are named.
-      group: finest domains of each.
-    """
-
-    names: Sequence[str]
-    branching: tuple[int, ...]
-    group: int
 
 
 def finish_store(
@@ -63,7 +54,7 @@ def finish_store(
     """
     wanted = [0] * len(gather.splits)
     for layout in layouts:
-        for side, split in enumerate(layout.splits):
+        for side, split in enumerate(layout.plan.splits):
             wanted[split] += int(layout.predicted[side].sum())
     for number, (split, tokens) in enumerate(zip(gather.splits, wanted, strict=True)):
         found = sum(report["tokens"] for report in gather.of_split(number))
@@ -158,6 +149,45 @@ def _parts(layout: Layout, names: Sequence[str], heldout: np.ndarray) -> Iterato
         yield Part(name, *values, padding=1 - tokens / (rows * L) if rows else 0.0)
 
 
+def passed_over(
+    tokenized: Tokenized, texts: Texts, domains: GroupedDomains, layout: Layout
+) -> PassedOver:
+    """What gave the store nothing; of files of text, those are blank documents."""
+    shards = texts.shards
+    summaries = bad.summaries_of(tokenized, shards)
+    empty = [
+        shard.name
+        for shard, summary in zip(shards, summaries, strict=True)
+        if not summary["with_text"] and shard.format is not Format.TEXT
+    ]
+    absent = []
+    if not domains.branching:
+        numbers = np.setdiff1d(np.arange(len(domains.names)), present(layout))
+        absent = [domains.names[i] for i in numbers]
+    return PassedOver(
+        bad.total_of(summaries, limit=None),
+        empty,
+        sum(len(shard.paths) for shard in shards),
+        absent,
+    )
+
+
+def single_files(
+    tokenized: Tokenized, texts: Texts, domains: GroupedDomains
+) -> list[str]:
+    """Domains that are one file each, and have their names from it; sorted."""
+    if domains.branching:
+        return []
+    files: collections.Counter[str] = collections.Counter()
+    shards = texts.generic.shards
+    summaries = bad.summaries_of(tokenized, shards)
+    for shard, summary in zip(shards, summaries, strict=True):
+        for name, sources in summary["domains"].items():
+            by_name = shard.source in sources and not shard.named
+            files[name] += len(shard.paths) if by_name else 2  # not to be counted
+    return sorted(name for name, count in files.items() if count == 1)
+
+
 def _counts(parts: Sequence[Part]) -> dict:
     """Sums over the domains, and what the target has, for the manifest."""
     *domains, target = parts
@@ -185,7 +215,7 @@ def _add_clusters(
     steering = itertools.chain.from_iterable(
         ((piece.lengths > 0) & ~ranks.aside(piece, next_rank)).tolist()
         for shard in target.shards
-        for piece in layouts[1].documents.of(shard)
+        for piece in layouts[1].plan.documents.of(shard)
     )
     batches = (
         [

@@ -38,6 +38,7 @@ from dga_jax.prepare.assemble.contamination import Contamination, find_contamina
 from dga_jax.prepare.assemble.division import (
     HELDOUT_EVERY,
     TARGET_EVAL_EVERY,
+    GroupedDomains,
     Texts,
     divided,
     splits_of,
@@ -46,16 +47,16 @@ from dga_jax.prepare.assemble.documents import Documents, Named
 from dga_jax.prepare.assemble.duplicates import find_duplicates
 from dga_jax.prepare.assemble.engine import Engine, Local
 from dga_jax.prepare.assemble.finish import (
-    GroupedDomains,
     finish_store,
     levels_of,
     parts_of,
+    passed_over,
+    single_files,
 )
 from dga_jax.prepare.assemble.folder import Folder, side_by_side
 from dga_jax.prepare.assemble.layout import segments
 from dga_jax.prepare.assemble.listing import list_left_out
 from dga_jax.prepare.assemble.options import LeaveOut, Prepared, Watch
-from dga_jax.prepare.assemble.passed_over import passed_over, single_files
 from dga_jax.prepare.assemble.publish import publish
 from dga_jax.prepare.assemble.rows import ScatterTokens, WriteRows
 from dga_jax.prepare.assemble.tokenizing import Tokenize, domain_names

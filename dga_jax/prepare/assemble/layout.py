@@ -14,7 +14,7 @@ two passes the counts of the segments are summed up, a blocked prefix sum (Blell
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -54,6 +54,10 @@ def segments(shards: Sequence[Shard]) -> list[Segment]:
     ]
 
 
+# The domains of some documents, and what each document adds to the fields: int64 [n].
+_Weighted = tuple[np.ndarray, Sequence[np.ndarray]]
+
+
 @dataclasses.dataclass(frozen=True)
 class DomainTable:
     """Numbers by segment, field and domain, as files; 0 where there is no entry.
@@ -68,9 +72,15 @@ class DomainTable:
     name: str
     size: int
 
-    def has(self, segment: Segment) -> bool:
-        """Whether the numbers of a segment are there."""
-        return self.folder.has(self._file(segment))
+    def count(self, segment: Segment, fields: int, found: Iterable[_Weighted]) -> None:
+        """Sums up what is found in a segment, unless that was done."""
+        if self.folder.has(self._file(segment)):
+            return
+        totals = np.zeros((fields, self.size), np.int64)
+        for domains, weights in found:
+            for total, weight in zip(totals, weights, strict=True):
+                total += np.bincount(domains, weight, self.size).astype(np.int64)
+        self.write(segment, totals)
 
     def write(self, segment: Segment, values: np.ndarray) -> None:
         """Writes int64 [fields, k] of a segment; only what is not 0 takes space."""
@@ -136,6 +146,11 @@ class Plan(NamedTuple):
         """A table by domain."""
         return DomainTable(self.folder, name, self.size)
 
+    def pieces(self, segment: Segment) -> Iterator[DocumentTable]:
+        """The documents of a segment, piece by piece."""
+        for shard in segment.shards:
+            yield from self.documents.of(shard)
+
 
 @dataclasses.dataclass(frozen=True)
 class CountDocuments:
@@ -147,23 +162,21 @@ class CountDocuments:
         """Writes `Counts` of a segment as a table."""
         number, segment = item
         plan = self.plans[number]
-        table = plan.table(_DOCUMENTS)
-        if table.has(segment):
-            return
-        totals = np.zeros((len(dataclasses.fields(Counts)), plan.size), np.int64)
-        for shard in segment.shards:
-            for piece in plan.documents.of(shard):
-                weights = (
+        found = (
+            (
+                piece.domains,
+                (
                     piece.lengths > 0,
                     piece.blank,
                     piece.text_bytes,
                     np.maximum(piece.lengths - 1, 0),
                     piece.unknown,
-                )
-                for field, weight in enumerate(weights):
-                    counts = np.bincount(piece.domains, weight, plan.size)
-                    totals[field] += counts.astype(np.int64)
-        table.write(segment, totals)
+                ),
+            )
+            for piece in plan.pieces(segment)
+        )
+        fields = len(dataclasses.fields(Counts))
+        plan.table(_DOCUMENTS).count(segment, fields, found)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,19 +222,14 @@ class CountTokens:
     def __call__(self, item: tuple[int, Segment], on_bytes: OnBytes) -> None:
         """Writes the tokens kept and set aside by a segment, a table of two fields."""
         number, segment = item
-        plan = self.plans[number]
-        size = plan.size
-        ranks, table = self.ranks[number], plan.table(_TOKENS)
-        if table.has(segment):
-            return
+        self.plans[number].table(_TOKENS).count(segment, 2, self._found(*item))
+
+    def _found(self, number: int, segment: Segment) -> Iterator[_Weighted]:
+        ranks = self.ranks[number]
         next_rank = ranks.start(segment)
-        totals = np.zeros(2 * size, np.int64)
-        for shard in segment.shards:
-            for piece in plan.documents.of(shard):
-                place = ranks.aside(piece, next_rank) * size + piece.domains
-                counts = np.bincount(place, piece.lengths, 2 * size)
-                totals += counts.astype(np.int64)
-        table.write(segment, totals.reshape(2, size))
+        for piece in self.plans[number].pieces(segment):
+            aside = ranks.aside(piece, next_rank)
+            yield piece.domains, (piece.lengths * ~aside, piece.lengths * aside)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,8 +237,7 @@ class Layout:
     """How a corpus becomes rows.
 
     Attributes:
-      documents: of the corpus.
-      splits: numbers of the splits for what is kept and what is set aside.
+      plan: of the corpus.
       counts: of each domain.
       ranks: say what is set aside.
       before: for each segment, the tokens before it by split and domain.
@@ -242,8 +249,7 @@ class Layout:
       seq_len: L.
     """
 
-    documents: Documents
-    splits: tuple[int, int]
+    plan: Plan
     counts: Counts
     ranks: Ranks
     before: DomainTable
@@ -317,17 +323,9 @@ def _layout(
         cut[largest] = True
         starts[ASIDE, largest], stops[ASIDE, largest] = border, stops[KEPT, largest]
         stops[KEPT, largest] = border + 1
-    return Layout(
-        plan.documents,
-        plan.splits,
-        counts,
-        ranks,
-        before,
-        starts,
-        stops,
-        cut,
-        seq_len,
-    )
+    # A step that travels does not take the segments with it.
+    plan = plan._replace(parts=())
+    return Layout(plan, counts, ranks, before, starts, stops, cut, seq_len)
 
 
 def _summed_up(

@@ -114,7 +114,7 @@ class ScatterTokens:
         next_rank = layout.ranks.start(segment)
         next_token = layout.before.read(segment)  # [2, k], as kept and set aside
         for shard in segment.shards:
-            for piece in layout.documents.of(shard):
+            for piece in layout.plan.documents.of(shard):
                 aside = layout.ranks.aside(piece, next_rank)
                 if piece.lengths.any():
                     spans = self._spans(layout, shard, piece, aside, next_token)
@@ -130,7 +130,7 @@ class ScatterTokens:
     ) -> Iterator[_Span]:
         """What one piece puts in rows; moves `next_token` on."""
         count = int(piece.sizes.sum())
-        tokens = layout.documents.tokenized.tokens(shard, piece.number, count)
+        tokens = layout.plan.documents.tokenized.tokens(shard, piece.number, count)
         (chosen,) = np.nonzero(piece.lengths)
         side = np.where(aside[chosen], ASIDE, KEPT)
         order = np.lexsort((piece.domains[chosen], side))
@@ -148,7 +148,7 @@ class ScatterTokens:
             fields = [np.concatenate(text)]
             # A cut stream is counted as kept, and in both splits.
             targets = (KEPT, ASIDE) if layout.cut[d] else (s,)
-            if any(len(self.splits[layout.splits[t]].fields) > 1 for t in targets):
+            if any(len(self.splits[layout.plan.splits[t]].fields) > 1 for t in targets):
                 # Of documents that are cut between rows or splits, each token's are
                 # those that it has in the whole.
                 text_bytes = piece.text_bytes[here]
@@ -158,7 +158,7 @@ class ScatterTokens:
             next_token[s, d] += sizes.sum()
             for target in targets:
                 yield from self._in_split(
-                    layout.splits[target],
+                    layout.plan.splits[target],
                     fields,
                     start - layout.starts[target, d],
                     layout.stops[target, d] - layout.starts[target, d],

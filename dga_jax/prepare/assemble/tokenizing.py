@@ -34,6 +34,7 @@ class DocumentTable(NamedTuple):
 
     Attributes:
       number: of the piece in its shard.
+      first: place of its first document in the shard.
       sizes: int64 [n], tokens of each in the file of the piece, end of text included; 0
         for a blank text.
       lengths: int64 [n], tokens of each that are used: 0 for those left out.
@@ -49,6 +50,7 @@ class DocumentTable(NamedTuple):
     """
 
     number: int
+    first: int
     sizes: np.ndarray
     lengths: np.ndarray
     text_bytes: np.ndarray
@@ -105,11 +107,13 @@ class Tokenized:
     def pieces(self, shard: Shard) -> Iterator[DocumentTable]:
         """The documents of a shard in order, piece by piece; none is left out yet."""
         folder = self.of(shard)
+        first = 0
         for number in range(self.summary(shard)["pieces"]):
             arrays = folder.load(f"{number:06d}.npz")
             sizes = arrays["lengths"].astype(np.int64)
             yield DocumentTable(
                 number,
+                first,
                 sizes,
                 sizes,
                 arrays["text_bytes"].astype(np.int64),
@@ -120,6 +124,7 @@ class Tokenized:
                 json.loads(arrays["identifiers"].tobytes()),
                 bad.from_array(arrays["bad"]),
             )
+            first += len(sizes)
 
     def tokens(self, shard: Shard, piece: int, count: int) -> np.ndarray:
         """The tokens of a piece, [sum of lengths].

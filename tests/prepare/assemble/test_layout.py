@@ -31,8 +31,8 @@ class Made:
     def of(self, number):
         for i, piece in enumerate(self.shards[number]):
             domains, lengths = np.array(piece, np.int64).reshape(-1, 2).T
-            counts = (size_of(lengths), lengths * 0)
-            yield DocumentTable(i, lengths, lengths, *counts, [], domains, None, [], [])
+            sizes = (lengths, lengths, size_of(lengths), lengths * 0)
+            yield DocumentTable(i, 0, *sizes, [], domains, None, [], [])
 
     def tokens(self, number, piece, count):
         before = itertools.chain(*self.shards[:number])
