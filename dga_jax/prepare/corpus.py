@@ -87,7 +87,9 @@ def in_batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
     return _batched(documents, _BATCH_BYTES, _BATCH_DOCUMENTS)
 
 
-def _batched(documents, most_bytes, most_documents) -> Iterator[list[Document]]:
+def _batched(
+    documents: Iterable[Document], most_bytes: int, most_documents: int
+) -> Iterator[list[Document]]:
     batch, size = [], 0
     for document in documents:
         batch.append(document)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dga_jax.errors import UserError
-from dga_jax.prepare.assemble.folder import Folder, side_by_side
+from dga_jax.prepare.assemble.folder import Folder
 from dga_jax.prepare.sources import BadDocument, Document, Shard
 from dga_jax.prepare.sources.document import TOO_LONG
 
@@ -148,8 +148,3 @@ def total_of(summaries: Iterable[dict[str, Any]], limit: int | None) -> dict[str
         first = first or summary["first_bad"]
     check_limit(reasons, first, limit)
     return dict(reasons)
-
-
-def summaries_of(tokenized, shards: Sequence[Shard]) -> list[dict[str, Any]]:
-    """The summaries of some shards, see `Tokenized.summary`."""
-    return side_by_side(tokenized.summary, shards)

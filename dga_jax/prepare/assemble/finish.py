@@ -154,7 +154,7 @@ def passed_over(
 ) -> PassedOver:
     """What gave the store nothing; of files of text, those are blank documents."""
     shards = texts.shards
-    summaries = bad.summaries_of(tokenized, shards)
+    summaries = tokenized.summaries(shards)
     empty = [
         shard.name
         for shard, summary in zip(shards, summaries, strict=True)
@@ -180,7 +180,7 @@ def single_files(
         return []
     files: collections.Counter[str] = collections.Counter()
     shards = texts.generic.shards
-    summaries = bad.summaries_of(tokenized, shards)
+    summaries = tokenized.summaries(shards)
     for shard, summary in zip(shards, summaries, strict=True):
         for name, sources in summary["domains"].items():
             by_name = shard.source in sources and not shard.named

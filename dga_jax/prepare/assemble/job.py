@@ -237,7 +237,7 @@ class _Job:
     def _check_texts(self) -> None:
         """Raises UserError if too little can be used of what was tokenized."""
         tokenized = self._tokenize.result
-        summaries = bad.summaries_of(tokenized, self._texts.shards)
+        summaries = tokenized.summaries(self._texts.shards)
         bad.total_of(summaries, self._leave_out.max_bad)
         check_some_text(tokenized, self._texts.corpora)
 

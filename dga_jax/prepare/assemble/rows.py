@@ -28,7 +28,7 @@ from dga_jax.prepare.sources import Shard
 _BYTES = np.dtype("<u4")  # of a token; a document has less than 4 GB
 _PLACES = 1 << 20  # filled at a time
 _RECORD_BYTES = 64  # that a record takes besides its row
-_IN_MEMORY = 1 << 28  # bytes of rows that are put together at a time
+_IN_MEMORY = 1 << 27  # bytes of rows that are put together at a time
 _AT_ONCE = 1 << 22  # bytes of them that are written at a time
 
 
@@ -295,15 +295,15 @@ def _blocks(
     width = split.row_tokens
     together = max(1, _IN_MEMORY // (width * split.place_bytes))
     step = max(1, _AT_ONCE // (width * split.place_bytes))
-    padding = np.iinfo(split.dtype).max
+    memory = [np.empty(min(together, rows) * width, dtype) for dtype in split.fields]
     for first in range(0, rows, together):
-        places = min(together, rows - first) * width
+        fields = [field[: (rows - first) * width] for field in memory]
         # Where no token goes, there are no bytes of it.
-        empty = zip(split.fields, (padding, 0), strict=False)
-        fields = [np.full(places, value, dtype) for dtype, value in empty]
+        for field, empty in zip(fields, (np.iinfo(split.dtype).max, 0), strict=False):
+            field[:] = empty
         for part in parts:
             _fill(fields, first * width, part)
-        for start in range(0, places, step * width):
+        for start in range(0, len(fields[0]), step * width):
             tokens, *others = (
                 field[start : start + step * width].reshape(-1, width)
                 for field in fields

@@ -100,6 +100,10 @@ class Tokenized:
         """
         return self.of(shard).read_json(_SUMMARY)
 
+    def summaries(self, shards: Sequence[Shard]) -> list[dict]:
+        """Those of some shards."""
+        return side_by_side(self.summary, shards)
+
     def with_text(self, shard: Shard) -> int:
         """Documents of a shard that have text."""
         return self.summary(shard)["with_text"]
@@ -261,9 +265,7 @@ def domain_names(tokenized: Tokenized, shards: Sequence[Shard]) -> list[str]:
         documents of another name it so.
     """
     sources: dict[str, tuple[str, str]] = {}
-    for shard, summary in zip(
-        shards, side_by_side(tokenized.summary, shards), strict=True
-    ):
+    for shard, summary in zip(shards, tokenized.summaries(shards), strict=True):
         for name, given in summary["domains"].items():
             for source in given:
                 here = (source, source or f"the documents of {shard.name}")
