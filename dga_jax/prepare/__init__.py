@@ -2,7 +2,7 @@
 
 The words, in code and docs:
 
-    shard      what is read as a whole: a file of documents, or a part of a large one, or
+    shard      what is read as a whole: a file of documents, a part of a large one, or
                many small ones; a corpus is shards in an order
     document   a text, its domain and identifier
     piece      some megabytes of a shard's documents; what a stopped job does again

@@ -32,7 +32,7 @@ text = st.one_of(
     ),
 )
 SEQ_LEN = 9
-BEFORE = pathlib.Path(__file__).parents[3] / "before" / "store.tar.xz"
+BEFORE = pathlib.Path(__file__).parents[2] / "before" / "store.tar.xz"
 
 
 def encoded(tokenizer, texts):
