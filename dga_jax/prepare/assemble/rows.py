@@ -281,7 +281,8 @@ class WriteRows:
                 " free some space, or choose another disk, and run again"
             ) from error
         finally:
-            aside.unlink(missing_ok=True)
+            if aside.exists():
+                aside.unlink()
         self.reports.write_json(f"{key}.json", report)
 
 
