@@ -274,14 +274,14 @@ def lay_out(plans: Sequence[Plan], engine: Engine, seq_len: int) -> list[Layout]
     engine.map(CountDocuments(light), items, lambda count: None)
     ranks, counts = [], []
     for plan, (before, totals) in zip(
-        plans, _summed_up(plans, _DOCUMENTS, engine), strict=True
+        plans, _summed_up(plans, _DOCUMENTS), strict=True
     ):
         counts.append(Counts(*totals))
         by_group = counts[-1].documents.reshape(-1, plan.group)
         first = (np.cumsum(by_group, axis=1) - by_group).ravel()
         ranks.append(Ranks(first, plan.every, before))
     engine.map(CountTokens(light, ranks), items, lambda count: None)
-    summed_up = _summed_up(plans, _TOKENS, engine)
+    summed_up = _summed_up(plans, _TOKENS)
     return [
         _layout(plan, *known, *tokens, seq_len)
         for plan, *known, tokens in zip(plans, counts, ranks, summed_up, strict=True)
@@ -305,7 +305,7 @@ def _layout(plan, counts, ranks, before, tokens, seq_len) -> Layout:
     return Layout(counts, ranks, before, starts, stops, cut, seq_len)
 
 
-def _summed_up(plans, name, engine) -> list[tuple[Table, np.ndarray]]:
+def _summed_up(plans, name) -> list[tuple[Table, np.ndarray]]:
     """For each segment of a plan the sums of those before it, and the sums of all.
 
     Sums before a segment are kept of the domains that it has.
@@ -316,12 +316,10 @@ def _summed_up(plans, name, engine) -> list[tuple[Table, np.ndarray]]:
         running = np.int64(0)
         for segment in plan.parts:
             here = table.read(segment)
-            if engine.is_main:
-                known = here.any(axis=0)
-                before.write(segment, np.where(known, running, np.zeros_like(here)))
+            known = here.any(axis=0)
+            before.write(segment, np.where(known, running, np.zeros_like(here)))
             running = running + here
         found.append((before, running))
-    engine.meet(f"sums of {name}")
     return found
 
 
