@@ -12,9 +12,9 @@ import zipfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import fsspec
 import numpy as np
 
+from dga_jax import remote
 from dga_jax.errors import UserError
 from dga_jax.files import replaced
 
@@ -37,12 +37,12 @@ class Folder:
     def of(cls, path: str | os.PathLike) -> "Folder":
         """The folder of a path or URL; it need not exist."""
         text = os.fspath(path).rstrip("/").removeprefix("file://")
-        return cls(text if "://" in text else os.path.abspath(text))
+        return cls(text if remote.is_remote(text) else os.path.abspath(text))
 
     @property
     def is_local(self) -> bool:
         """Whether it is a path of this machine."""
-        return "://" not in self.url
+        return not remote.is_remote(self.url)
 
     @property
     def path(self) -> pathlib.Path:
@@ -57,24 +57,22 @@ class Folder:
 
     def has(self, name: str) -> bool:
         """Whether there is a file of that name."""
-        if self.is_local:
-            return os.path.exists(f"{self.url}/{name}")
-        return self._remote(lambda fs, path: fs.exists(f"{path}/{name}"), "read")
+        exists = os.path.exists if self.is_local else remote.exists
+        return exists(f"{self.url}/{name}")
 
     def size(self, name: str) -> int | None:
         """Bytes of a file; None if there is none."""
         if not self.has(name):
             return None
-        if self.is_local:
-            return os.path.getsize(f"{self.url}/{name}")
-        return self._remote(lambda fs, path: fs.size(f"{path}/{name}"), "read")
+        size = os.path.getsize if self.is_local else remote.size
+        return size(f"{self.url}/{name}")
 
     def names(self) -> list[str]:
         """Names of all that is in it, sorted; those in the making left out."""
         if self.is_local:
             found = os.listdir(self.url) if os.path.isdir(self.url) else []
         else:
-            found = self._remote(_names, "read")
+            found = remote.names(self.url)
         return sorted(name for name in found if not name.startswith("."))
 
     def write(self, name: str, *data: bytes | memoryview) -> None:
@@ -84,9 +82,7 @@ class Folder:
           UserError: it cannot be written; a full disk is one reason.
         """
         if not self.is_local:
-            content = b"".join(data)
-            self._remote(lambda fs, path: _pipe(fs, path, name, content), "write")
-            return
+            return remote.write(f"{self.url}/{name}", b"".join(data))
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with replaced(self.path / name, secrets.token_hex(8)) as file:
@@ -102,7 +98,7 @@ class Folder:
           UserError: it cannot be read.
         """
         if not self.is_local:
-            return self._remote(lambda fs, path: fs.cat_file(f"{path}/{name}"), "read")
+            return remote.read(f"{self.url}/{name}")
         try:
             return (self.path / name).read_bytes()
         except OSError as error:
@@ -145,9 +141,8 @@ class Folder:
     def put(self, path: pathlib.Path, name: str) -> None:
         """Moves a file of this machine here."""
         if not self.is_local:
-            self._remote(lambda fs, url: _put(fs, url, name, path), "write")
-            path.unlink()
-            return
+            remote.upload(path, f"{self.url}/{name}")
+            return path.unlink()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with open(path, "rb") as file:
@@ -171,8 +166,8 @@ class Folder:
         """Removes a file, if there is one."""
         if self.is_local:
             (self.path / name).unlink(missing_ok=True)
-        elif self.has(name):
-            self._remote(lambda fs, path: fs.rm(f"{path}/{name}"), "write")
+        else:
+            remote.remove(f"{self.url}/{name}")
 
     def fetch_file(self, name: str, directory: pathlib.Path) -> pathlib.Path:
         """The path of one file; a remote one is copied to `directory`."""
@@ -200,21 +195,9 @@ class Folder:
         if self.is_local:
             shutil.rmtree(os.path.realpath(self.url), ignore_errors=True)
         else:
-            self._remote(_remove, "write")
+            remote.remove(self.url)
 
-    def _remote(self, action, verb):
-        """What `action(file system, path)` gives; libraries raise what they like."""
-        try:
-            fs, path = fsspec.core.url_to_fs(self.url)
-            return action(fs, path)
-        except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise UserError(
-                f"cannot {verb} {self.url}: {reason}; check the address, the network"
-                " and your credentials"
-            ) from error
-
-    def _cannot(self, verb, name, error) -> str:
+    def _cannot(self, verb: str, name: str, error: OSError) -> str:
         remedy = "free some space, or choose another disk or directory,"
         if verb == "read":
             remedy = f"remove the folder {self.url}"
@@ -223,7 +206,7 @@ class Folder:
             " run again"
         )
 
-    def _damaged(self, name, error) -> str:
+    def _damaged(self, name: str, error: Exception) -> str:
         return (
             f"{self.url}/{name} is damaged ({error}); remove the folder {self.url} and"
             " run again"
@@ -237,30 +220,3 @@ def side_by_side(function: Callable[[Any], Any], items: Sequence[Any]) -> list:
     """
     with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
         return list(pool.map(function, items))
-
-
-def _names(fs, path) -> list[str]:
-    if not fs.exists(path):
-        return []
-    return [os.path.basename(found.rstrip("/")) for found in fs.ls(path, detail=False)]
-
-
-def _pipe(fs, path, name, content) -> None:
-    try:
-        fs.pipe(f"{path}/{name}", content)
-    except FileNotFoundError:  # a file system with directories
-        fs.makedirs(path, exist_ok=True)
-        fs.pipe(f"{path}/{name}", content)
-
-
-def _put(fs, path, name, file) -> None:
-    try:
-        fs.put_file(str(file), f"{path}/{name}")
-    except FileNotFoundError:  # likewise
-        fs.makedirs(path, exist_ok=True)
-        fs.put_file(str(file), f"{path}/{name}")
-
-
-def _remove(fs, path) -> None:
-    if fs.exists(path):
-        fs.rm(path, recursive=True)

@@ -2,11 +2,13 @@
 
 import io
 import os
+import pathlib
 
 import fsspec
 import numpy as np
 import pytest
 
+from dga_jax import remote
 from dga_jax.errors import UserError
 from dga_jax.prepare.assemble.folder import Folder
 
@@ -70,5 +72,21 @@ def test_a_full_disk(tmp_path, monkeypatch):
 
 
 def test_a_protocol_that_nobody_knows():
-    with pytest.raises(UserError, match="cannot write nowhere://bucket"):
+    with pytest.raises(UserError, match=r"nowhere://bucket/a: nowhere:// is not known"):
         Folder.of("nowhere://bucket").write("a", b"text")
+
+
+def test_a_url_that_cannot_be_written(monkeypatch):
+    def deny(*_, **__):
+        raise PermissionError("403, Forbidden")
+
+    monkeypatch.setattr(fsspec.filesystem("memory"), "pipe", deny)
+    said = "cannot write memory://bucket/a: permission denied; ask for access"
+    with pytest.raises(UserError, match=said):
+        Folder.of("memory://bucket").write("a", b"text")
+
+
+def test_one_module_knows_fsspec():
+    package = pathlib.Path(remote.__file__).parent
+    users = {p for p in package.rglob("*.py") if "import fsspec" in p.read_text()}
+    assert users == {package / "remote.py"}
