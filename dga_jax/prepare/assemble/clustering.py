@@ -308,7 +308,7 @@ def _tree(
                 max_imbalance=options.max_imbalance,
                 seed=SEED,
             )
-            _save_tree(tree, folder)
+            folder.save(_TREE, **tree.to_arrays())
     return tree
 
 
@@ -325,16 +325,8 @@ def _sample_vectors(kept: Kept, vectors: Vectors, count: int) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _save_tree(tree: Tree, folder: Folder) -> None:
-    with tempfile.TemporaryDirectory() as aside:
-        path = pathlib.Path(aside) / _TREE
-        tree.save(path)
-        folder.write(_TREE, path.read_bytes())
-
-
 def _load_tree(folder: Folder) -> Tree:
-    with tempfile.TemporaryDirectory() as aside:
-        return Tree.load(folder.fetch_file(_TREE, pathlib.Path(aside)))
+    return Tree.of_arrays(folder.load(_TREE))
 
 
 _cached_tree = functools.lru_cache(maxsize=1)(_load_tree)

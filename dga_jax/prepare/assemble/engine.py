@@ -106,14 +106,12 @@ def _spill(pairs: Iterator[tuple[int, bytes]], folder: pathlib.Path) -> None:
                 file.write(data)
         os.rename(aside, folder)
     except OSError as error:
-        shutil.rmtree(aside, ignore_errors=True)
         raise UserError(
             f"cannot write to {folder.parent}: {error.strerror or error}; free some"
             " space, or choose another disk or directory, and run again"
         ) from error
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)  # it is gone if all went well
 
 
 def _read(paths: Iterable[pathlib.Path]) -> Iterator[bytes]:

@@ -1,6 +1,7 @@
 """A directory of a job, on this machine or behind a URL, whose files appear whole."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import io
 import json
@@ -9,7 +10,7 @@ import pathlib
 import secrets
 import shutil
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,13 +84,9 @@ class Folder:
         """
         if not self.is_local:
             return remote.write(f"{self.url}/{name}", b"".join(data))
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with replaced(self.path / name, secrets.token_hex(8)) as file:
-                for part in data:
-                    file.write(part)
-        except OSError as error:
-            raise UserError(self._cannot("write", name, error)) from error
+        with self._written(name) as path, replaced(path, secrets.token_hex(8)) as file:
+            for part in data:
+                file.write(part)
 
     def read(self, name: str) -> bytes:
         """The bytes of a file.
@@ -102,7 +99,10 @@ class Folder:
         try:
             return (self.path / name).read_bytes()
         except OSError as error:
-            raise UserError(self._cannot("read", name, error)) from error
+            raise UserError(
+                f"cannot read {self.url}/{name}: {error.strerror or error}; remove the"
+                f" folder {self.url} and run again"
+            ) from error
 
     def save(self, name: str, **arrays: np.ndarray) -> None:
         """Writes an `.npz` file."""
@@ -143,13 +143,9 @@ class Folder:
         if not self.is_local:
             remote.upload(path, f"{self.url}/{name}")
             return path.unlink()
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(path, self.path / name)
-        except OSError as error:
-            raise UserError(self._cannot("write", name, error)) from error
+        with self._written(name) as place, open(path, "rb") as file:
+            os.fsync(file.fileno())
+            os.replace(path, place)
 
     def fetch(self, directory: pathlib.Path) -> pathlib.Path:
         """A directory of this machine with these files: `directory`, if it is remote.
@@ -159,7 +155,7 @@ class Folder:
         if self.is_local:
             return self.path
         for name in self.names():
-            self.fetch_file(name, directory)
+            (directory / name).write_bytes(self.read(name))
         return directory
 
     def delete(self, name: str) -> None:
@@ -168,13 +164,6 @@ class Folder:
             (self.path / name).unlink(missing_ok=True)
         else:
             remote.remove(f"{self.url}/{name}")
-
-    def fetch_file(self, name: str, directory: pathlib.Path) -> pathlib.Path:
-        """The path of one file; a remote one is copied to `directory`."""
-        if self.is_local:
-            return self.path / name
-        (directory / name).write_bytes(self.read(name))
-        return directory / name
 
     def check_space(self, needed: int, what: str) -> None:
         """Raises UserError if so many bytes more do not fit; a URL has no limit."""
@@ -197,14 +186,17 @@ class Folder:
         else:
             remote.remove(self.url)
 
-    def _cannot(self, verb: str, name: str, error: OSError) -> str:
-        remedy = "free some space, or choose another disk or directory,"
-        if verb == "read":
-            remedy = f"remove the folder {self.url}"
-        return (
-            f"cannot {verb} {self.url}/{name}: {error.strerror or error}; {remedy} and"
-            " run again"
-        )
+    @contextlib.contextmanager
+    def _written(self, name: str) -> Iterator[pathlib.Path]:
+        """Where a local file is to be; the folder is made."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            yield self.path / name
+        except OSError as error:
+            raise UserError(
+                f"cannot write {self.url}/{name}: {error.strerror or error}; free some"
+                " space, or choose another disk or directory, and run again"
+            ) from error
 
     def _damaged(self, name: str, error: Exception) -> str:
         return (

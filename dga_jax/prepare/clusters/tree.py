@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -107,14 +107,28 @@ class Tree:
                 clusters[here] = clusters[here] * self.branching[level] + labels
         return clusters
 
-    def save(self, path: pathlib.Path) -> None:
-        """Writes an .npz file, whole or not at all."""
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """What makes the same tree again, by name."""
         arrays = {"branching": np.array(self.branching)}
         for level in range(self.fitted):
             arrays[f"centroids{level}"] = self.centroids[level]
             arrays[f"prices{level}"] = self.prices[level]
+        return arrays
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Tree":
+        """The tree of which `to_arrays` told."""
+        levels = range((len(arrays) - 1) // 2)
+        return cls(
+            tuple(arrays["branching"].tolist()),
+            tuple(arrays[f"centroids{level}"] for level in levels),
+            tuple(arrays[f"prices{level}"] for level in levels),
+        )
+
+    def save(self, path: pathlib.Path) -> None:
+        """Writes an .npz file, whole or not at all."""
         with replaced(path) as file:
-            np.savez(file, **arrays)
+            np.savez(file, **self.to_arrays())
 
     @classmethod
     def load(cls, path: pathlib.Path) -> "Tree":
@@ -123,13 +137,7 @@ class Tree:
         Raises:
           UserError: the file is missing or damaged.
         """
-        arrays = read_arrays(path, "remove it and prepare again")
-        levels = range((len(arrays) - 1) // 2)
-        return cls(
-            tuple(arrays["branching"].tolist()),
-            tuple(arrays[f"centroids{level}"] for level in levels),
-            tuple(arrays[f"prices{level}"] for level in levels),
-        )
+        return cls.of_arrays(read_arrays(path, "remove it and prepare again"))
 
 
 def check_enough(branching: tuple[int, ...], documents: int) -> None:
