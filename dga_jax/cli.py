@@ -14,10 +14,9 @@ from typing import NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from dga_jax import processes
 from dga_jax.errors import ExitStatus, Stopped, UserError, exit_status, one_line
 
-_joins = False
+_tell: Callable[[int, str], str] | None = None
 _AGAIN_SECONDS = 0.1
 _REQUIRED = re.compile(
     r"flag --(\w+)=None: Flag --\1 must have a value other than None"
@@ -32,13 +31,8 @@ def fail(message: object, status: int = ExitStatus.USER_ERROR) -> NoReturn:
     sys.exit(status)
 
 
-def _told(status, said):
-    """Tells the other processes, if the program joins any; `said`, with our name."""
-    if not (_joins and processes.is_one_of_several()):
-        return said
-    from dga_jax.training import distributed  # it imports JAX, which takes a second
-
-    return distributed.tell(status, said)
+def _told(status: int, said: str) -> str:
+    return _tell(status, said) if _tell else said
 
 
 def stop_on_sigterm() -> None:
@@ -123,7 +117,10 @@ def _guarded(main: Callable[[Sequence[str]], object]) -> Callable:
     return run_guarded
 
 
-def run(main: Callable[[Sequence[str]], object], joins: bool = False) -> NoReturn:
+def run(
+    main: Callable[[Sequence[str]], object],
+    tell: Callable[[int, str], str] | None = None,
+) -> NoReturn:
     """Runs `main(positional_argv)` under absl, without tracebacks for users.
 
     A `UserError`, a flag that does not parse and a full disk end the program with one
@@ -132,11 +129,11 @@ def run(main: Callable[[Sequence[str]], object], joins: bool = False) -> NoRetur
 
     Args:
       main: the program.
-      joins: whether it joins other processes where it was launched as one of several;
-        these are then told whatever ends it, a flag that does not parse too.
+      tell: called with the exit status and line of whatever ends it, a flag that does
+        not parse too, for it to tell other processes; returns the line to print.
     """
-    global _joins
-    _joins = joins
+    global _tell
+    _tell = tell
     try:
         sys.argv[1:] = _keywords_quoted(sys.argv[1:])
     except flags.Error as error:  # a file of flags that cannot be read

@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from dga_jax import cli, processes
+from dga_jax import cli, one_of_several
 from dga_jax.errors import ExitStatus, UserError
 from dga_jax.logs import plot
 from dga_jax.logs.metrics import history, read_metrics
@@ -182,7 +182,7 @@ def main(argv: Sequence[str]) -> ExitStatus:
     cli.no_arguments(argv)
     directory = workdir.of_flag(flags.FLAGS.workdir)
     config, explicit = cli.load_config("config")
-    if processes.is_one_of_several():
+    if one_of_several():
         raise UserError(
             "compare runs in one process; start it on one host, or train each mixture"
             " with dga_jax.main on all of them"

@@ -54,4 +54,4 @@ def _say(text):
 
 
 if __name__ == "__main__":
-    cli.run(main, joins=True)
+    cli.run(main, distributed.tell)

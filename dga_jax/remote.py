@@ -1,12 +1,16 @@
-"""Files elsewhere (gs://, s3://, hf:// ...), through fsspec."""
+"""Files elsewhere (gs://, s3://, hf:// ...): what is known of fsspec is known here."""
 
 import contextlib
 import datetime
 import logging
-from collections.abc import Iterator
-from typing import Any, BinaryIO
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dga_jax.errors import UserError
+
+if TYPE_CHECKING:  # to import it takes a while, which most programs can save
+    import fsspec
 
 _PACKAGES = {
     "gs": "gcsfs",
@@ -64,8 +68,12 @@ def is_remote(path: str) -> bool:
 
 
 @contextlib.contextmanager
-def explained(url: str) -> Iterator[None]:
+def explained(url: str, verb: str = "read") -> Iterator[None]:
     """Turns whatever a storage client raises into one line.
+
+    Args:
+      url: of what it is about.
+      verb: what could not be done with it.
 
     Raises:
       UserError: what is the matter with the URL.
@@ -75,7 +83,7 @@ def explained(url: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(_reason(url, error)) from error
+        raise UserError(_reason(url, verb, error)) from error
 
 
 def open_file(url: str) -> BinaryIO:
@@ -106,6 +114,66 @@ def find(url: str, depth: int | None) -> list[dict[str, Any]]:
     return [_with_url(url, info) for info in found.values()]
 
 
+def exists(url: str) -> bool:
+    """Whether there is a file or directory; a UserError says that nobody can tell."""
+    with _explained_filesystem(url) as (filesystem, path):
+        return filesystem.exists(path)
+
+
+def size(url: str) -> int:
+    """Bytes of a file; a UserError says why it cannot be read."""
+    with _explained_filesystem(url) as (filesystem, path):
+        return filesystem.size(path)
+
+
+def names(url: str) -> list[str]:
+    """Names in a directory, none if it does not exist; a UserError as in `exists`."""
+    with _explained_filesystem(url) as (filesystem, path):
+        found = filesystem.ls(path, detail=False) if filesystem.exists(path) else []
+        return [os.path.basename(name.rstrip("/")) for name in found]
+
+
+def read(url: str) -> bytes:
+    """All of a file; a UserError says why it cannot be read."""
+    with _explained_filesystem(url) as (filesystem, path):
+        return filesystem.cat_file(path)
+
+
+def write(url: str, content: bytes) -> None:
+    """Makes or replaces a file; a UserError says why it cannot be written."""
+    with _explained_filesystem(url, "write") as (filesystem, path):
+        _in_directory(filesystem, path, lambda: filesystem.pipe(path, content))
+
+
+def upload(file: os.PathLike, url: str) -> None:
+    """Copies a file of this machine; a UserError says why it cannot be written."""
+    with _explained_filesystem(url, "write") as (filesystem, path):
+        local = os.fspath(file)
+        _in_directory(filesystem, path, lambda: filesystem.put_file(local, path))
+
+
+def remove(url: str) -> None:
+    """Removes a file, or a directory and all that is in it, if it exists.
+
+    Raises:
+      UserError: it cannot be removed.
+    """
+    with _explained_filesystem(url, "remove") as (filesystem, path):
+        if filesystem.exists(path):
+            filesystem.rm(path, recursive=True)
+
+
+def _in_directory(
+    filesystem: "fsspec.AbstractFileSystem", path: str, put: Callable[[], object]
+) -> None:
+    """Calls `put`, which makes `path`; where there are directories, in its own."""
+    try:
+        put()
+    except FileNotFoundError:
+        filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+        put()
+
+
 def is_local_url(path: str) -> bool:
     """Whether a URL is of a file of this machine."""
     return path.startswith(("file://", "local://"))
@@ -127,7 +195,16 @@ def _stable(value: object) -> object:
     return value.timestamp() if isinstance(value, datetime.datetime) else value
 
 
-def _filesystem(url: str):
+@contextlib.contextmanager
+def _explained_filesystem(
+    url: str, verb: str = "read"
+) -> "Iterator[tuple[fsspec.AbstractFileSystem, str]]":
+    with explained(url, verb):
+        yield _filesystem(url)
+
+
+def _filesystem(url: str) -> "tuple[fsspec.AbstractFileSystem, str]":
+    """The client and what the URL is to it; raises what the client raises."""
     import fsspec
 
     # They log what they raise as well, with tracebacks.
@@ -151,7 +228,7 @@ def _join(protocol: str, path: str) -> str:
     return f"{protocol}://{path if protocol == 'file' else path.lstrip('/')}"
 
 
-def _reason(url: str, error: Exception) -> str:
+def _reason(url: str, verb: str, error: Exception) -> str:
     protocol = url.partition("://")[0]
     said = " ".join(str(error).split())
     if isinstance(error, ImportError):
@@ -174,5 +251,5 @@ def _reason(url: str, error: Exception) -> str:
     detail = f"{type(error).__name__}: {said}"[:_SHOWN].rstrip(": ")
     for signs, reason in _REASONS:
         if any(sign in told for sign in signs):
-            return f"cannot read {url}: {reason} ({detail})"
-    return f"cannot read {url}: {detail}; check the path and your access to it"
+            return f"cannot {verb} {url}: {reason} ({detail})"
+    return f"cannot {verb} {url}: {detail}; check the path and your access to it"

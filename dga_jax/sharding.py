@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -123,7 +122,7 @@ def constrain_probe_rows(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
     return _constrain(mesh, ("fsdp",))
 
 
-def _constrain(mesh, axes):
+def _constrain(mesh: Mesh, axes: tuple[str, ...]) -> Callable[[jax.Array], jax.Array]:
     shards = math.prod(mesh.shape[axis] for axis in axes)
 
     def constrain(x):
@@ -147,13 +146,3 @@ def place(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
     if jax.process_count() == 1:
         return jax.device_put(array, sharding)
     return jax.make_array_from_callback(array.shape, sharding, lambda i: array[i])
-
-
-def fetch(array: jax.Array) -> np.ndarray:
-    """All of a global array on this host.
-
-    Where other processes hold parts of it, all processes of its mesh must call.
-    """
-    if array.is_fully_addressable or array.is_fully_replicated:
-        return np.asarray(array)
-    return multihost_utils.process_allgather(array, tiled=True)

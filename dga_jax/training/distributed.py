@@ -21,16 +21,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 
 # There is no public way to a barrier with a time limit or to the key-value store.
 from jax._src import distributed as _jax_distributed
 
-from dga_jax import processes
+from dga_jax import one_of_several
 from dga_jax.errors import ExitStatus, UserError, exit_status, one_line
 
+_COORDINATOR = "JAX_COORDINATOR_ADDRESS"
 _PLACE = ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 _ENDED = "dga_jax/ended/"  # a key under it for each process that ended before its time
 _ALIVE = "dga_jax/alive/"  # and for each that lives: how often it said so
@@ -41,20 +42,21 @@ _GONE_SECONDS = 20.0  # without a sign of life
 _JAX_SECONDS = 60
 _LEAVE_SECONDS = 30  # that JAX waits for an orderly end
 _SHOWN_SECONDS = 60.0
-_LONG_SECONDS = 30 * 24 * 3600.0
+_LONG_MILLISECONDS = 30 * 24 * 3600 * 1000  # for the others, who take what it takes
 _GONE = "it is gone, killed or with its machine; run the same command to go on"
+_Client = Any  # of the coordination service; its class has no public name
 _broadcasts = itertools.count()
 _handlers = []  # kept for as long as C++ may call them
 _ending = None  # the status that this process is about to end with
 
 
 def initialize() -> None:
-    """Calls `jax.distributed.initialize` if `processes.is_one_of_several`, once.
+    """Calls `jax.distributed.initialize` if this is `one_of_several`, once.
 
     Raises:
       UserError: the variables contradict each other, or the others cannot be reached.
     """
-    if not processes.is_one_of_several() or _state().client is not None:
+    if not one_of_several() or _state().client is not None:
         return
     # It waits for the others where no handler of Python's would run.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -126,15 +128,17 @@ def tell(status: int, said: str) -> str:
 class _Watch(threading.Thread):
     """Says that this process lives, and ends it when another one has ended."""
 
-    def __init__(self, client):
+    def __init__(self, client: _Client):
         super().__init__(daemon=True)
         self.leaving, self.ended = threading.Lock(), threading.Event()
         self._client, self._me = client, _state().process_id
         now = time.monotonic()
         # By process: how often it was said to live, and when that was news.
-        self._heard = dict.fromkeys(range(_state().num_processes), (None, now))
+        self._heard: dict[int, tuple[Any, float]] = dict.fromkeys(
+            range(_state().num_processes), (None, now)
+        )
 
-    def run(self):
+    def run(self) -> None:
         for beat in itertools.count():
             try:
                 self._client.key_value_set(f"{_ALIVE}{self._me}", str(beat), True)
@@ -150,7 +154,7 @@ class _Watch(threading.Thread):
             if self.ended.wait(_LOOK_SECONDS):
                 return
 
-    def _miss(self, beat):
+    def _miss(self, beat: int) -> None:
         """In process 0: who has not been heard for too long has ended."""
         now = time.monotonic()
         for process, said in _entries(self._client, _ALIVE).items():
@@ -160,7 +164,7 @@ class _Watch(threading.Thread):
             if now - when > _GONE_SECONDS:
                 _end(self._client, process, ExitStatus.STOPPED, _GONE, gone=True)
 
-    def _follow(self, process, entry):
+    def _follow(self, process: int, entry: Mapping[str, Any]) -> NoReturn:
         global _ending
         _ending = entry["status"]
         said = _by(process, entry["said"])
@@ -175,13 +179,15 @@ class _Watch(threading.Thread):
         os._exit(_ending)
 
 
-def _end(client, process, status, said, gone=False):
+def _end(
+    client: _Client, process: int, status: int, said: str, gone: bool = False
+) -> None:
     entry = json.dumps({"status": int(status), "said": said, "gone": gone})
     with contextlib.suppress(RuntimeError):  # it has ended already
         client.key_value_set(f"{_ENDED}{process}", entry)
 
 
-def _entries(client, folder):
+def _entries(client: _Client, folder: str) -> dict[int, Any]:
     """What is under a folder of keys, by process."""
     return {
         int(key.rpartition("/")[2]): json.loads(value)
@@ -189,17 +195,17 @@ def _entries(client, folder):
     }
 
 
-def _by(process, said):
+def _by(process: int, said: str) -> str:
     return f"process {process}: {said}"
 
 
-def _wait_for_a_reason():
+def _wait_for_a_reason() -> None:
     """Where a collective fails because a peer is gone, `_Watch` ends this process."""
     time.sleep(_GONE_SECONDS + 3 * _LOOK_SECONDS)
 
 
 @contextlib.contextmanager
-def _told_of_losses():
+def _told_of_losses() -> Iterator[None]:
     """Has JAX call `_lost` where it would abort this process, with a long log."""
     library = _jax_distributed._jax
     make = library.get_distributed_runtime_client
@@ -214,7 +220,7 @@ def _told_of_losses():
         _catch_bad_cast()
 
 
-def _catch_bad_cast():
+def _catch_bad_cast() -> None:
     """Calls `_lost` where JAX fails to.
 
     It cannot give Python the status that a callback is called with: std::bad_cast,
@@ -225,7 +231,7 @@ def _catch_bad_cast():
     library.__cxa_current_exception_type.restype = ctypes.c_void_p
     library._ZSt13set_terminatePFvvE.restype = ctypes.CFUNCTYPE(None)
 
-    def terminate():
+    def terminate() -> None:
         kind = library.__cxa_current_exception_type()
         # A std::type_info: a pointer to its functions, one to its name.
         name = kind and ctypes.c_char_p.from_address(kind + 8).value
@@ -239,7 +245,7 @@ def _catch_bad_cast():
     before = library._ZSt13set_terminatePFvvE(handler)
 
 
-def _lost(*_):
+def _lost(*_: object) -> NoReturn:
     """JAX has lost process 0, or been told of another one that is lost."""
     if _ending is None:
         who = "process 0" if _state().process_id else "another process"
@@ -248,36 +254,34 @@ def _lost(*_):
     os._exit(ExitStatus.STOPPED if _ending is None else _ending)
 
 
-def meet(where: str, timeout: float | None = None) -> None:
+def meet(where: str) -> None:
     """Returns when all processes of the run have come here.
 
     Args:
       where: a name, the same in all of them.
-      timeout: seconds to wait at most; None: as long as it takes.
 
     Raises:
-      UserError: another process did not come in time, or has stopped.
+      RuntimeError: another process has stopped.
     """
     client = _client()
     if client is None:
         return
     try:
-        client.wait_at_barrier(f"dga_jax/{where}", _milliseconds(timeout))
+        client.wait_at_barrier(f"dga_jax/{where}", _LONG_MILLISECONDS)
     except RuntimeError as error:
-        raise _not_together(error, where, timeout) from None
+        raise _not_together(error, where) from None
 
 
-def broadcast(value: Any, timeout: float | None = None) -> Any:
+def broadcast(value: Any) -> Any:
     """The value that process 0 gives, in all processes.
 
     All call it, in the same order; what the others give does not matter.
 
     Args:
       value: what JSON can hold, up to a megabyte or so; tuples come back as lists.
-      timeout: seconds to wait for it at most; None: as long as it takes.
 
     Raises:
-      UserError: process 0 did not come in time, or has stopped.
+      RuntimeError: process 0 has stopped.
     """
     client, text = _client(), json.dumps(value)
     if client is None:
@@ -287,9 +291,9 @@ def broadcast(value: Any, timeout: float | None = None) -> Any:
         if _state().process_id == 0:
             client.key_value_set(key, text)
         else:
-            text = client.blocking_key_value_get(key, _milliseconds(timeout))
+            text = client.blocking_key_value_get(key, _LONG_MILLISECONDS)
     except RuntimeError as error:
-        raise _not_together(error, "a decision", timeout) from None
+        raise _not_together(error, "a decision") from None
     return json.loads(text)
 
 
@@ -322,11 +326,11 @@ def check_same(values: Mapping[str, Any]) -> None:
     meet("all have the same")
 
 
-def _state():
+def _state() -> _jax_distributed.State:
     return _jax_distributed.global_state
 
 
-def _client():
+def _client() -> _Client | None:
     """That of the coordination service; None in a run of one process.
 
     JAX's own count of processes would wait for the devices of all of them.
@@ -334,29 +338,18 @@ def _client():
     return _state().client if _state().num_processes > 1 else None
 
 
-def _milliseconds(timeout):
-    return int(1000 * (_LONG_SECONDS if timeout is None else timeout))
-
-
-def _not_together(error, where, timeout):
-    if "DEADLINE_EXCEEDED" in str(error) and timeout is not None:
-        return UserError(
-            f"after {timeout:g} s not all processes of this job have come to {where!r};"
-            " see the messages of the others"
-        )
+def _not_together(error: RuntimeError, where: str) -> RuntimeError:
     return RuntimeError(
         f"not all processes of this job have come to {where!r}: {error}"
     )
 
 
-def _coordinator():
+def _coordinator() -> tuple[()] | tuple[str, int, int]:
     """Address, number of processes and index, where the variables say so."""
-    if processes.COORDINATOR not in os.environ:
+    if _COORDINATOR not in os.environ:
         return ()
     missing = [name for name in _PLACE if name not in os.environ]
     if missing:
-        raise UserError(
-            f"{processes.COORDINATOR} is set, but {missing[0]} is not; set both"
-        )
+        raise UserError(f"{_COORDINATOR} is set, but {missing[0]} is not; set both")
     count, index = (int(os.environ[name]) for name in _PLACE)
-    return os.environ[processes.COORDINATOR], count, index
+    return os.environ[_COORDINATOR], count, index

@@ -102,6 +102,30 @@ def test_errors_are_one_line(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("launched", "variable"),
+    [
+        ({"SLURM_STEP_NODELIST": "a,b", "SLURM_NTASKS": "2"}, "SLURM_NTASKS=2"),
+        ({"JAX_COORDINATOR_ADDRESS": "a:1"}, "JAX_COORDINATOR_ADDRESS=a:1"),
+    ],
+)
+@pytest.mark.parametrize("engine", ["local", "beam"])
+def test_it_is_not_one_of_several(tmp_path, monkeypatch, launched, variable, engine):
+    for name, value in launched.items():
+        monkeypatch.setenv(name, value)
+    said = fails(
+        f"--generic={SAMPLE}/generic/austen.jsonl.xz",
+        f"--target={TARGET}",
+        "--tokenizer=bytes",
+        "--seq_len=100",
+        f"--output={tmp_path}/store",
+        f"--engine={engine}",
+    )
+    assert f"{variable} says that this is one of several processes" in said
+    assert "start it once, with --workers" in said
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
     ("number", "status", "said"),
     [
         (signal.SIGINT, 130, "interrupted"),

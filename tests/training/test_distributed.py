@@ -143,7 +143,7 @@ def alone(monkeypatch):
 
 def test_a_single_process_joins_nobody(alone, monkeypatch):
     distributed.initialize()
-    monkeypatch.setenv("SLURM_NTASKS", "1")
+    monkeypatch.setenv("SLURM_NTASKS", "2")  # of a batch script, which is none of them
     monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "localhost")
     distributed.initialize()
     assert alone == []
@@ -163,10 +163,15 @@ def test_the_environment_says_so(alone, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("SLURM_NTASKS", "2"), ("TPU_WORKER_HOSTNAMES", "a,b")]
+    "launched",
+    [
+        {"SLURM_STEP_NODELIST": "a,b", "SLURM_NTASKS": "2"},
+        {"TPU_WORKER_HOSTNAMES": "a,b"},
+    ],
 )
-def test_a_launcher_says_so(name, value, alone, monkeypatch):
-    monkeypatch.setenv(name, value)
+def test_a_launcher_says_so(launched, alone, monkeypatch):
+    for name, value in launched.items():
+        monkeypatch.setenv(name, value)
     distributed.initialize()
     assert alone == [()]
 
@@ -176,7 +181,7 @@ def test_who_cannot_be_reached(alone, monkeypatch):
         raise RuntimeError("deadline exceeded")
 
     monkeypatch.setattr(jax.distributed, "initialize", unreachable)
-    monkeypatch.setenv("SLURM_NTASKS", "2")
+    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "a,b")
     with pytest.raises(UserError, match="deadline exceeded"):
         distributed.initialize()
 
@@ -189,7 +194,8 @@ import signal
 import sys
 import time
 
-from dga_jax import cli, distributed
+from dga_jax import cli
+from dga_jax.training import distributed
 import jax
 from jax.experimental import multihost_utils
 from dga_jax.errors import UserError
@@ -197,7 +203,7 @@ from dga_jax.errors import UserError
 
 def look(folder, name, for_steps):
     from pathlib import Path
-    from dga_jax import checkpoint, workdir
+    from dga_jax.training import checkpoint, workdir
 
     distributed._SHOWN_SECONDS = 1
     if not for_steps:
@@ -223,7 +229,7 @@ def main(_):
     print("done")
 
 
-cli.run(main, joins=True)
+cli.run(main, distributed.tell)
 """
 COLLECTIVE = "multihost_utils.process_allgather(jax.numpy.ones(1))"
 
@@ -277,14 +283,6 @@ def test_those_who_are_done_wait():
     assert codes == [0, 0, 0]
 
 
-def test_those_with_a_limit_do_not_wait_longer():
-    limited = "distributed.meet('the file', timeout=1)"
-    codes, said = job(1, "time.sleep(1000)", limited)
-    assert codes == [2, 2, 2]
-    late = "after 1 s not all processes of this job have come to 'the file'"
-    assert all(late in line for (line,) in said)
-
-
 def test_a_directory_that_is_not_shared(tmp_path):
     """The same step is restored by all, or none: process 0 says which."""
     names = {"a": [3, 5], "b": [3, 5, 7], "c": [3]}
@@ -315,5 +313,5 @@ def test_one_is_terminated():
 
 def test_alone_it_is_as_if_nothing_were():
     with distributed.together():
-        distributed.meet("nobody", timeout=1)
+        distributed.meet("nobody")
         assert distributed.broadcast({"a": (1, None)}) == {"a": [1, None]}

@@ -14,12 +14,15 @@ import logging
 import pickle
 import secrets
 import shlex
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from dga_jax.errors import UserError
 from dga_jax.prepare.assemble.engine import Gather, OnBytes, Scatter, Step
 from dga_jax.prepare.assemble.folder import Folder
+
+if TYPE_CHECKING:  # it need not be installed
+    import apache_beam as beam
 
 _ERRORS = "errors"  # folder in the work directory
 _STOWED_TOGETHER = 1000  # items in a file
@@ -33,8 +36,6 @@ class BeamEngine:
       options: for Beam, as on a command line: "--runner=FlinkRunner ...".
       work: of the job.
     """
-
-    is_main = True
 
     def __init__(self, options: str, work: Folder):
         logging.disable(logging.WARNING)  # it warns of what it could import and cannot
@@ -94,7 +95,7 @@ class BeamEngine:
             )
 
     @contextlib.contextmanager
-    def _stowed(self, items, **functions) -> Iterator[Folder]:
+    def _stowed(self, items: Sequence[Any], **functions: Any) -> Iterator[Folder]:
         """A folder with functions and items: a pipeline's graph may not hold much."""
         folder = self._work / f"beam/{secrets.token_hex(8)}"
         for name, function in functions.items():
@@ -107,7 +108,7 @@ class BeamEngine:
         finally:
             folder.remove()
 
-    def _items(self, pipeline, folder):
+    def _items(self, pipeline: "beam.Pipeline", folder: Folder) -> "beam.PCollection":
         names = [name for name in folder.names() if name.startswith("items-")]
         return (
             pipeline
@@ -116,14 +117,7 @@ class BeamEngine:
             | "spread" >> self._beam.Reshuffle()
         )
 
-    def meet(self, where: str) -> None:
-        """See `Engine`; there is one process."""
-
-    def agree(self, value: Any) -> Any:
-        """See `Engine`; there is one process."""
-        return value
-
-    def _run(self, build) -> None:
+    def _run(self, build: Callable[["beam.Pipeline"], object]) -> None:
         errors = self._work / _ERRORS
         errors.remove()
         try:
@@ -156,7 +150,7 @@ class _Items:
 
     folder: Folder
 
-    def __call__(self, name):
+    def __call__(self, name: str) -> list[Any]:
         return pickle.loads(self.folder.read(name))
 
 
@@ -171,7 +165,7 @@ class _Guarded:
         """Where errors of users go."""
         return Folder(self.folder.url.rpartition("/beam/")[0]) / _ERRORS
 
-    def __call__(self, item):
+    def __call__(self, item: Any) -> Iterator[tuple[int, bytes]]:
         try:
             yield from self.generate(item)
         except UserError as error:
@@ -182,7 +176,7 @@ class _Guarded:
 class _Call(_Guarded):
     """Calls a step; yields nothing."""
 
-    def generate(self, item):
+    def generate(self, item: Any) -> tuple[()]:
         _load(self.folder, "call")(item, lambda count: None)
         return ()
 
@@ -190,7 +184,7 @@ class _Call(_Guarded):
 class _Scatter(_Guarded):
     """Yields what goes to each key."""
 
-    def generate(self, item):
+    def generate(self, item: Any) -> Iterator[tuple[int, bytes]]:
         return _load(self.folder, "scatter")(item)
 
 
@@ -200,7 +194,7 @@ class _Gather(_Guarded):
     All has been scattered by now. Where that failed, a key may not be complete.
     """
 
-    def generate(self, pair):
+    def generate(self, pair: tuple[int, Iterable[bytes]]) -> tuple[()]:
         if self.errors.names():
             return ()
         gather = _load(self.folder, "gather")

@@ -141,7 +141,7 @@ def cluster_documents(
     on_stage("clustering")
     made_of = _digest(vectors.embedder.digest, kept.identity, options.decisive)
     trees = work / f"tree-{made_of}"
-    tree = _tree(kept, vectors, options, trees, engine)
+    tree = _tree(kept, vectors, options, trees)
     assigned = Assigned(trees / "clusters")
     engine.map(Assign(vectors, trees, assigned), shards, lambda count: None)
     return Clustered(vectors.embedder, tree, assigned)
@@ -163,27 +163,29 @@ def _digest(*parts: object) -> str:
 
 
 def _embedder_folder(
-    kept, options, work, engine, on_bytes
+    kept: Kept,
+    options: ClusterOptions,
+    work: Folder,
+    engine: Engine,
+    on_bytes: OnBytes,
 ) -> tuple[Folder, str | None]:
     """The folder of the embedder, fitted on a sample if need be; where its model is."""
     if options.embedding == tfidf.KIND:
         made_of = [PIECES, kept.identity, _FITTED, tfidf.FEATURES, tfidf.DIM]
         folder = work / f"tfidf-{_digest(made_of)}"
-        if not engine.agree(folder.has("fitted")):
+        if not folder.has("fitted"):
             items = kept.sample(_FITTED)
             texts = SampleTexts(kept.documents, folder / "sample")
             engine.map(texts, items, on_bytes)
-            if engine.is_main:
-                found = [text for item in items for text in texts.read(item[0])]
-                _save_embedder(tfidf.TfidfEmbedder.fit(found, SEED), folder)
+            found = [text for item in items for text in texts.read(item[0])]
+            _save_embedder(tfidf.TfidfEmbedder.fit(found, SEED), folder)
     else:
         model = MiniLM.load(options.model)
         limits = sorted({x for shard in kept.shards for x in shard.identity[1:]})
         made_of = [PIECES, model.digest, *limits]
         folder = work / f"{options.embedding}-{_digest(made_of)}"
-        if engine.is_main and not folder.has("fitted"):
+        if not folder.has("fitted"):
             _save_embedder(model, folder)
-    engine.meet("embedder")
     return folder, options.model
 
 
@@ -298,11 +300,11 @@ def _vectors(folder: Folder, name: str, count: int, dim: int) -> np.ndarray:
     return array
 
 
-def _tree(kept, vectors, options, folder, engine) -> Tree:
-    """The tree, trained level by level on a sample; all processes train it together."""
-    begun = engine.agree(folder.has(_TREE))
-    tree = _load_tree(folder) if begun else Tree(options.branching)
-    engine.meet("tree so far")
+def _tree(
+    kept: Kept, vectors: Vectors, options: ClusterOptions, folder: Folder
+) -> Tree:
+    """The tree, trained level by level on a sample, on the devices of this process."""
+    tree = _load_tree(folder) if folder.has(_TREE) else Tree(options.branching)
     if tree.fitted < len(options.branching):
         sample = _sample_vectors(kept, vectors, options.sample)
         while tree.fitted < len(options.branching):
@@ -312,13 +314,11 @@ def _tree(kept, vectors, options, folder, engine) -> Tree:
                 max_imbalance=options.max_imbalance,
                 seed=SEED,
             )
-            if engine.is_main:
-                _save_tree(tree, folder)
-    engine.meet("tree")
+            folder.save(_TREE, **tree.to_arrays())
     return tree
 
 
-def _sample_vectors(kept, vectors, count) -> np.ndarray:
+def _sample_vectors(kept: Kept, vectors: Vectors, count: int) -> np.ndarray:
     """At most `count` vectors of documents that are kept."""
     parts = []
     for shard, ranks in kept.sample(count):
@@ -331,16 +331,8 @@ def _sample_vectors(kept, vectors, count) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _save_tree(tree: Tree, folder: Folder) -> None:
-    with tempfile.TemporaryDirectory() as aside:
-        path = pathlib.Path(aside) / _TREE
-        tree.save(path)
-        folder.write(_TREE, path.read_bytes())
-
-
 def _load_tree(folder: Folder) -> Tree:
-    with tempfile.TemporaryDirectory() as aside:
-        return Tree.load(folder.fetch_file(_TREE, pathlib.Path(aside)))
+    return Tree.of_arrays(folder.load(_TREE))
 
 
 _cached_tree = functools.lru_cache(maxsize=1)(_load_tree)

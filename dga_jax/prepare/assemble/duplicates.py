@@ -52,7 +52,7 @@ def find_duplicates(
         by_hash,
         folder / "hashes",
     )
-    buckets = engine.agree(by_hash.folder.names())
+    buckets = by_hash.folder.names()
     by_shard = DropFromShard(
         Dropped(folder / "dropped", "duplicate"),
         tuple(shard.digest for shard in shards),

@@ -1,11 +1,10 @@
-"""What runs the steps of a job: this process, one of several, or Apache Beam.
+"""What runs the steps of a job: this machine, or Apache Beam.
 
 A step is a function of one item that leaves what it makes in files, each whole or not
 there, and passes over what is there already. So any engine gives the same bytes, and a
 job that is stopped goes on where it was.
 """
 
-import itertools
 import os
 import pathlib
 import secrets
@@ -15,12 +14,10 @@ from typing import Any, Protocol
 
 from dga_jax.errors import UserError
 from dga_jax.prepare.assemble.folder import Folder
-from dga_jax.prepare.assemble.workers import map_in_processes
+from dga_jax.prepare.assemble.workers import OnBytes, Step, map_in_processes
 
 _WORTH_BYTES = 4 << 20  # compressed, in seconds about two
 
-OnBytes = Callable[[int], object]
-Step = Callable[[Any, OnBytes], object]
 Scatter = Callable[[Any], Iterator[tuple[int, bytes]]]
 
 
@@ -38,9 +35,7 @@ class Gather(Protocol):
 
 
 class Engine(Protocol):
-    """Runs steps; `is_main` is False in all processes of a job but one."""
-
-    is_main: bool
+    """Runs steps, which see the files of a job wherever they run."""
 
     def map(self, step: Step, items: Sequence[Any], on_bytes: OnBytes) -> None:
         """Calls step(item, on_bytes) for all items, in any order and anywhere."""
@@ -57,78 +52,41 @@ class Engine(Protocol):
           spill: an empty folder for what is on its way.
         """
 
-    def meet(self, where: str) -> None:
-        """Returns when all processes of the job have come here."""
-
-    def agree(self, value: Any) -> Any:
-        """The value of the main process, in all; what JSON can hold.
-
-        What processes see of a shared file system may differ for a while.
-        """
-
 
 class Local:
-    """Runs steps in this process, or divides them among the processes of a job.
+    """Runs steps in this process and in workers that it starts.
 
     Args:
-      rank: of this process.
-      count: processes; they share a file system.
-      meet: called with a name, each time another, waits for the others.
-      agree: returns the value that process 0 calls it with.
-      workers: processes on this machine for steps that say they may be divided.
+      workers: processes for steps that say they may be divided.
     """
 
-    def __init__(
-        self,
-        rank: int = 0,
-        count: int = 1,
-        meet: Callable[[str], object] = lambda where: None,
-        agree: Callable[[Any], Any] = lambda value: value,
-        workers: int = 1,
-    ):
-        self._rank, self._count = rank, count
-        self._meet, self._agree, self._meetings = meet, agree, itertools.count()
+    def __init__(self, workers: int = 1):
         self._workers = workers
-        self.is_main = rank == 0
 
     def map(self, step: Step, items: Sequence[Any], on_bytes: OnBytes) -> None:
         """See `Engine`."""
-        mine = items[self._rank :: self._count]
-        workers = min(self._workers, len(mine))
-        if workers > 1 and getattr(step, "divided", False) and _large(mine):
-            map_in_processes(step, mine, on_bytes, workers)
+        workers = min(self._workers, len(items))
+        if workers > 1 and getattr(step, "divided", False) and _large(items):
+            map_in_processes(step, items, on_bytes, workers)
         else:
-            for item in mine:
+            for item in items:
                 step(item, on_bytes)
-        self.meet(f"map {type(step).__name__}")
 
     def shuffle(
         self, scatter: Scatter, items: Sequence[Any], gather: Gather, spill: Folder
     ) -> None:
         """See `Engine`; what is on its way lies in files, one an item and key."""
-        name = type(scatter).__name__
         folders = [spill.path / f"{i:06d}" for i in range(len(items))]
-        for i in range(self._rank, len(items), self._count):
-            if not folders[i].exists():
-                _spill(scatter(items[i]), folders[i])
-        self.meet(f"scatter {name}")
+        for item, folder in zip(items, folders, strict=True):
+            if not folder.exists():
+                _spill(scatter(item), folder)
         keys = {int(key) for folder in folders for key in os.listdir(folder)}
-        keys = self.agree(sorted(keys))
-        for key in keys[self._rank :: self._count]:
+        for key in sorted(keys):
             parts = [folder / str(key) for folder in folders]
             if not gather.done(key):
                 gather(key, _Parts(parts))
             for part in parts:
                 part.unlink(missing_ok=True)
-        self.meet(f"gather {name}")
-
-    def meet(self, where: str) -> None:
-        """See `Engine`."""
-        self._meet(f"{next(self._meetings)} {where}")
-
-    def agree(self, value: Any) -> Any:
-        """See `Engine`."""
-        return self._agree(value)
 
 
 def _large(items: Sequence[Any]) -> bool:
@@ -151,14 +109,12 @@ def _spill(pairs: Iterator[tuple[int, bytes]], folder: pathlib.Path) -> None:
                 file.write(data)
         os.rename(aside, folder)
     except OSError as error:
-        shutil.rmtree(aside, ignore_errors=True)
         raise UserError(
             f"cannot write to {folder.parent}: {error.strerror or error}; free some"
             " space, or choose another disk or directory, and run again"
         ) from error
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)  # it is gone if all went well
 
 
 class _Parts:

@@ -1,6 +1,7 @@
 """A directory of a job, on this machine or behind a URL, whose files appear whole."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import io
 import json
@@ -9,12 +10,12 @@ import pathlib
 import secrets
 import shutil
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import fsspec
 import numpy as np
 
+from dga_jax import remote
 from dga_jax.errors import UserError
 from dga_jax.files import replaced
 
@@ -37,12 +38,12 @@ class Folder:
     def of(cls, path: str | os.PathLike) -> "Folder":
         """The folder of a path or URL; it need not exist."""
         text = os.fspath(path).rstrip("/").removeprefix("file://")
-        return cls(text if "://" in text else os.path.abspath(text))
+        return cls(text if remote.is_remote(text) else os.path.abspath(text))
 
     @property
     def is_local(self) -> bool:
         """Whether it is a path of this machine."""
-        return "://" not in self.url
+        return not remote.is_remote(self.url)
 
     @property
     def path(self) -> pathlib.Path:
@@ -57,24 +58,22 @@ class Folder:
 
     def has(self, name: str) -> bool:
         """Whether there is a file of that name."""
-        if self.is_local:
-            return os.path.exists(f"{self.url}/{name}")
-        return self._remote(lambda fs, path: fs.exists(f"{path}/{name}"), "read")
+        exists = os.path.exists if self.is_local else remote.exists
+        return exists(f"{self.url}/{name}")
 
     def size(self, name: str) -> int | None:
         """Bytes of a file; None if there is none."""
         if not self.has(name):
             return None
-        if self.is_local:
-            return os.path.getsize(f"{self.url}/{name}")
-        return self._remote(lambda fs, path: fs.size(f"{path}/{name}"), "read")
+        size = os.path.getsize if self.is_local else remote.size
+        return size(f"{self.url}/{name}")
 
     def names(self) -> list[str]:
         """Names of all that is in it, sorted; those in the making left out."""
         if self.is_local:
             found = os.listdir(self.url) if os.path.isdir(self.url) else []
         else:
-            found = self._remote(_names, "read")
+            found = remote.names(self.url)
         return sorted(name for name in found if not name.startswith("."))
 
     def write(self, name: str, *data: bytes | memoryview) -> None:
@@ -84,16 +83,10 @@ class Folder:
           UserError: it cannot be written; a full disk is one reason.
         """
         if not self.is_local:
-            content = b"".join(data)
-            self._remote(lambda fs, path: _pipe(fs, path, name, content), "write")
-            return
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with replaced(self.path / name, secrets.token_hex(8)) as file:
-                for part in data:
-                    file.write(part)
-        except OSError as error:
-            raise UserError(self._cannot("write", name, error)) from error
+            return remote.write(f"{self.url}/{name}", b"".join(data))
+        with self._written(name) as path, replaced(path, secrets.token_hex(8)) as file:
+            for part in data:
+                file.write(part)
 
     def read(self, name: str) -> bytes:
         """The bytes of a file.
@@ -102,11 +95,14 @@ class Folder:
           UserError: it cannot be read.
         """
         if not self.is_local:
-            return self._remote(lambda fs, path: fs.cat_file(f"{path}/{name}"), "read")
+            return remote.read(f"{self.url}/{name}")
         try:
             return (self.path / name).read_bytes()
         except OSError as error:
-            raise UserError(self._cannot("read", name, error)) from error
+            raise UserError(
+                f"cannot read {self.url}/{name}: {error.strerror or error}; remove the"
+                f" folder {self.url} and run again"
+            ) from error
 
     def save(self, name: str, **arrays: np.ndarray) -> None:
         """Writes an `.npz` file."""
@@ -145,16 +141,11 @@ class Folder:
     def put(self, path: pathlib.Path, name: str) -> None:
         """Moves a file of this machine here."""
         if not self.is_local:
-            self._remote(lambda fs, url: _put(fs, url, name, path), "write")
-            path.unlink()
-            return
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(path, self.path / name)
-        except OSError as error:
-            raise UserError(self._cannot("write", name, error)) from error
+            remote.upload(path, f"{self.url}/{name}")
+            return path.unlink()
+        with self._written(name) as place, open(path, "rb") as file:
+            os.fsync(file.fileno())
+            os.replace(path, place)
 
     def fetch(self, directory: pathlib.Path) -> pathlib.Path:
         """A directory of this machine with these files: `directory`, if it is remote.
@@ -164,22 +155,15 @@ class Folder:
         if self.is_local:
             return self.path
         for name in self.names():
-            self.fetch_file(name, directory)
+            (directory / name).write_bytes(self.read(name))
         return directory
 
     def delete(self, name: str) -> None:
         """Removes a file, if there is one."""
         if self.is_local:
             (self.path / name).unlink(missing_ok=True)
-        elif self.has(name):
-            self._remote(lambda fs, path: fs.rm(f"{path}/{name}"), "write")
-
-    def fetch_file(self, name: str, directory: pathlib.Path) -> pathlib.Path:
-        """The path of one file; a remote one is copied to `directory`."""
-        if self.is_local:
-            return self.path / name
-        (directory / name).write_bytes(self.read(name))
-        return directory / name
+        else:
+            remote.remove(f"{self.url}/{name}")
 
     def check_space(self, needed: int, what: str) -> None:
         """Raises UserError if so many bytes more do not fit; a URL has no limit."""
@@ -200,30 +184,21 @@ class Folder:
         if self.is_local:
             shutil.rmtree(os.path.realpath(self.url), ignore_errors=True)
         else:
-            self._remote(_remove, "write")
+            remote.remove(self.url)
 
-    def _remote(self, action, verb):
-        """What `action(file system, path)` gives; libraries raise what they like."""
+    @contextlib.contextmanager
+    def _written(self, name: str) -> Iterator[pathlib.Path]:
+        """Where a local file is to be; the folder is made."""
         try:
-            fs, path = fsspec.core.url_to_fs(self.url)
-            return action(fs, path)
-        except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
+            self.path.mkdir(parents=True, exist_ok=True)
+            yield self.path / name
+        except OSError as error:
             raise UserError(
-                f"cannot {verb} {self.url}: {reason}; check the address, the network"
-                " and your credentials"
+                f"cannot write {self.url}/{name}: {error.strerror or error}; free some"
+                " space, or choose another disk or directory, and run again"
             ) from error
 
-    def _cannot(self, verb, name, error) -> str:
-        remedy = "free some space, or choose another disk or directory,"
-        if verb == "read":
-            remedy = f"remove the folder {self.url}"
-        return (
-            f"cannot {verb} {self.url}/{name}: {error.strerror or error}; {remedy} and"
-            " run again"
-        )
-
-    def _damaged(self, name, error) -> str:
+    def _damaged(self, name: str, error: Exception) -> str:
         return (
             f"{self.url}/{name} is damaged ({error}); remove the folder {self.url} and"
             " run again"
@@ -237,30 +212,3 @@ def side_by_side(function: Callable[[Any], Any], items: Sequence[Any]) -> list:
     """
     with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
         return list(pool.map(function, items))
-
-
-def _names(fs, path) -> list[str]:
-    if not fs.exists(path):
-        return []
-    return [os.path.basename(found.rstrip("/")) for found in fs.ls(path, detail=False)]
-
-
-def _pipe(fs, path, name, content) -> None:
-    try:
-        fs.pipe(f"{path}/{name}", content)
-    except FileNotFoundError:  # a file system with directories
-        fs.makedirs(path, exist_ok=True)
-        fs.pipe(f"{path}/{name}", content)
-
-
-def _put(fs, path, name, file) -> None:
-    try:
-        fs.put_file(str(file), f"{path}/{name}")
-    except FileNotFoundError:  # likewise
-        fs.makedirs(path, exist_ok=True)
-        fs.put_file(str(file), f"{path}/{name}")
-
-
-def _remove(fs, path) -> None:
-    if fs.exists(path):
-        fs.rm(path, recursive=True)

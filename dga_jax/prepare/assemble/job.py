@@ -16,6 +16,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,11 +55,11 @@ from dga_jax.prepare.assemble.finish import (
     single_files,
 )
 from dga_jax.prepare.assemble.folder import Folder, side_by_side
-from dga_jax.prepare.assemble.layout import segments
+from dga_jax.prepare.assemble.layout import Layout, Segment, segments
 from dga_jax.prepare.assemble.listing import list_left_out
 from dga_jax.prepare.assemble.options import LeaveOut, Prepared, Watch
 from dga_jax.prepare.assemble.publish import publish
-from dga_jax.prepare.assemble.rows import ScatterTokens, WriteRows
+from dga_jax.prepare.assemble.rows import ScatterTokens, Split, WriteRows
 from dga_jax.prepare.assemble.tokenizing import Tokenize, domain_names
 from dga_jax.prepare.corpus import Corpus
 from dga_jax.tokenizer import Tokenizer
@@ -115,27 +116,26 @@ def prepare_store(
     folder = kept or Folder.of(f"{os.fspath(output).rstrip('/')}.work")
     check_work(folder, final, is_given=kept is not None)
     exists = os.path.lexists(final.url) if final.is_local else final.has(MANIFEST)
-    if engine.agree(exists):
+    if exists:
         raise FileExistsError(f"{final} exists")
     texts = Texts(generic, target, target_eval)
-    with _held(folder, engine):
+    with _held(folder):
         job = _Job(
             texts, tokenizer, seq_len, final, clusters, leave_out, folder, engine, watch
         )
         try:
             prepared = job.run()
         except (UserError, KeyboardInterrupt):
-            if not kept and engine.is_main and not job.has_results:
+            if not kept and not job.has_results:
                 folder.remove()
             raise
-        if engine.is_main:
-            (job.folder if kept else folder).remove()
+        (job.folder if kept else folder).remove()
     return prepared
 
 
-def _held(folder: Folder, engine: Engine):
+def _held(folder: Folder) -> contextlib.AbstractContextManager:
     """Holds a local work directory for this job."""
-    if folder.is_local and engine.is_main:
+    if folder.is_local:
         return locked(folder.path, "work", "in use by another process")
     return contextlib.nullcontext()
 
@@ -145,15 +145,15 @@ class _Job:
 
     def __init__(
         self,
-        texts,
-        tokenizer,
-        seq_len,
-        output,
-        clusters,
-        leave_out,
-        work,
-        engine,
-        watch,
+        texts: Texts,
+        tokenizer: Tokenizer,
+        seq_len: int,
+        output: Folder,
+        clusters: "ClusterOptions | None",
+        leave_out: LeaveOut,
+        work: Folder,
+        engine: Engine,
+        watch: Watch,
     ):
         self._texts, self._tokenizer, self._seq_len = texts, tokenizer, seq_len
         self._output, self._clusters, self._leave_out = output, clusters, leave_out
@@ -194,10 +194,9 @@ class _Job:
 
     def run(self) -> Prepared:
         """Runs all steps."""
-        if self._engine.is_main:
-            check_space_for_tokens(self._tokenize.result, self._texts.shards)
-            if not self._output.is_local:
-                claim(self._output, self.folder)
+        check_space_for_tokens(self._tokenize.result, self._texts.shards)
+        if not self._output.is_local:
+            claim(self._output, self.folder)
         self._watch.stage("tokenizing")
         self._engine.map(self._tokenize, self._texts.shards, self._watch.on_bytes)
         self._check_texts()
@@ -210,8 +209,7 @@ class _Job:
         check_enough_text(layouts)
         splits = splits_of(layouts, self._seq_len, self._tokenize.result.dtype)
         self._watch.stage("writing")
-        if self._engine.is_main:
-            check_space_for_rows(self.folder, splits)
+        check_space_for_rows(self.folder, splits)
         gather = WriteRows(splits, self._staged, self.folder / "reports")
         items = [
             (number, segment)
@@ -219,10 +217,8 @@ class _Job:
             for segment in segments(self._texts.corpora[number].shards)
         ]
         self._write(layouts, splits, items, gather)
-        if self._engine.is_main:
-            self._list_left_out(documents)
-            self._finish(gather, layouts, domains, clustered)
-        self._engine.meet("end")
+        self._list_left_out(documents)
+        self._finish(gather, layouts, domains, clustered)
         return Prepared(
             parts_of(layouts, domains),
             [level.num_rows for level in levels_of(layouts[0], domains)],
@@ -248,25 +244,34 @@ class _Job:
             corpora = [(generic, documents), *((corpus, others) for corpus in rest)]
             list_left_out(corpora, self._leave_out.listed)
 
-    def _write(self, layouts, splits, items, gather) -> None:
+    def _write(
+        self,
+        layouts: Sequence[Layout],
+        splits: Sequence[Split],
+        items: Sequence[tuple[int, Segment]],
+        gather: WriteRows,
+    ) -> None:
         """Writes all files of rows."""
         rows = self.folder / "rows"
         for _ in range(2):
             scatter = ScatterTokens(layouts, splits, self._tokenizer.token_bytes)
             self._engine.shuffle(scatter, items, gather, rows)
-            missing = not all(side_by_side(gather.done, gather.keys))
-            if not self._engine.agree(missing):
+            if all(side_by_side(gather.done, gather.keys)):
                 return
             # Files that were written before are gone, and so is what they were made of.
-            if self._engine.is_main:
-                rows.remove()
-            self._engine.meet("once more")
+            rows.remove()
         raise UserError(
             f"files of rows disappear from {self._staged} as they are written; is"
             " another job at work there?"
         )
 
-    def _finish(self, gather, layouts, domains, clustered) -> None:
+    def _finish(
+        self,
+        gather: WriteRows,
+        layouts: Sequence[Layout],
+        domains: GroupedDomains,
+        clustered: "Clustered | None",
+    ) -> None:
         finish_store(
             self._staged,
             self._tokenizer,
@@ -329,7 +334,7 @@ class _Job:
         return found
 
     def _grouped(
-        self, documents
+        self, documents: Documents
     ) -> "tuple[Documents, GroupedDomains, Clustered | None]":
         """The documents with their domains."""
         shards = self._texts.generic.shards

@@ -288,14 +288,14 @@ def lay_out(plans: Sequence[Plan], engine: Engine, seq_len: int) -> list[Layout]
     engine.map(CountDocuments(light), items, lambda count: None)
     ranks, counts = [], []
     for plan, (before, totals) in zip(
-        plans, _summed_up(plans, _DOCUMENTS, engine), strict=True
+        plans, _summed_up(plans, _DOCUMENTS), strict=True
     ):
         counts.append(Counts(*totals))
         by_group = counts[-1].documents.reshape(-1, plan.group)
         first = (np.cumsum(by_group, axis=1) - by_group).ravel()
         ranks.append(Ranks(first, plan.every, before))
     engine.map(CountTokens(light, ranks), items, lambda count: None)
-    summed_up = _summed_up(plans, _TOKENS, engine)
+    summed_up = _summed_up(plans, _TOKENS)
     return [
         _layout(plan, *known, *tokens, seq_len)
         for plan, *known, tokens in zip(plans, counts, ranks, summed_up, strict=True)
@@ -329,7 +329,7 @@ def _layout(
 
 
 def _summed_up(
-    plans: Sequence[Plan], name: str, engine: Engine
+    plans: Sequence[Plan], name: str
 ) -> list[tuple[DomainTable, np.ndarray]]:
     """For each segment of a plan the sums of those before it, and the sums of all.
 
@@ -341,12 +341,10 @@ def _summed_up(
         running = np.int64(0)
         for segment in plan.parts:
             here = table.read(segment)
-            if engine.is_main:
-                known = here.any(axis=0)
-                before.write(segment, np.where(known, running, np.zeros_like(here)))
+            known = here.any(axis=0)
+            before.write(segment, np.where(known, running, np.zeros_like(here)))
             running = running + here
         found.append((before, running))
-    engine.meet(f"sums of {name}")
     return found
 
 

@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableSequence, Sequence
 from multiprocessing import connection
 from typing import Any
 
@@ -19,11 +19,14 @@ from dga_jax.errors import UserError
 
 _LOOK_SECONDS = 0.2
 
+OnBytes = Callable[[int], object]
+Step = Callable[[Any, OnBytes], object]
+
 
 def map_in_processes(
-    step: Callable[[Any, Callable[[int], object]], object],
+    step: Step,
     items: Sequence[Any],
-    on_bytes: Callable[[int], object],
+    on_bytes: OnBytes,
     workers: int,
 ) -> None:
     """Calls step(item, on_bytes) for all items in `workers` processes.
@@ -66,7 +69,9 @@ def map_in_processes(
             process.join()
 
 
-def _work(pipe, parent: int, step, read) -> None:
+def _work(
+    pipe: connection.Connection, parent: int, step: Step, read: MutableSequence[int]
+) -> None:
     """Does what comes through the pipe, until None comes; answers errors, or None."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the parent ends its workers
@@ -82,7 +87,7 @@ def _work(pipe, parent: int, step, read) -> None:
             return
 
 
-def _call(step, number, item, read) -> None:
+def _call(step: Step, number: int, item: Any, read: MutableSequence[int]) -> None:
     def add(count: int) -> None:
         read[number] += count
 

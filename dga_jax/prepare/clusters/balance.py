@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dga_jax import sharding
 from dga_jax.prepare.clusters.blocks import Blocks, costs
 
 _ROUNDS = 200
@@ -16,7 +15,6 @@ _TICK, _DECAY = 0.1, 0.97
 
 def crowds(points: np.ndarray, groups: np.ndarray, limit_G: np.ndarray) -> np.ndarray:
     """Which of the points [n] are equal to more points than their group's limit."""
-    # Each process hashes in another way, but which are equal comes out the same.
     hashes = np.fromiter((hash(x.tobytes()) for x in points), np.int64, len(points))
     _, kind_n, count = np.unique(hashes, return_inverse=True, return_counts=True)
     return count[kind_n] > limit_G[groups]
@@ -58,12 +56,12 @@ def balance(
     prices_GxK, limit_C = prices_GxK.copy(), np.repeat(limit_G, K)
     for i in range(_ROUNDS):
         label_NxB, margin_NxB = _choices(costs_NxBxK, blocks.group_N, prices_GxK)
-        cluster_n = group_n * K + sharding.fetch(label_NxB)[counted_NxB]
+        cluster_n = group_n * K + np.asarray(label_NxB)[counted_NxB]
         crowded_C = np.bincount(cluster_n, minlength=G * K) > limit_C
         if not crowded_C.any():
             break
         (mine_n,) = np.nonzero(crowded_C[cluster_n])
-        margin_n = sharding.fetch(margin_NxB)[counted_NxB][mine_n]
+        margin_n = np.asarray(margin_NxB)[counted_NxB][mine_n]
         prices_GxK.reshape(-1)[crowded_C] += (
             _rises(cluster_n[mine_n], margin_n, limit_C) + scale * _TICK * _DECAY**i
         )
@@ -71,7 +69,9 @@ def balance(
 
 
 @jax.jit
-def _choices(costs_NxBxK, group_N, prices_GxK):
+def _choices(
+    costs_NxBxK: jax.Array, group_N: jax.Array, prices_GxK: np.ndarray
+) -> tuple[jax.Array, jax.Array]:
     """Of each row the cheapest cluster, and how much more the next one costs."""
     costs_NxBxK = costs_NxBxK + prices_GxK[group_N][:, None]
     label_NxB = jnp.argmin(costs_NxBxK, axis=-1)
@@ -80,7 +80,9 @@ def _choices(costs_NxBxK, group_N, prices_GxK):
     return label_NxB, second_NxB - jnp.min(costs_NxBxK, axis=-1)
 
 
-def _rises(cluster_n, margin_n, limit_C):
+def _rises(
+    cluster_n: np.ndarray, margin_n: np.ndarray, limit_C: np.ndarray
+) -> np.ndarray:
     """For each cluster here, in order, the margin of the last point that must leave."""
     order = np.lexsort((margin_n, cluster_n))
     crowded, first, count = np.unique(

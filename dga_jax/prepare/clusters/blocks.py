@@ -9,15 +9,14 @@ cluster's price.
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-
-from dga_jax import sharding
 
 # Rows whose distances to K centroids are in memory at once, on each device: on a CPU
 # what its caches hold.
@@ -38,14 +37,17 @@ class Blocks(NamedTuple):
         return jnp.arange(self.x_NxBxd.shape[1]) < self.size_N[:, None]
 
 
-def cut(points, groups, num_groups, mesh, rounded=False):
+def cut(
+    points: np.ndarray,
+    groups: np.ndarray,
+    num_groups: int,
+    mesh: Mesh,
+    rounded: bool = False,
+) -> tuple[Blocks, np.ndarray]:
     """Blocks on the mesh, and which point each of their rows is: int64 [N, B].
 
-    -1 for padding. The blocks may be on other processes' devices too, which then have
-    the same points; these rows are known on every host.
-
-    With `rounded` their number is one of few, so that little is compiled anew for other
-    points.
+    -1 for padding. With `rounded` the number of blocks is one of few, so that little is
+    compiled anew for other points.
 
     B is a power of two near half a group's mean size: larger ones would be padding,
     smaller ones read the group's centroids more often.
@@ -76,34 +78,39 @@ def cut(points, groups, num_groups, mesh, rounded=False):
     x_NxBxd = jax.make_array_from_callback(
         shape, sharded, lambda i: np.asarray(points[rows_NxB[i[0]]], np.float32)
     )
-    place = functools.partial(sharding.place, sharding=sharded)
-    group_N, size_N = place(group_N.astype(np.int32)), place(size_N.astype(np.int32))
+    group_N, size_N = (
+        jax.device_put(a.astype(np.int32), sharded) for a in (group_N, size_N)
+    )
     return Blocks(x_NxBxd, group_N, size_N), np.where(is_point_NxB, rows_NxB, -1)
 
 
-def _chunk(mesh):
+def _chunk(mesh: Mesh) -> int:
     return _CHUNK_CPU if mesh.devices.flat[0].platform == "cpu" else _CHUNK
 
 
-def _chunks(blocks, mesh):
+def _chunks(blocks: Blocks, mesh: Mesh) -> Blocks:
     """Blocks of one device with a leading axis to scan over."""
     N, B, _ = blocks.x_NxBxd.shape
     size = min(max(_chunk(mesh) // B, 1), N)
     return jax.tree.map(lambda a: a.reshape(N // size, size, *a.shape[1:]), blocks)
 
 
-def _costs(blocks, centroids_GxKxd, bias_GxK):
+def _costs(
+    blocks: Blocks, centroids_GxKxd: jax.Array, bias_GxK: jax.Array
+) -> jax.Array:
     """|x - c|² - |x|² + price for every row and centroid of its group, [N, B, K]."""
     products = einsum("nbd,nkd->nbk", blocks.x_NxBxd, centroids_GxKxd[blocks.group_N])
     return bias_GxK[blocks.group_N][:, None] - 2 * products
 
 
-def _bias(centroids_GxKxd, prices_GxK):
+def _bias(centroids_GxKxd: jax.Array, prices_GxK: jax.Array) -> jax.Array:
     return jnp.sum(centroids_GxKxd**2, axis=-1) + prices_GxK
 
 
 @functools.partial(jax.jit, static_argnames="mesh")
-def sums(blocks, centroids_GxKxd, prices_GxK, *, mesh):
+def sums(
+    blocks: Blocks, centroids_GxKxd: jax.Array, prices_GxK: jax.Array, *, mesh: Mesh
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Of each cluster the sum of its points and their number; of each group inertia."""
     K = centroids_GxKxd.shape[1]
 
@@ -140,14 +147,8 @@ def sums(blocks, centroids_GxKxd, prices_GxK, *, mesh):
             jnp.zeros(prices_GxK.shape, jnp.int32),
             jnp.zeros(len(prices_GxK)),
         )
-        (sums_GxKxd, counts_GxK, inertia_G), _ = jax.lax.scan(
-            add, zeros, _chunks(blocks, mesh)
-        )
-        return (
-            _total(sums_GxKxd, mesh),
-            jax.lax.psum(counts_GxK, mesh.axis_names),
-            _total(inertia_G, mesh),
-        )
+        totals, _ = jax.lax.scan(add, zeros, _chunks(blocks, mesh))
+        return jax.lax.psum(totals, mesh.axis_names)
 
     return jax.shard_map(
         of_device,
@@ -158,24 +159,8 @@ def sums(blocks, centroids_GxKxd, prices_GxK, *, mesh):
     )(blocks, centroids_GxKxd, prices_GxK)
 
 
-def _total(x, mesh):
-    """Sum over all devices, the same bits on each.
-
-    Inside of one process an all-reduce is quick, and on CPUs adds in the order of the
-    devices. Between processes it adds in an order of its own, nor does it promise that
-    all get the same. There each device adds one share of the entries, in that order.
-    """
-    axes = mesh.axis_names
-    if not mesh.is_multi_process:
-        return jax.lax.psum(x, axes)
-    flat = jnp.pad(x.reshape(-1), (0, -x.size % mesh.size))
-    shares = jax.lax.all_to_all(flat.reshape(mesh.size, -1), axes, 0, 0)
-    share = jnp.sum(shares, axis=0)
-    return jax.lax.all_gather(share, axes, tiled=True)[: x.size].reshape(x.shape)
-
-
 @functools.partial(jax.jit, static_argnames="mesh")
-def costs(blocks, centroids_GxKxd, *, mesh):
+def costs(blocks: Blocks, centroids_GxKxd: jax.Array, *, mesh: Mesh) -> jax.Array:
     """Of each row, with every cluster, the cost without prices: float32 [N, B, K].
 
     Less |x|², which is the same for all.
@@ -185,7 +170,9 @@ def costs(blocks, centroids_GxKxd, *, mesh):
 
 
 @functools.partial(jax.jit, static_argnames="mesh")
-def nearest(blocks, centroids_GxKxd, prices_GxK, *, mesh):
+def nearest(
+    blocks: Blocks, centroids_GxKxd: jax.Array, prices_GxK: jax.Array, *, mesh: Mesh
+) -> jax.Array:
     """The cluster of each row that costs least: int32 [N, B]."""
     return _by_chunks(
         lambda costs: jnp.argmin(costs, axis=-1),
@@ -196,7 +183,13 @@ def nearest(blocks, centroids_GxKxd, prices_GxK, *, mesh):
     )
 
 
-def _by_chunks(function, blocks, centroids_GxKxd, prices_GxK, mesh):
+def _by_chunks(
+    function: Callable[[jax.Array], jax.Array],
+    blocks: Blocks,
+    centroids_GxKxd: jax.Array,
+    prices_GxK: jax.Array,
+    mesh: Mesh,
+) -> jax.Array:
     """`function` of the costs [n, B, K] of each chunk, for all blocks [N, B, ...]."""
 
     def of_device(blocks, centroids_GxKxd, prices_GxK):

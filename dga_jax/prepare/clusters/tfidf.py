@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 
@@ -85,7 +86,7 @@ class TfidfEmbedder(Embedder):
         return [_WEIGHTS, SPEC]
 
 
-def _counts(texts):
+def _counts(texts: Sequence[str]) -> sparse.csr_matrix:
     """Counts of hashed words of two letters or more, sparse float32 [n, F]."""
     vectorizer = HashingVectorizer(
         n_features=FEATURES, alternate_sign=False, norm=None, dtype=np.float32

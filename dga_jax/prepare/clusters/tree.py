@@ -3,11 +3,10 @@
 import dataclasses
 import math
 import pathlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jax.sharding import Mesh
 
-from dga_jax import sharding
 from dga_jax.errors import UserError
 from dga_jax.files import read_arrays, replaced
 from dga_jax.prepare.clusters import kmeans
@@ -51,14 +50,9 @@ class Tree:
         iterations: int = 25,
         max_imbalance: float = 0.0,
         seed: int = 0,
-        mesh: Mesh | None = None,
     ) -> "Tree":
-        """The tree with one more level, trained on points [n, d]; see `kmeans.fit`.
-
-        All processes call with the same points and get the same tree.
-        """
-        mesh = mesh or sharding.make_mesh()
-        groups = self._descend(points, self.fitted, self.prices, mesh)
+        """The tree with one more level, trained on points [n, d]; see `kmeans.fit`."""
+        groups = self._descend(points, self.fitted, self.prices)
         level = kmeans.fit(
             points,
             groups,
@@ -68,7 +62,6 @@ class Tree:
             iterations=iterations,
             max_imbalance=max_imbalance,
             seed=seed,
-            mesh=mesh,
         )
         return dataclasses.replace(
             self,
@@ -77,10 +70,7 @@ class Tree:
         )
 
     def assign(
-        self,
-        points: np.ndarray,
-        allowed: np.ndarray | None = None,
-        mesh: Mesh | None = None,
+        self, points: np.ndarray, allowed: np.ndarray | None = None
     ) -> np.ndarray:
         """The finest cluster of each point: int64 [n].
 
@@ -88,8 +78,6 @@ class Tree:
           points: float32 [n, d]; may be memory mapped.
           allowed: bool [num_clusters], clusters that points may go to, one at least;
             None: all that training points went to.
-          mesh: to compute on. None: all devices of this process, so that each process
-            assigns the points that it has and none waits for another.
         """
         prices = self.prices
         if allowed is not None:
@@ -103,28 +91,44 @@ class Tree:
                 )
                 for price_GxK in prices
             )
-        return self._descend(points, self.fitted, prices, mesh)
+        return self._descend(points, self.fitted, prices)
 
-    def _descend(self, points, depth, prices, mesh) -> np.ndarray:
+    def _descend(
+        self, points: np.ndarray, depth: int, prices: Sequence[np.ndarray]
+    ) -> np.ndarray:
         clusters = np.zeros(len(points), np.int64)
         for first in range(0, len(points), _BATCH) if depth else ():
             here = slice(first, first + _BATCH)
             batch = np.asarray(points[here])
             for level in range(depth):
                 labels = kmeans.assign(
-                    batch, clusters[here], self.centroids[level], prices[level], mesh
+                    batch, clusters[here], self.centroids[level], prices[level]
                 )
                 clusters[here] = clusters[here] * self.branching[level] + labels
         return clusters
 
-    def save(self, path: pathlib.Path) -> None:
-        """Writes an .npz file, whole or not at all."""
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """What makes the same tree again, by name."""
         arrays = {"branching": np.array(self.branching)}
         for level in range(self.fitted):
             arrays[f"centroids{level}"] = self.centroids[level]
             arrays[f"prices{level}"] = self.prices[level]
+        return arrays
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Tree":
+        """The tree of which `to_arrays` told."""
+        levels = range((len(arrays) - 1) // 2)
+        return cls(
+            tuple(arrays["branching"].tolist()),
+            tuple(arrays[f"centroids{level}"] for level in levels),
+            tuple(arrays[f"prices{level}"] for level in levels),
+        )
+
+    def save(self, path: pathlib.Path) -> None:
+        """Writes an .npz file, whole or not at all."""
         with replaced(path) as file:
-            np.savez(file, **arrays)
+            np.savez(file, **self.to_arrays())
 
     @classmethod
     def load(cls, path: pathlib.Path) -> "Tree":
@@ -133,13 +137,7 @@ class Tree:
         Raises:
           UserError: the file is missing or damaged.
         """
-        arrays = read_arrays(path, "remove it and prepare again")
-        levels = range((len(arrays) - 1) // 2)
-        return cls(
-            tuple(arrays["branching"].tolist()),
-            tuple(arrays[f"centroids{level}"] for level in levels),
-            tuple(arrays[f"prices{level}"] for level in levels),
-        )
+        return cls.of_arrays(read_arrays(path, "remove it and prepare again"))
 
 
 def check_enough(branching: tuple[int, ...], documents: int) -> None:

@@ -1,17 +1,16 @@
 """Makes a store: python -m dga_jax.prepare --help."""
 
-import contextlib
 import os
 import pathlib
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from absl import flags
 
-from dga_jax import cli, processes
+from dga_jax import one_of_several
 from dga_jax.errors import UserError
 from dga_jax.logs.console import duration, progress
 from dga_jax.prepare.assemble import LeaveOut, Prepared, Watch, prepare_store
@@ -151,25 +150,36 @@ def main(argv: Sequence[str]) -> None:
     for flag in (_GENERIC, _TARGET):
         if not flag.value:
             raise UserError(f"--{flag.name} is missing. Run with --help for the flags")
+    _check_alone()
     began = time.monotonic()
     output = _OUTPUT.value
     work = Folder.of(_WORK.value or f"{output.rstrip('/')}.work")
     _check_places(Folder.of(output), work)
-    markers: list[str] = []
-    with _engine(work) as engine:
-        try:
-            prepared = _prepare(engine, output, markers)
-        except FileExistsError as error:
-            raise UserError(f"{error}; remove it or choose another --output") from error
-        except (KeyboardInterrupt, UserError):
-            if engine.is_main and work.is_local and work.names():
-                print(
-                    f"what is done is kept in {work}; the same command goes on there",
-                    file=sys.stderr,
-                )
-            raise
-        if engine.is_main:
-            _report(prepared, markers, output, time.monotonic() - began)
+    engine, markers = _engine(work), []
+    try:
+        prepared = _prepare(engine, output, markers)
+    except FileExistsError as error:
+        raise UserError(f"{error}; remove it or choose another --output") from error
+    except (KeyboardInterrupt, UserError):
+        if work.is_local and work.names():
+            print(
+                f"what is done is kept in {work}; the same command goes on there",
+                file=sys.stderr,
+            )
+        raise
+    _report(prepared, markers, output, time.monotonic() - began)
+
+
+def _check_alone() -> None:
+    """Raises UserError if others of a launch make, or may make, the same store."""
+    variable = one_of_several()
+    if variable:
+        raise UserError(
+            f"{variable}={os.environ[variable]} says that this is one of several"
+            " processes, and prepare is one: start it once, with --workers for this"
+            " machine's cores or --engine=beam for more machines; if it is the only"
+            f" one, unset {variable}"
+        )
 
 
 def _prepare(engine: Engine, output: str, markers: list[str]) -> Prepared:
@@ -190,8 +200,7 @@ def _prepare(engine: Engine, output: str, markers: list[str]) -> Prepared:
     if options:
         passes += 2 if options.embedding == "tfidf" else 1
     size = passes * _size(generic) + _size(target) + _size(target_eval)
-    hidden = not engine.is_main
-    with progress(total=size, unit="B", unit_scale=True, disable=hidden) as bar:
+    with progress(total=size, unit="B", unit_scale=True) as bar:
         return prepare_store(
             generic=_corpus(generic, _GENERIC),
             target=_corpus(target, _TARGET),
@@ -207,7 +216,7 @@ def _prepare(engine: Engine, output: str, markers: list[str]) -> Prepared:
         )
 
 
-def _corpus(shards: Sequence[Shard], flag) -> Corpus:
+def _corpus(shards: Sequence[Shard], flag: flags.FlagHolder) -> Corpus:
     return Corpus(tuple(shards), f"--{flag.name}={','.join(flag.value)}")
 
 
@@ -255,38 +264,20 @@ def _check_dropped(path: str, shards: Sequence[Shard], output: str) -> None:
         )
 
 
-@contextlib.contextmanager
-def _engine(work: Folder) -> Iterator[Engine]:
+def _engine(work: Folder) -> Engine:
     if _ENGINE.value == "local" and not work.is_local:
         raise UserError(
             f"--work={work} is no directory of this machine; give a --work that is, or"
             " --engine=beam"
         )
-    cores = len(os.sched_getaffinity(0))
-    workers = _WORKERS.value or min(cores, _MOST_WORKERS)
     if _ENGINE.value == "beam":
         from dga_jax.prepare.assemble.beam import BeamEngine
 
-        yield BeamEngine(_BEAM_OPTIONS.value, work)
-    elif _BEAM_OPTIONS.value:
+        return BeamEngine(_BEAM_OPTIONS.value, work)
+    if _BEAM_OPTIONS.value:
         raise UserError("--beam_options needs --engine=beam")
-    elif processes.is_one_of_several():
-        import jax  # it takes a second, which a job without clusters can save
-
-        from dga_jax.training import distributed
-
-        distributed.initialize()
-        cli.stop_on_sigterm()  # left to JAX, it was the notice of a preemption
-        with distributed.together():
-            yield Local(
-                jax.process_index(),
-                jax.process_count(),
-                distributed.meet,
-                distributed.broadcast,
-                workers,
-            )
-    else:
-        yield Local(workers=workers)
+    cores = len(os.sched_getaffinity(0))
+    return Local(_WORKERS.value or min(cores, _MOST_WORKERS))
 
 
 def _cluster_options() -> "ClusterOptions | None":

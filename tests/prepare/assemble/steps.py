@@ -7,7 +7,7 @@ import numpy as np
 
 from dga_jax.prepare.assemble.clustering import ClusterOptions, cluster_documents
 from dga_jax.prepare.assemble.documents import Documents, Named, file_of
-from dga_jax.prepare.assemble.engine import Local
+from dga_jax.prepare.assemble.engine import Engine, Local
 from dga_jax.prepare.assemble.folder import Folder
 from dga_jax.prepare.assemble.tokenizing import Tokenize
 from dga_jax.prepare.corpus import Corpus
@@ -32,11 +32,17 @@ def tokenized(corpus: Corpus, work: pathlib.Path, dropped=()) -> Documents:
     return Documents(step.result, Named(), dropped)
 
 
-def clustered(corpus: Corpus, options: ClusterOptions, work: pathlib.Path, dropped=()):
+def clustered(
+    corpus: Corpus,
+    options: ClusterOptions,
+    work: pathlib.Path,
+    dropped=(),
+    engine: Engine | None = None,
+):
     """Clusters of all documents, int64 [n], and what `cluster_documents` returned."""
     documents = tokenized(corpus, work, dropped)
     found = cluster_documents(
-        documents, corpus.shards, options, Folder.of(work), Local()
+        documents, corpus.shards, options, Folder.of(work), engine or Local()
     )
     folder = found.assigned.folder
     parts = [folder.load(file_of(x.digest))["clusters"] for x in corpus.shards]

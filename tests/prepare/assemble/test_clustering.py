@@ -1,6 +1,7 @@
 """Documents into clusters: interrupted anywhere, it goes on where it was."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from dga_jax.prepare import corpus
 from dga_jax.prepare.assemble import clustering
 from dga_jax.prepare.assemble.clustering import ClusterOptions
 from dga_jax.prepare.assemble.documents import Dropped
+from dga_jax.prepare.assemble.engine import Local
 from dga_jax.prepare.assemble.folder import Folder
 from dga_jax.prepare.assemble.imbalance import imbalance
 from dga_jax.prepare.clusters import tfidf
@@ -52,6 +54,29 @@ def test_clusters_recover_the_kinds(labelled, tmp_path):
     table = np.zeros((8, 4))
     np.add.at(table, (clusters // 3, kinds), 1)
     assert table.max(axis=1).sum() / 400 > 0.9
+
+
+class Elsewhere(Local):
+    """Runs steps as another machine would: of their pickles, the last item first."""
+
+    def __init__(self):
+        super().__init__()
+        self.ran = []
+
+    def map(self, step, items, on_bytes):
+        self.ran.append(type(step).__name__)
+        step, items = pickle.loads(pickle.dumps((step, items[::-1])))
+        super().map(step, items, on_bytes)
+
+
+def test_an_engine_embeds_and_assigns(labelled, tmp_path):
+    """The tree alone is trained here; the steps read it where they run."""
+    documents, _ = labelled
+    expected, _ = clustered(documents, OPTIONS, tmp_path / "here")
+    engine = Elsewhere()
+    found, _ = clustered(documents, OPTIONS, tmp_path / "there", engine=engine)
+    assert engine.ran == ["SampleTexts", "Vectors", "Assign"]
+    np.testing.assert_array_equal(found, expected)
 
 
 class Stopped(BaseException):

@@ -1,8 +1,7 @@
-"""Regrouping by key, stopped anywhere, by one process or several."""
+"""Regrouping by key, stopped anywhere."""
 
 import collections
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -77,17 +76,3 @@ def test_stopped_anywhere_it_goes_on(tmp_path_factory, stops):
     done = Words(out)
     done.run(TEXTS, spill)
     assert not done.calls
-
-
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_processes_share_the_work(tmp_path, count):
-    """One after another here: each does what the ones before it left."""
-    done = []
-
-    class Step:
-        def __call__(self, item, on_bytes):
-            done.append(item)
-
-    for rank in range(count):
-        Local(rank, count).map(Step(), range(7), None)
-    assert sorted(done) == list(range(7))

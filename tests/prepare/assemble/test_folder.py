@@ -2,11 +2,13 @@
 
 import io
 import os
+import pathlib
 
 import fsspec
 import numpy as np
 import pytest
 
+from dga_jax import remote
 from dga_jax.errors import UserError
 from dga_jax.prepare.assemble.folder import Folder
 
@@ -34,7 +36,6 @@ def test_gives_back_what_it_got(folder, tmp_path):
     assert folder.load("c.npz")["x"].tolist() == [0, 1, 2]
     assert (folder / "sub").read("d") == b"moved"
     assert folder.names() == ["a", "b.json", "c.npz", "sub"]
-    assert folder.fetch_file("a", tmp_path).read_bytes() == b"one two"
     folder.remove()
     assert folder.names() == []
     folder.remove()
@@ -70,5 +71,21 @@ def test_a_full_disk(tmp_path, monkeypatch):
 
 
 def test_a_protocol_that_nobody_knows():
-    with pytest.raises(UserError, match="cannot write nowhere://bucket"):
+    with pytest.raises(UserError, match=r"nowhere://bucket/a: nowhere:// is not known"):
         Folder.of("nowhere://bucket").write("a", b"text")
+
+
+def test_a_url_that_cannot_be_written(monkeypatch):
+    def deny(*_, **__):
+        raise PermissionError("403, Forbidden")
+
+    monkeypatch.setattr(fsspec.filesystem("memory"), "pipe", deny)
+    said = "cannot write memory://bucket/a: permission denied; ask for access"
+    with pytest.raises(UserError, match=said):
+        Folder.of("memory://bucket").write("a", b"text")
+
+
+def test_one_module_knows_fsspec():
+    package = pathlib.Path(remote.__file__).parent
+    users = {p for p in package.rglob("*.py") if "import fsspec" in p.read_text()}
+    assert users == {package / "remote.py"}
