@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import os
 import pathlib
 import shutil
 import threading
@@ -21,7 +20,7 @@ from dga_jax.data.cache import CACHE_VARIABLE, cache_directory
 from dga_jax.data.digests import file_digest
 from dga_jax.data.store import BASES, MANIFEST, Store
 from dga_jax.errors import UserError
-from dga_jax.files import local_path, replaced
+from dga_jax.files import appear, local_path, replaced
 
 _CHUNK = 1 << 22
 _FILES_AT_A_TIME = 8
@@ -106,7 +105,7 @@ def _copy(url, manifest, files, copy):
             stop.set()
     with replaced(aside / MANIFEST) as file:
         file.write(manifest)
-    os.replace(aside, copy)
+    appear(aside, copy)
 
 
 def _is_whole(path, size, digest):
