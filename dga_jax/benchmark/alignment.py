@@ -20,8 +20,8 @@ from dga_jax.benchmark.variants import (
     shapes,
     vmapped_gradients,
 )
-from dga_jax.model.loss import weighted_rows
 from dga_jax.training import train_state
+from dga_jax.training.steps import weighted_rows
 
 FORWARD = "forward mode"
 CHUNKED = "forward mode in chunks"

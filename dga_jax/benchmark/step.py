@@ -17,13 +17,12 @@ from dga_jax.benchmark.tables import Check, Table, interleaved
 from dga_jax.errors import UserError
 from dga_jax.logs import perf
 from dga_jax.mixing.alignment import alignment_step, target_direction
-from dga_jax.model.loss import weighted_rows
 from dga_jax.model.transformer import matrix_parameter_count
 from dga_jax.training import config as configs
 from dga_jax.training import train_state
 from dga_jax.training.probe import measure
 from dga_jax.training.setup import Run, check, open_run
-from dga_jax.training.steps import make_alignment_loss, make_steps
+from dga_jax.training.steps import make_alignment_loss, make_steps, weighted_rows
 from dga_jax.training.train_state import TrainState
 
 TRAIN = "train step"

@@ -13,9 +13,10 @@ from jax.sharding import Mesh
 
 from dga_jax import sharding
 from dga_jax.mixing import alignment
-from dga_jax.model.loss import make_row_losses, weighted_rows
+from dga_jax.model.loss import make_row_losses
 from dga_jax.model.transformer import ModelConfig
 from dga_jax.training import train_state
+from dga_jax.training.steps import weighted_rows
 
 
 @dataclasses.dataclass(frozen=True)

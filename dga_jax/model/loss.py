@@ -5,10 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
-
-PAD = -1  # marks positions of a row, at its end, that hold no token
 
 
 class RowLosses(NamedTuple):
@@ -36,7 +33,7 @@ def row_losses(
 
     Args:
       model: has `hidden` and `logits`, see `Transformer`.
-      rows_BxS: int32 token ids; PAD where there is none.
+      rows_BxS: int32 token ids; below 0 where there is none, at the end of a row.
       chunk: positions whose logits are held at a time, [B, chunk, V] float32.
       constrain: pins down the sharding of activations [B, L, D].
     """
@@ -46,7 +43,7 @@ def row_losses(
     chunk = min(chunk, length)
     fill = -length % chunk
     hidden_BxLxD = jnp.pad(hidden_BxLxD, ((0, 0), (0, fill), (0, 0)))
-    targets = jnp.pad(targets, ((0, 0), (0, fill)), constant_values=PAD)
+    targets = jnp.pad(targets, ((0, 0), (0, fill)), constant_values=-1)
 
     @jax.checkpoint
     def sums(part):
@@ -57,7 +54,7 @@ def row_losses(
         ids = jnp.arange(logits_BxCxV.shape[-1])
         is_target = ids == targets_BxC[..., None]
         picked = jnp.sum(logits_BxCxV, axis=-1, where=is_target)
-        real = targets_BxC != PAD
+        real = targets_BxC >= 0
         nll = jnp.sum(top - picked, axis=-1, where=real)
         return nll, jnp.sum(top**2, axis=-1, where=real)
 
@@ -65,7 +62,7 @@ def row_losses(
         return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
 
     nll, z = jax.lax.map(sums, (chunked(hidden_BxLxD), chunked(targets)))
-    count = jnp.sum(rows_BxS[:, 1:] != PAD, axis=1, dtype=jnp.float32)
+    count = jnp.sum(rows_BxS[:, 1:] >= 0, axis=1, dtype=jnp.float32)
     return RowLosses(jnp.sum(nll, axis=0), jnp.sum(z, axis=0), count)
 
 
@@ -77,23 +74,3 @@ def make_row_losses(graph: nnx.GraphDef, *, chunk: int, constrain=lambda x: x):
         return row_losses(model, rows_BxS, chunk=chunk, constrain=constrain)
 
     return losses
-
-
-def weighted_rows(rows: np.ndarray) -> dict[str, np.ndarray]:
-    """A batch whose per-row losses average to nats per token.
-
-    Rows differ in how many tokens they predict. Row r's loss is its summed nats times
-    scale_r = B / (tokens of its batch): the mean over the B rows is then exactly the
-    loss per token, and still each row's loss depends on that row alone.
-
-    Args:
-      rows: int32 [..., B, L+1]; leading axes are separate batches.
-
-    Returns:
-      {"rows": as given, "scale": float32 [..., B], "tokens": float32 [..., B]}, the
-      tokens that each row predicts.
-    """
-    tokens = np.sum(rows[..., 1:] != PAD, axis=-1)
-    scale = rows.shape[-2] / np.maximum(tokens.sum(axis=-1, keepdims=True), 1)
-    scale = np.broadcast_to(scale, tokens.shape).astype(np.float32)
-    return {"rows": rows, "scale": scale, "tokens": tokens.astype(np.float32)}
