@@ -13,11 +13,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+from dga_jax.data.basis_file import load_basis
 from dga_jax.data.histograms import Histograms
 from dga_jax.data.store import BASES, TARGET_HISTOGRAM, Domains, Store
 from dga_jax.errors import UserError
 from dga_jax.files import read_arrays, replaced
-from dga_jax.mixing.basis import Basis, check_size, load_basis
+from dga_jax.mixing.basis import Basis
 
 TARGET, NATURAL = "target", "natural"
 _LEVEL = re.compile(r"level(\d+)")
@@ -61,7 +62,11 @@ def find_basis(
         basis = _of_level(int(match[1]), store, level, domains)
     else:
         basis = _of_stored(spec, store, domains, smoothing)
-    check_size(spec, len(basis.names), len(domains))
+    if len(basis.names) > len(domains):
+        raise UserError(
+            f"basis {spec}: {len(basis.names)} distributions over {len(domains)}"
+            " domains; a basis has at most as many as there are domains"
+        )
     try:
         return basis.reweighted(available)
     except ValueError as error:
@@ -221,13 +226,15 @@ def basis_path(store: Store, name: str) -> Path:
     return store.path / BASES / f"{name}.npz"
 
 
-def natural_weights(domains: Domains, available: np.ndarray | None = None):
+def natural_weights(
+    domains: Domains, available: np.ndarray | None = None
+) -> np.ndarray:
     """Domains' shares of the tokens, of those that are `available`: float64 [k]."""
     tokens = domains.tokens if available is None else domains.tokens * available
     return tokens / tokens.sum()
 
 
-def _of_stored(name, store, domains, smoothing) -> Basis:
+def _of_stored(name: str, store: Store, domains: Domains, smoothing: float) -> Basis:
     histograms, natural, target = read_basis(store, name)
     sets = [histograms, *([target_histogram(store)] if target else [])]
     names = [name for one in sets for name in one.names]
@@ -239,7 +246,7 @@ def _of_stored(name, store, domains, smoothing) -> Basis:
     return _from_counts(joined, domains, smoothing)
 
 
-def _from_counts(histograms, domains, smoothing) -> Basis:
+def _from_counts(histograms: Histograms, domains: Domains, smoothing: float) -> Basis:
     """Smoothed histograms over a level; one without documents is the natural one."""
     stride = histograms.counts.shape[1] // len(domains)
     coarse = histograms.coarsened(stride)
@@ -249,7 +256,7 @@ def _from_counts(histograms, domains, smoothing) -> Basis:
     return Basis(basis.names, basis.own, np.where(empty, 1.0, basis.shares), natural)
 
 
-def _of_level(coarse, store, level, domains) -> Basis:
+def _of_level(coarse: int, store: Store, level: int, domains: Domains) -> Basis:
     check_clusters(store)
     if coarse > level:
         raise UserError(
