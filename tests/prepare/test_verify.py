@@ -3,14 +3,15 @@ import shutil
 
 import numpy as np
 import pytest
+from test_prepare import fails, run
 
 from dga_jax.data import digests
 from dga_jax.data.digests import content_hash, file_digest
 from dga_jax.data.store import SPLITS, Domains, Store
 from dga_jax.errors import UserError
+from dga_jax.prepare.commands.verify import verify, work
 from dga_jax.prepare.sample import SAMPLE
 from dga_jax.prepare.store_writer import StoreWriter
-from dga_jax.prepare.verification import verify, work
 from dga_jax.tokenizer import BytesTokenizer, load_tokenizer
 
 SEQ_LEN = 7
@@ -192,3 +193,33 @@ def test_bytes_of_another_tokenizer(tmp_path):
     manifest["content_hash"] = content_hash(manifest)
     (store.path / "manifest.json").write_text(json.dumps(manifest))
     assert "end of text is 256, not 0" in problem(store)
+
+
+def test_the_command(byte_store):
+    result = run("verify", str(byte_store.path))
+    assert result.returncode == 0, result.stderr
+    (line,) = result.stdout.splitlines()
+    rows = sum(entry["rows"] for entry in byte_store.manifest["splits"].values())
+    tokens = sum(entry["tokens"] for entry in byte_store.manifest["splits"].values())
+    assert line.startswith("verified: ")
+    assert f"{rows:,} rows that predict {tokens:,} tokens" in line
+    assert "100%" in result.stderr
+
+
+def test_a_file_too_many_and_one_that_is_damaged(byte_store, tmp_path):
+    path = tmp_path / "store"
+    shutil.copytree(byte_store.path, path)
+    (path / "notes.txt").touch()
+    result = run("verify", str(path))
+    assert result.returncode == 0
+    assert "not part of the store: notes.txt" in result.stdout
+    name = next(name for name in Store.open(path).manifest["files"] if "train" in name)
+    data = bytearray((path / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (path / name).write_bytes(data)
+    assert f"{name}: its SHA-256 is" in fails("verify", str(path))
+
+
+def test_errors_are_one_line(tmp_path):
+    assert "verify takes one store" in fails("verify")
+    assert "no store at" in fails("verify", str(tmp_path / "gone"))

@@ -1,7 +1,8 @@
-"""Rereads a store and compares all of it with its manifest."""
+"""Rereads a store, compares it with its manifest: dga_jax.prepare verify STORE."""
 
 import itertools
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, NoReturn
 
 import numpy as np
@@ -13,6 +14,7 @@ from dga_jax.data.digests import (
     level_digest,
     rows_digest,
 )
+from dga_jax.data.remote_store import local_store
 from dga_jax.data.row_bytes import has_row_bytes, row_bytes, token_sums
 from dga_jax.data.store import (
     BASES,
@@ -28,6 +30,7 @@ from dga_jax.data.store import (
 )
 from dga_jax.errors import UserError
 from dga_jax.files import read_arrays
+from dga_jax.logs.console import duration, progress
 
 _BATCH_BYTES = 1 << 24  # of rows that are in memory at a time
 _PAGE = "describe.html"
@@ -59,6 +62,25 @@ class _Level(NamedTuple):
     offsets: np.ndarray
     heldout_offsets: np.ndarray
     tokens: np.ndarray
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prints one line if all is well; raises UserError at the first problem."""
+    if len(argv) != 2:
+        raise UserError("verify takes one store: dga_jax.prepare verify STORE")
+    began = time.monotonic()
+    store = Store.open(local_store(argv[1]))
+    with progress(
+        total=work(store), unit="B", unit_scale=True, desc="verifying"
+    ) as bar:
+        found = verify(store, bar.update)
+    for name in found.extra:
+        print(f"not part of the store: {name}")
+    print(
+        f"verified: {found.files:,} files, {found.num_bytes / 1e6:,.1f} MB,"
+        f" {found.rows:,} rows that predict {found.tokens:,} tokens, in"
+        f" {duration(time.monotonic() - began)}; content {store.content_hash[:16]}"
+    )
 
 
 def work(store: Store) -> int:
@@ -250,7 +272,9 @@ def _batches(store: Store, split: str) -> Iterator[tuple[int, np.ndarray]]:
         _fail(store, MANIFEST, f"{what} {store.num_rows(split):,}")
 
 
-def _verify_batch(store, split, first, rows, padding) -> None:
+def _verify_batch(
+    store: Store, split: str, first: int, rows: np.ndarray, padding: np.ndarray
+) -> None:
     """Every row begins with a token, pads only at its end, and knows its tokens."""
     known = padding | (rows < store.vocab_size)
     if not known.all():

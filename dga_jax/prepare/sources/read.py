@@ -71,7 +71,7 @@ def _picked(shard: Shard, picker: Picker, on_bytes) -> Iterator[Document | BadDo
     """The documents of records that have fields."""
     fields = shard.fields
     in_redpajama = shard.format is Format.REDPAJAMA
-    in_place = in_redpajama and redpajama.place(shard.paths[0]) is not None
+    in_place = in_redpajama and redpajama.locate(shard.paths[0]) is not None
     check_filters = in_redpajama and bool(fields.filters)
     for unit, (number, item, *extra) in _records(shard, on_bytes):
         try:
@@ -131,7 +131,7 @@ def _rows(shard: Shard, on_bytes):
 
 def _lines(shard: Shard, on_bytes):
     path, limit = shard.paths[0], shard.fields.max_document_bytes
-    if shard.format is Format.REDPAJAMA and redpajama.place(path):
+    if shard.format is Format.REDPAJAMA and redpajama.locate(path):
         found = redpajama.records(shard.paths, limit, on_bytes)
     else:
         found = json_lines.records(path, limit, on_bytes)

@@ -25,7 +25,7 @@ _LAYOUT = re.compile(
 )
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """Where a file of documents lies.
 
     Attributes:
@@ -44,10 +44,10 @@ class Place(NamedTuple):
         return f"{self.base}{SIGNALS}/{self.tag}{SIGNALS_SUFFIX}"
 
 
-def place(path: str) -> Place | None:
-    """The place of a file in the layout; None if its path is not of that form."""
+def locate(path: str) -> Location | None:
+    """Where a file lies in the layout; None if its path is not of that form."""
     match = _LAYOUT.fullmatch(path)
-    return Place(**match.groupdict()) if match else None
+    return Location(**match.groupdict()) if match else None
 
 
 def records(
@@ -69,7 +69,7 @@ def records(
       OSError: one cannot be read.
     """
     path, *others = paths
-    tag = place(path).tag
+    tag = locate(path).tag
     signals = None
     if others:
         signals = json_lines.records(others[0], max_document_bytes, on_bytes)

@@ -19,7 +19,7 @@ _SYNTAX = re.compile(
 _FORM = "tfds:NAME[/CONFIG][:VERSION]/SPLIT[@DIRECTORY]"
 
 
-class Split(NamedTuple):
+class DataSetSplit(NamedTuple):
     """A split of a data set.
 
     Attributes:
@@ -47,7 +47,7 @@ class Split(NamedTuple):
         ]
 
 
-def find(pattern: str) -> Split:
+def find(pattern: str) -> DataSetSplit:
     """The split that NAME[/CONFIG][:VERSION]/SPLIT[@DIRECTORY] stands for.
 
     Without @DIRECTORY it is looked for where $TFDS_DATA_DIR says, or else in
@@ -80,7 +80,7 @@ def find(pattern: str) -> Split:
         f"/{builder.info.full_name}"
     )
     version = [f"{state.st_size} {state.st_mtime_ns}" for state in states]
-    return Split(
+    return DataSetSplit(
         f"tfds:{match['name']}{config}:{builder.version}/{split}@{directory}",
         match["name"] + config,
         " ".join(version),
@@ -101,7 +101,7 @@ def records(
     """Streams a range of examples, from `start` until before `stop`.
 
     Args:
-      path: as in `Split.path`.
+      path: as in `DataSetSplit.path`.
       start: the first example.
       stop: one past the last.
       fields: what is to be read of them.
