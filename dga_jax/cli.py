@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import threading
+import types
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -32,7 +33,7 @@ def fail(message: object, status: int = ExitStatus.USER_ERROR) -> NoReturn:
     sys.exit(status)
 
 
-def _told(status, said):
+def _told(status: int, said: str) -> str:
     """Tells the other processes, if the program joins any; `said`, with our name."""
     if not (_joins and processes.is_one_of_several()):
         return said
@@ -51,17 +52,18 @@ def stop_on_sigterm() -> None:
     sys.unraisablehook = _dropped
 
 
-def _stop(*_):
+def _stop(signum: int, frame: types.FrameType | None) -> NoReturn:
     raise Stopped
 
 
-def _dropped(dropped):
+def _dropped(dropped: "sys.UnraisableHookArgs") -> None:
     if not isinstance(dropped.exc_value, Stopped):
-        return sys.__unraisablehook__(dropped)
+        sys.__unraisablehook__(dropped)
+        return
     main = threading.main_thread().ident
     again = threading.Timer(_AGAIN_SECONDS, signal.pthread_kill, [main, signal.SIGTERM])
     again.daemon = True
-    return again.start()
+    again.start()
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
@@ -92,7 +94,7 @@ def _keywords_quoted(arguments: Sequence[str]) -> list[str]:
     It takes a field's name for a Python expression, in which keywords are not names.
     """
 
-    def quoted(argument):
+    def quoted(argument: str) -> str:
         if not _FIELD.match(argument):
             return argument
         name, equals, value = argument.partition("=")

@@ -5,7 +5,7 @@ import fcntl
 import os
 import pathlib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from dga_jax.errors import UserError
 
 LOCK = ".lock"
+OnBytes = Callable[[int], object]  # is told how many bytes were read
 
 
 @contextlib.contextmanager

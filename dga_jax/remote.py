@@ -4,9 +4,12 @@ import contextlib
 import datetime
 import logging
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dga_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 _PACKAGES = {
     "gs": "gcsfs",
@@ -127,7 +130,7 @@ def _stable(value: object) -> object:
     return value.timestamp() if isinstance(value, datetime.datetime) else value
 
 
-def _filesystem(url: str):
+def _filesystem(url: str) -> tuple["AbstractFileSystem", str]:
     import fsspec
 
     # They log what they raise as well, with tracebacks.

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+Constrain = Callable[[jax.Array], jax.Array]  # pins the sharding of activations
+
 
 class RowLosses(NamedTuple):
     """Sums over each row's predicted tokens, float32 [B].
@@ -27,7 +29,7 @@ def row_losses(
     rows_BxS: jax.Array,
     *,
     chunk: int,
-    constrain: Callable[[jax.Array], jax.Array] = lambda x: x,
+    constrain: Constrain = lambda x: x,
 ) -> RowLosses:
     """Losses of rows of L+1 tokens, S = L+1, of which the first is only read.
 
@@ -46,7 +48,7 @@ def row_losses(
     targets = jnp.pad(targets, ((0, 0), (0, fill)), constant_values=-1)
 
     @jax.checkpoint
-    def sums(part):
+    def sums(part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         hidden_BxCxD, targets_BxC = part
         logits_BxCxV = model.logits(hidden_BxCxD)
         top = jax.nn.logsumexp(logits_BxCxV, axis=-1)
@@ -58,7 +60,7 @@ def row_losses(
         nll = jnp.sum(top - picked, axis=-1, where=real)
         return nll, jnp.sum(top**2, axis=-1, where=real)
 
-    def chunked(x):
+    def chunked(x: jax.Array) -> jax.Array:
         return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
 
     nll, z = jax.lax.map(sums, (chunked(hidden_BxLxD), chunked(targets)))
@@ -66,7 +68,9 @@ def row_losses(
     return RowLosses(jnp.sum(nll, axis=0), jnp.sum(z, axis=0), count)
 
 
-def make_row_losses(graph: nnx.GraphDef, *, chunk: int, constrain=lambda x: x):
+def make_row_losses(
+    graph: nnx.GraphDef, *, chunk: int, constrain: Constrain = lambda x: x
+) -> Callable[[Any, jax.Array], RowLosses]:
     """`row_losses` as a pure function of (parameters, rows [B, L+1])."""
 
     def losses(params: Any, rows_BxS: jax.Array) -> RowLosses:

@@ -98,7 +98,7 @@ def _like(ids: Mapping[str, int], marked: list[str] | None = None) -> str:
     return f"; it has {quoted(names)}" if names else ""
 
 
-def _named(ids, beside, origin) -> int | None:
+def _named(ids: Mapping[str, int], beside: pathlib.Path, origin: str) -> int | None:
     """What a configuration says by name."""
     for name in _NAMED_IN:
         match _read(beside / name).get("eos_token"):
@@ -117,7 +117,7 @@ def _named(ids, beside, origin) -> int | None:
     return None
 
 
-def _numbered(ids, beside, origin) -> int | None:
+def _numbered(ids: Mapping[str, int], beside: pathlib.Path, origin: str) -> int | None:
     """What a configuration says by id; of several, another must say which."""
     several = None
     for name in _NUMBERED_IN:

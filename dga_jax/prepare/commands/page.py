@@ -95,14 +95,16 @@ def _boxes(sizes: Sequence[float], x: float, y: float, dx: float, dy: float) -> 
     return squarify.squarify(squarify.normalize_sizes(sizes, dx, dy), x, y, dx, dy)
 
 
-def _rectangle(x, y, dx, dy, fill, stroke, width) -> str:
+def _rectangle(
+    x: float, y: float, dx: float, dy: float, fill: str, stroke: str, width: float
+) -> str:
     return (
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{dx:.1f}" height="{dy:.1f}"'
         f' fill="{fill}" stroke="{stroke}" stroke-width="{width}"/>'
     )
 
 
-def _labels(d: "Description", x, y, dx, dy) -> list[str]:
+def _labels(d: "Description", x: float, y: float, dx: float, dy: float) -> list[str]:
     """As many terms as the box has room for, under its name."""
     lines = []
     for i, word in enumerate([d.name, *d.terms]):

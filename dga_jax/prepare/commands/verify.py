@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, NoReturn
 
 import numpy as np
@@ -29,7 +29,7 @@ from dga_jax.data.store import (
     Store,
 )
 from dga_jax.errors import UserError
-from dga_jax.files import read_arrays
+from dga_jax.files import OnBytes, read_arrays
 from dga_jax.logs.console import duration, progress
 
 _BATCH_BYTES = 1 << 24  # of rows that are in memory at a time
@@ -90,9 +90,7 @@ def work(store: Store) -> int:
     return sum(file["bytes"] for file in store.manifest["files"].values()) + rows * row
 
 
-def verify(
-    store: Store, on_bytes: Callable[[int], object] = lambda count: None
-) -> Verified:
+def verify(store: Store, on_bytes: OnBytes = lambda count: None) -> Verified:
     """Rereads all files, then all rows, in bounded memory.
 
     Args:
@@ -216,9 +214,7 @@ def _verify_nesting(store: Store, levels: list[_Level]) -> None:
             _fail(store, name, f"tokens do not add up from level {i + 1}")
 
 
-def _verify_rows(
-    store: Store, split: str, finest: _Level, on_bytes: Callable[[int], object]
-) -> int:
+def _verify_rows(store: Store, split: str, finest: _Level, on_bytes: OnBytes) -> int:
     """Rows of one split against the manifest and the domains; tokens they predict."""
     entry = store.manifest["splits"][split]
     digest = RowsDigest()

@@ -281,7 +281,7 @@ def _grouped(shards: list[Shard]) -> Iterator[Shard]:
 
 
 def _together(one: Shard, other: Shard) -> bool:
-    def of(shard: Shard):
+    def of(shard: Shard) -> tuple[str, str, bool, str]:
         return shard.domain, shard.source, shard.named, shard.root
 
     return one.format is other.format is Format.TEXT and of(one) == of(other)

@@ -7,10 +7,11 @@ The layout is that of https://github.com/togethercomputer/RedPajama-Data, versio
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from dga_jax.errors import UserError
+from dga_jax.files import OnBytes
 from dga_jax.prepare.sources import json_lines
 from dga_jax.prepare.sources.document import DocumentError, names_of
 from dga_jax.prepare.sources.filters import Filter
@@ -51,7 +52,7 @@ def locate(path: str) -> Location | None:
 
 
 def records(
-    paths: tuple[str, ...], max_document_bytes: int, on_bytes: Callable[[int], object]
+    paths: tuple[str, ...], max_document_bytes: int, on_bytes: OnBytes
 ) -> Iterator[tuple[int, json_lines.Record, str, dict[str, Any] | None]]:
     """Streams the documents of a file of the layout.
 

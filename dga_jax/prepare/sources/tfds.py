@@ -2,13 +2,17 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from dga_jax.errors import UserError
+from dga_jax.files import OnBytes
 from dga_jax.prepare.sources.document import DOMAIN, FLAGS, Fields, columns, names_of
+
+if TYPE_CHECKING:
+    from tensorflow_datasets.core import DatasetBuilder
 
 _SHARD_BYTES = 64 << 20
 _AT_ONCE = 64
@@ -95,7 +99,7 @@ def records(
     stop: int,
     fields: Fields,
     named: bool,
-    on_bytes: Callable[[int], object],
+    on_bytes: OnBytes,
     num_bytes: int,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Streams a range of examples, from `start` until before `stop`.
@@ -146,7 +150,7 @@ def records(
         ) from error
 
 
-def _builder(match: re.Match, pattern: str):
+def _builder(match: re.Match, pattern: str) -> "DatasetBuilder":
     try:
         from tensorflow_datasets.core import read_only_builder, registered
     except ImportError as error:
@@ -180,7 +184,9 @@ def _builder(match: re.Match, pattern: str):
     return builder
 
 
-def _features(features, fields: Fields, named: bool, path: str) -> list[str]:
+def _features(
+    features: Mapping[str, Any], fields: Fields, named: bool, path: str
+) -> list[str]:
     """The features at the top level that hold the fields that are read."""
     try:
         wanted = columns(fields, named, lambda name: _has(features, name))
@@ -192,7 +198,7 @@ def _features(features, fields: Fields, named: bool, path: str) -> list[str]:
     return list(dict.fromkeys(tops))
 
 
-def _has(features, name: str) -> bool:
+def _has(features: Mapping[str, Any], name: str) -> bool:
     if name in features:
         return True
     for part in name.split("."):
