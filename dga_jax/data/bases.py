@@ -6,7 +6,6 @@ once serves every level.
 
 import os
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,11 +15,12 @@ from scipy import sparse
 from dga_jax.data.basis_file import load_basis
 from dga_jax.data.histograms import Histograms
 from dga_jax.data.store import BASES, TARGET_HISTOGRAM, Domains, Store
-from dga_jax.errors import UserError
+from dga_jax.errors import UserError, listed
 from dga_jax.files import read_arrays, replaced
 from dga_jax.mixing.basis import Basis
 
 TARGET, NATURAL = "target", "natural"
+_SHOWN = 10  # names in an error
 _LEVEL = re.compile(r"level(\d+)")
 
 
@@ -101,10 +101,10 @@ def importance_weights(
         if row not in histograms.names:
             raise UserError(
                 f"config.mixer.reference={reference}: basis {name} has no {row!r}; it"
-                f" has {_some(histograms.names)}"
+                f" has {listed(histograms.names, _SHOWN)}"
             )
         histograms = histograms.select(histograms.names.index(row))
-    basis = _from_counts(histograms, store.domains(level), smoothing)
+    basis = smoothed(histograms, store.domains(level), smoothing)
     try:
         return basis.reweighted(available).mix(np.ones(1))
     except ValueError:
@@ -113,6 +113,25 @@ def importance_weights(
             " domain with rows that may be used; raise mixer.smoothing or"
             " data.tokens_per_domain"
         ) from None
+
+
+def smoothed(histograms: Histograms, domains: Domains, smoothing: float) -> Basis:
+    """P(domain | set) = (documents in the domain + s natural) / (documents + s).
+
+    The mean of the posterior under a Dirichlet prior s · natural: s documents that are
+    spread as the corpus is count as if the set held them too. A set without documents
+    is the natural distribution, with s = 0 too.
+
+    Args:
+      histograms: of N sets over the finest clusters.
+      domains: of a level.
+      smoothing: s ≥ 0.
+    """
+    coarse = histograms.coarsened(histograms.counts.shape[1] // len(domains))
+    natural = natural_weights(domains)
+    basis = Basis.smoothed(coarse.names, coarse.counts, natural, smoothing)
+    empty = coarse.documents == 0
+    return Basis(basis.names, basis.own, np.where(empty, 1.0, basis.shares), natural)
 
 
 def target_histogram(store: Store) -> Histograms:
@@ -147,8 +166,8 @@ def read_basis(store: Store, name: str) -> StoredBasis:
         known = sorted(p.stem for p in path.parent.glob("*.npz"))
         raise UserError(
             f"store {store.path} has no basis {name!r}, it has"
-            f" {_some(known) or 'none'}; make one with python -m dga_jax.prepare basis,"
-            " or give level0 or the path of an .npy or .npz file"
+            f" {listed(known, _SHOWN) or 'none'}; make one with python -m"
+            " dga_jax.prepare basis, or give level0 or the path of an .npy or .npz file"
         )
     arrays = read_arrays(path, "make the basis again")
     missing = {"store", NATURAL, TARGET, "names", "indptr"} - arrays.keys()
@@ -243,17 +262,7 @@ def _of_stored(name: str, store: Store, domains: Domains, smoothing: float) -> B
         names.append(NATURAL)
         counts.append(sparse.csr_array((1, counts[0].shape[1])))
     joined = Histograms(tuple(names), sparse.csr_array(sparse.vstack(counts)))
-    return _from_counts(joined, domains, smoothing)
-
-
-def _from_counts(histograms: Histograms, domains: Domains, smoothing: float) -> Basis:
-    """Smoothed histograms over a level; one without documents is the natural one."""
-    stride = histograms.counts.shape[1] // len(domains)
-    coarse = histograms.coarsened(stride)
-    natural = natural_weights(domains)
-    basis = Basis.smoothed(coarse.names, coarse.counts, natural, smoothing)
-    empty = coarse.documents == 0
-    return Basis(basis.names, basis.own, np.where(empty, 1.0, basis.shares), natural)
+    return smoothed(joined, domains, smoothing)
 
 
 def _of_level(coarse: int, store: Store, level: int, domains: Domains) -> Basis:
@@ -274,9 +283,3 @@ def _of_level(coarse: int, store: Store, level: int, domains: Domains) -> Basis:
     own = sparse.csr_array((data, columns, indptr), shape=(len(alive), len(domains)))
     names = tuple(parents.names[i] for i in alive)
     return Basis(names, own, np.zeros(len(alive)), natural)
-
-
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return ", ".join(names[:10]) + more

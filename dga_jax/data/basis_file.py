@@ -43,9 +43,7 @@ def load_basis(path: str | Path, domain_names: Sequence[str]) -> Basis:
     return Basis.of(names, _distributions(path, matrix, names))
 
 
-def _read(
-    path: Path,
-) -> tuple[np.ndarray, list[str] | None, list[str] | None]:
+def _read(path: Path) -> tuple[np.ndarray, list[str] | None, list[str] | None]:
     """(P, names or None, domains or None) as the file has them."""
     try:
         loaded = np.load(path, allow_pickle=False)

@@ -5,7 +5,7 @@ import pathlib
 import shlex
 from collections.abc import Mapping
 
-from dga_jax.errors import UserError
+from dga_jax.errors import UserError, listed
 
 # Names that end a text, whoever made the vocabulary. Programs before this one took the
 # first of these that a vocabulary holds.
@@ -86,8 +86,7 @@ def formerly(ids: Mapping[str, int]) -> int | None:
 
 def quoted(names: list[str]) -> str:
     """Names as a shell wants them; of many, the first."""
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(map(shlex.quote, names[:_SHOWN])) + more
+    return listed([shlex.quote(name) for name in names], _SHOWN)
 
 
 def _like(ids: Mapping[str, int], marked: list[str] | None = None) -> str:

@@ -4,6 +4,7 @@ import collections
 import os
 from collections.abc import Iterator, Sequence
 
+from dga_jax.errors import listed
 from dga_jax.logs.console import columns
 from dga_jax.prepare.assemble import Part, Prepared
 from dga_jax.prepare.assemble.imbalance import imbalance
@@ -185,12 +186,14 @@ def passed_over(
     if found.files:
         said.append(
             f"{len(found.files):,} of {found.read:,} files hold no text, or none that"
-            f" is used: {_some(found.files)}."
+            f" is used: {listed(found.files, _NAMED)}."
         )
     if markers:
         names = collections.Counter(map(os.path.basename, markers))
         common = [name for name, _ in names.most_common()]
-        said.append(f"{len(markers):,} files are no data by name: {_some(common)}.")
+        said.append(
+            f"{len(markers):,} files are no data by name: {listed(common, _NAMED)}."
+        )
     if found.domains:
         said.append(
             f"warning: domains without text, or none that is left, are not in the"
@@ -213,9 +216,4 @@ def passed_over(
 
 
 def _quoted(names: Sequence[str]) -> str:
-    return _some([repr(name) for name in names])
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    return listed([repr(name) for name in names], _NAMED)
