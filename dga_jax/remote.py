@@ -4,12 +4,9 @@ import contextlib
 import datetime
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from dga_jax.errors import UserError
-
-if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
 
 _PACKAGES = {
     "gs": "gcsfs",
@@ -130,7 +127,7 @@ def _stable(value: object) -> object:
     return value.timestamp() if isinstance(value, datetime.datetime) else value
 
 
-def _filesystem(url: str) -> tuple["AbstractFileSystem", str]:
+def _filesystem(url: str):
     import fsspec
 
     # They log what they raise as well, with tracebacks.

@@ -16,7 +16,7 @@ import fsspec
 import numpy as np
 
 from dga_jax.errors import UserError
-from dga_jax.files import appear, replaced
+from dga_jax.files import replaced
 
 _READERS = 32
 # Names of files may be any bytes; what Python makes of them is an escape of JSON.
@@ -150,7 +150,9 @@ class Folder:
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            appear(path, self.path / name)
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(path, self.path / name)
         except OSError as error:
             raise UserError(self._cannot("write", name, error)) from error
 
