@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import threading
+import types
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -45,17 +46,18 @@ def stop_on_sigterm() -> None:
     sys.unraisablehook = _dropped
 
 
-def _stop(*_):
+def _stop(signum: int, frame: types.FrameType | None) -> NoReturn:
     raise Stopped
 
 
-def _dropped(dropped):
+def _dropped(dropped: "sys.UnraisableHookArgs") -> None:
     if not isinstance(dropped.exc_value, Stopped):
-        return sys.__unraisablehook__(dropped)
+        sys.__unraisablehook__(dropped)
+        return
     main = threading.main_thread().ident
     again = threading.Timer(_AGAIN_SECONDS, signal.pthread_kill, [main, signal.SIGTERM])
     again.daemon = True
-    return again.start()
+    again.start()
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
@@ -86,7 +88,7 @@ def _keywords_quoted(arguments: Sequence[str]) -> list[str]:
     It takes a field's name for a Python expression, in which keywords are not names.
     """
 
-    def quoted(argument):
+    def quoted(argument: str) -> str:
         if not _FIELD.match(argument):
             return argument
         name, equals, value = argument.partition("=")

@@ -14,6 +14,7 @@ All processes of a job end with the same one.
 
 import enum
 import errno
+from collections.abc import Sequence
 
 
 class ExitStatus(enum.IntEnum):
@@ -40,6 +41,12 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, message: str = "stopped by SIGTERM"):
         """Of SIGTERM to this process, unless the message says otherwise."""
         super().__init__(f"{message}; run the same command to go on")
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Names for a message; of many the first ones, and how many there are besides."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def is_full_disk(error: BaseException) -> bool:

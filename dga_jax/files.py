@@ -5,7 +5,7 @@ import fcntl
 import os
 import pathlib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from dga_jax.errors import UserError
 
 LOCK = ".lock"
+OnBytes = Callable[[int], object]  # is told how many bytes were read
 
 
 @contextlib.contextmanager
@@ -26,20 +27,34 @@ def replaced(path: pathlib.Path, suffix: str = "partial") -> Iterator[BinaryIO]:
     try:
         with open(aside, "wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-        _sync(path.parent)
+        appear(aside, path)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
 
 
-def _sync(directory: pathlib.Path) -> None:
-    """Puts the names in a directory on disk, where its file system knows how to."""
-    descriptor = os.open(directory, os.O_RDONLY)
+def appear(aside: pathlib.Path, path: pathlib.Path) -> None:
+    """Moves a file or directory that is complete to its place, on disk all of it.
+
+    Raises:
+      OSError: `path` is on another file system, or a directory that is not empty.
+    """
+    for inside in aside.rglob("*") if aside.is_dir() else ():
+        _sync(inside)
+    _sync(aside)
+    os.replace(aside, path)
+    _sync(path.parent)
+
+
+def _sync(path: pathlib.Path) -> None:
+    """Puts a file, or the names in a directory, on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    # Not every file system knows how to for a directory.
+    unknown = (
+        contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext()
+    )
     try:
-        with contextlib.suppress(OSError):
+        with unknown:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -11,7 +11,7 @@ import jax
 from absl import flags
 
 from dga_jax import cli
-from dga_jax.data.shown import row_lines, visible
+from dga_jax.data.row_text import row_lines, visible
 from dga_jax.errors import UserError
 from dga_jax.training import recorded, workdir
 from dga_jax.training.replay import drawn

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from dga_jax.model.loss import PAD
+from dga_jax.data.store import PAD
 
 
 def packed_rows(rng, rows, length, end, vocab_size):

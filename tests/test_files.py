@@ -1,15 +1,22 @@
-"""Files that appear whole."""
+"""Files and directories that appear whole."""
 
+import errno
 import os
+import pathlib
 import stat
 
 import pytest
 
-from dga_jax.files import replaced
+from dga_jax.errors import UserError
+from dga_jax.files import appear, replaced
+from dga_jax.logs import plot
+from dga_jax.logs.metrics import LOG_NAME, MetricsWriter
+from dga_jax.prepare.commands import page
 
 
-def test_replaced(tmp_path, monkeypatch):
-    """On disk before it takes its place, and its name on disk after."""
+@pytest.fixture
+def done(monkeypatch):
+    """What reaches the disk, in order: "file", "directory", "rename"."""
     done = []
     sync, replace = os.fsync, os.replace
 
@@ -24,6 +31,11 @@ def test_replaced(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "replace", rename)
+    return done
+
+
+def test_replaced(tmp_path, done):
+    """On disk before it takes its place, and its name on disk after."""
     with replaced(tmp_path / "x") as file:
         file.write(b"new")
     assert done == ["file", "rename", "directory"]
@@ -43,3 +55,42 @@ def test_not_replaced(tmp_path):
         fail()
     assert (tmp_path / "x").read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["x"]
+
+
+def test_a_directory_with_all_that_is_in_it(tmp_path, done):
+    (tmp_path / "aside" / "inner").mkdir(parents=True)
+    (tmp_path / "aside" / "inner" / "x").write_bytes(b"new")
+    appear(tmp_path / "aside", tmp_path / "there")
+    assert sorted(done[:-2]) == ["directory", "directory", "file"]
+    assert done[-2:] == ["rename", "directory"]
+    assert (tmp_path / "there" / "inner" / "x").read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["there"]
+
+
+class _Store:
+    path = pathlib.Path("store")
+
+
+_LOSSES = ([1, 2], [3.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: plot.draw_comparison(path, [("a", {"p": _LOSSES, "q": _LOSSES})]),
+        lambda path: page.write(path, _Store, []),
+        lambda path: MetricsWriter(path.parent, first_step=1),
+    ],
+    ids=["plot", "page", "log"],
+)
+def test_a_full_disk_leaves_what_was_there(write, tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path, content = tmp_path / LOG_NAME, b'{"step": 0}\n{"step": 1}\n'
+    path.write_bytes(content)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises((OSError, UserError), match="No space left"):
+        write(path)
+    assert path.read_bytes() == content
+    assert os.listdir(tmp_path) == [LOG_NAME]

@@ -14,13 +14,12 @@ from dga_jax.benchmark.collectives import collective_bytes, collectives
 from dga_jax.data.store import Store
 from dga_jax.errors import UserError
 from dga_jax.mixing import alignment
-from dga_jax.model.loss import weighted_rows
 from dga_jax.training import config as configs
 from dga_jax.training import train_state
 from dga_jax.training.loop import train
 from dga_jax.training.optimizer import make_optimizer
 from dga_jax.training.setup import open_run
-from dga_jax.training.steps import make_alignment_loss
+from dga_jax.training.steps import make_alignment_loss, weighted_rows
 
 ALL_EIGHT = [(2**i, 2**j, 2 ** (3 - i - j)) for i in range(4) for j in range(4 - i)]
 TRAINED = [(8, 1, 1), (1, 8, 1), (1, 1, 8), (2, 2, 2)]

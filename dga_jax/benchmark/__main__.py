@@ -1,7 +1,7 @@
 """Speed and memory, in tables: `python -m dga_jax.benchmark [PART ...]`."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 from absl import flags
@@ -18,7 +18,7 @@ from dga_jax.benchmark import (
     step,
     variants,
 )
-from dga_jax.benchmark.tables import environment
+from dga_jax.benchmark.tables import Table, environment
 from dga_jax.errors import UserError
 
 PARTS = (
@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> None:
             print(f"\n{table}", flush=True)
 
 
-def _runner(part):
+def _runner(part: str) -> Callable[[], Iterator[Table]]:
     quick = _QUICK.value
     if part == "alignment":
         large = variants.SMALL if jax.default_backend() == "cpu" else variants.LARGE

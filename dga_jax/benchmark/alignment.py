@@ -2,12 +2,13 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import optax
 
-from dga_jax.benchmark.tables import Check, Table, interleaved
+from dga_jax.benchmark.tables import Check, Table, Timings, interleaved
 from dga_jax.benchmark.traffic import traffic_table
 from dga_jax.benchmark.variants import (
     Size,
@@ -20,8 +21,8 @@ from dga_jax.benchmark.variants import (
     shapes,
     vmapped_gradients,
 )
-from dga_jax.model.loss import weighted_rows
 from dga_jax.training import train_state
+from dga_jax.training.steps import weighted_rows
 
 FORWARD = "forward mode"
 CHUNKED = "forward mode in chunks"
@@ -63,7 +64,7 @@ def time_table(size: Size) -> Table:
     )
 
 
-def _time_checks(timings):
+def _time_checks(timings: Timings) -> tuple[Check, ...]:
     bounds = {TRAIN: 0.9}
     if jax.default_backend() == "cpu":
         bounds = {PLAIN: 0.6, VMAP_GRAD: 0.5}
@@ -74,7 +75,7 @@ def _time_checks(timings):
     )
 
 
-def _programs(size):
+def _programs(size: Size) -> dict[str, tuple[Callable, int]]:
     """(call, bytes of temporaries) by variant, compiled."""
     loss, plain = row_loss(size.model), plain_loss(size.model)
     params = train_state.create(size.model, optax.identity(), one_device(), 0).params
@@ -84,7 +85,7 @@ def _programs(size):
     first = jax.tree.map(lambda x: x[0], probes)
     along = (jax.jit(gradient(plain))(params, first), probes)
 
-    def compiled(function, *arguments):
+    def compiled(function: Callable, *arguments: Any) -> tuple[Callable, int]:
         program = jax.jit(function).lower(params, *arguments).compile()
         temporaries = program.memory_analysis().temp_size_in_bytes
         return functools.partial(program, params, *arguments), temporaries
@@ -123,7 +124,7 @@ def memory_table(size: Size) -> Table:
     )
 
 
-def _temporaries(function, size, domains):
+def _temporaries(function: Callable, size: Size, domains: int) -> float | None:
     """MB; None where an accelerator's compiler gives up for want of room."""
     arguments = shapes(dataclasses.replace(size, domains=domains), one_device())
     try:

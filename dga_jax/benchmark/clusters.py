@@ -3,7 +3,8 @@
 import dataclasses
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +15,7 @@ _GOALS = {(1_000_000, 384, (64, 64, 64)): (30 * 60.0, 60.0)}  # seconds: make, a
 _TOPICS_PER_CLUSTER = 1 / 16  # gaussians that points come from
 _SPREAD = 0.7  # of a point around its gaussian's mean, both of unit norm
 _BLOCK = 1 << 16
+_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +83,7 @@ def _units(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def _timed(work, *arguments):
+def _timed(work: Callable[..., _T], *arguments: Any) -> tuple[_T, float]:
     start = time.perf_counter()
     result = work(*arguments)
     return result, time.perf_counter() - start

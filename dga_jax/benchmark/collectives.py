@@ -3,6 +3,7 @@
 import collections
 import math
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 # Results of an asynchronous start hold its operands in front; an all-reduce's do not.
@@ -65,7 +66,7 @@ def collective_bytes(hlo_text: str) -> int:
     return sum(one.total_bytes for one in collectives(hlo_text))
 
 
-def _split(text):
+def _split(text: str) -> tuple[dict[str, list[str]], str | None]:
     """Lines of each computation, by name, and the name of the entry."""
     computations, entry, lines = {}, None, []
     for line in text.splitlines():
@@ -78,7 +79,9 @@ def _split(text):
     return computations, entry
 
 
-def _executions(computations, entry):
+def _executions(
+    computations: Mapping[str, list[str]], entry: str | None
+) -> Mapping[str, int]:
     """How often each computation runs. HLO lists callees before their callers."""
     executions = collections.Counter({entry: 1})
     for name in reversed(computations):
@@ -88,7 +91,8 @@ def _executions(computations, entry):
     return executions
 
 
-def _callees(line):
+def _callees(line: str) -> list[tuple[str, int]]:
+    """The computations that a line of HLO runs, and how often."""
     if _ENDS.search(line):
         return []
     loop = _WHILE.search(line)
@@ -101,7 +105,7 @@ def _callees(line):
     return [(name, 1) for name in names]
 
 
-def _parse(match, executions):
+def _parse(match: re.Match, executions: int) -> Collective:
     shapes = _SHAPE.findall(match["type"])
     if match["start"] and match["op"] != "all-reduce":
         operands = match["operands"].count("%")
@@ -114,7 +118,7 @@ def _parse(match, executions):
     return Collective(match["op"], tuple(sizes), total, executions)
 
 
-def _item_bytes(kind):
+def _item_bytes(kind: str) -> int:
     """Bytes of an element, such as 4 of "f32"; at least 1."""
     digits = re.search(r"\d+", kind)
     return max(int(digits[0]) // 8, 1) if digits else 1

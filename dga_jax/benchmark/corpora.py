@@ -12,6 +12,8 @@ import json
 import lzma
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import BinaryIO
 
 from dga_jax.errors import UserError
 from dga_jax.prepare.sample import SAMPLE
@@ -24,6 +26,7 @@ _GROUP_BYTES = 8 << 20  # of text in a row group
 _GZ_LEVEL = 3
 _NEW_WORDS = 50
 _ALPHABET = "etaoinshrdlucmfw"
+_Add = Callable[[str], object]  # a document to a file
 
 
 def write_corpus(
@@ -97,34 +100,38 @@ def _letters(number: int) -> str:
 
 
 @contextlib.contextmanager
-def _json_lines(opened) -> Iterator[Callable[[str], object]]:
+def _json_lines(opened: BinaryIO) -> Iterator[_Add]:
     with opened as file:
         yield lambda text: file.write(json.dumps({"text": text}).encode() + b"\n")
 
 
-def _gz(directory, domain, part):
+def _gz(
+    directory: pathlib.Path, domain: str, part: int
+) -> AbstractContextManager[_Add]:
     path = directory / f"{domain}.{part:04d}.jsonl.gz"
     return _json_lines(gzip.open(path, "wb", compresslevel=_GZ_LEVEL))
 
 
-def _plain(directory, domain, part):
+def _plain(
+    directory: pathlib.Path, domain: str, part: int
+) -> AbstractContextManager[_Add]:
     return _json_lines(open(directory / f"{domain}.{part:04d}.jsonl", "wb"))
 
 
 @contextlib.contextmanager
-def _parquet(directory, domain, part) -> Iterator[Callable[[str], object]]:
+def _parquet(directory: pathlib.Path, domain: str, part: int) -> Iterator[_Add]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     path = directory / f"{domain}.{part:04d}.parquet"
     schema, texts, size = pa.schema([("text", pa.string())]), [], 0
 
-    def flush():
+    def flush() -> None:
         if texts:
             writer.write_table(pa.table({"text": texts}, schema))
             texts.clear()
 
-    def add(text):
+    def add(text: str) -> None:
         nonlocal size
         texts.append(text)
         size += len(text)
@@ -138,12 +145,12 @@ def _parquet(directory, domain, part) -> Iterator[Callable[[str], object]]:
 
 
 @contextlib.contextmanager
-def _folder(directory, domain, part) -> Iterator[Callable[[str], object]]:
+def _folder(directory: pathlib.Path, domain: str, part: int) -> Iterator[_Add]:
     inside = directory / domain / f"{part:04d}"
     inside.mkdir(parents=True)
     numbers = itertools.count()
 
-    def add(text):
+    def add(text: str) -> None:
         (inside / f"{next(numbers):06d}.txt").write_bytes(text.encode())
 
     yield add

@@ -7,6 +7,8 @@ import itertools
 import statistics
 import time
 import types
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 
@@ -20,6 +22,7 @@ BETWEEN = "between train steps"
 TO_UPDATE = "train step to alignment"
 FROM_UPDATE = "alignment to train step"
 _GOAL = 2.0  # milliseconds a step
+_Ran = tuple[str, float, float]  # what, when it began and ended
 
 
 class _EnoughError(Exception):
@@ -36,18 +39,18 @@ class _Watched:
       limit: runs of train steps after which the loop is left.
     """
 
-    def __init__(self, name, step, runs, limit):
+    def __init__(self, name: str, step: Any, runs: list[_Ran], limit: int):
         self._name, self._step = name, step
         self._runs, self._left = runs, limit
 
-    def lower(self, *arguments):
+    def lower(self, *arguments: Any) -> types.SimpleNamespace:
         """As of the jitted step: has `compile`."""
         lowered = self._step.lower(*arguments)
         return types.SimpleNamespace(
             compile=lambda: functools.partial(self._call, lowered.compile())
         )
 
-    def _call(self, program, *arguments):
+    def _call(self, program: Callable, *arguments: Any) -> Any:
         began = time.perf_counter()
         result = jax.block_until_ready(program(*arguments))
         self._runs.append((self._name, began, time.perf_counter()))
@@ -91,7 +94,7 @@ def loop_table(run: Run, name: str, steps: int) -> Table:
     )
 
 
-def _gaps(runs):
+def _gaps(runs: Sequence[_Ran]) -> dict[str, float]:
     """Median milliseconds between one program and the next, by what they are."""
     kinds = {
         (TRAIN, TRAIN): BETWEEN,

@@ -15,8 +15,9 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from dga_jax.errors import Stopped, UserError, exit_status
 
@@ -90,7 +91,7 @@ def _main(command: Sequence[str]) -> int:
     return int(process.returncode != 0)
 
 
-def _stop(*_):
+def _stop(signum: int, frame: types.FrameType | None) -> NoReturn:
     raise Stopped
 
 

@@ -13,6 +13,7 @@ from dga_jax.benchmark.synthetic import write_store
 from dga_jax.benchmark.tables import Check, Table, interleaved
 from dga_jax.data.pipeline import batches
 from dga_jax.data.sampler import Cumulative, Sampler
+from dga_jax.data.store import Store
 
 BATCHES = "pipeline"
 ONE_BY_ONE = "grain, record by record"
@@ -85,7 +86,7 @@ def run(size: Size) -> Iterator[Table]:
     )
 
 
-def _read_batches(store, size):
+def _read_batches(store: Store, size: Size) -> None:
     """The pipeline of a run: ids drawn, rows read, ahead of who takes them."""
     offsets = store.domains().offsets
     cursors = np.zeros(size.domains, np.int64)
@@ -96,7 +97,7 @@ def _read_batches(store, size):
         pass
 
 
-def _read_one_by_one(store, size):
+def _read_one_by_one(store: Store, size: Size) -> None:
     """The usual pipeline: records are shuffled, read and decoded each by itself."""
     shards = store.manifest["splits"]["train"]["shards"]
     paths = [str(store.path / shard["name"]) for shard in shards]

@@ -125,7 +125,9 @@ def _gz_corpus(directory: pathlib.Path, mb: float) -> tuple[str, int]:
     return f"--generic={globs[corpora.GZ]}", num_bytes
 
 
-def _variants(globs, bpe, model) -> dict[str, list[str]]:
+def _variants(
+    globs: Mapping[str, str], bpe: pathlib.Path, model: pathlib.Path
+) -> dict[str, list[str]]:
     generic = {name: f"--generic={glob}" for name, glob in globs.items()}
     gz, tokenizer = generic[corpora.GZ], f"--tokenizer={bpe}"
     return {
@@ -172,7 +174,9 @@ def _lines(directory: pathlib.Path) -> Iterator[str]:
                 yield from json.loads(line)["text"].splitlines()
 
 
-def _formats_table(size, num_bytes, found) -> Table:
+def _formats_table(
+    size: Size, num_bytes: int, found: Mapping[str, list[Measured]]
+) -> Table:
     timings = _timings(found)
     rows = {
         name: (
@@ -196,7 +200,9 @@ def _formats_table(size, num_bytes, found) -> Table:
     return Table(title, _COLUMNS, rows, checks)
 
 
-def _ratio_check(name: str, limit: float, rows) -> Check:
+def _ratio_check(
+    name: str, limit: float, rows: Mapping[str, tuple[float, ...]]
+) -> Check:
     return Check(f"{name} in at most {limit:.1f} x the time", rows[name][2], limit)
 
 
@@ -220,7 +226,9 @@ def _memory_table(size: Size, measured: Mapping[int, Measured]) -> Table:
     return Table(f"prepare: {BASE}, by size", columns, rows, checks)
 
 
-def _beam_table(size: Size, bench: Bench, directory: pathlib.Path, bpe) -> Table:
+def _beam_table(
+    size: Size, bench: Bench, directory: pathlib.Path, bpe: pathlib.Path
+) -> Table:
     variants, title = {LOCAL: []}, "prepare: Apache Beam"
     for workers in size.beam_workers:
         mode = "in_memory" if workers == 1 else "multi_processing"

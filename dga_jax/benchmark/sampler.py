@@ -74,7 +74,7 @@ def run(size: Size) -> Iterator[Table]:
     )
 
 
-def _measure(domains, size):
+def _measure(domains: int, size: Size) -> tuple[float, ...]:
     """Milliseconds of ids, update, update of a basis, one by one; ids / one by one."""
     rng = np.random.default_rng(0)
     counts = rng.integers(1, 2 * _MEAN_ROWS, domains)
@@ -86,7 +86,7 @@ def _measure(domains, size):
     cursors = np.zeros(domains, np.int64)
     steps = iter(range(size.rounds * size.steps))
 
-    def update():
+    def update() -> Cumulative:
         moved = mixers.update(mixer, state, signal, step=1)
         weights = np.exp(np.asarray(moved.log_weights, np.float64))
         return Cumulative.of(weights / tokens_per_row)
@@ -94,7 +94,7 @@ def _measure(domains, size):
     basis = _basis(rng, counts)
     basis_state = mixers.init(mixer, np.full(len(basis.names), 1 / len(basis.names)))
 
-    def update_basis():
+    def update_basis() -> Cumulative:
         basis.draw(rng, _PROBE_ROWS)
         moved = mixers.update(mixer, basis_state, signal_of_basis, step=1)
         weights = basis.mix(np.exp(np.asarray(moved.log_weights)))
@@ -104,14 +104,14 @@ def _measure(domains, size):
     update_basis()
     cumulative = update()  # and compiles it
 
-    def ids():
+    def ids() -> None:
         for step in itertools.islice(steps, size.steps):
             draw = sampler.draw(step, cumulative, cursors, size.rows)
             sampler.advance(cursors, draw.domains)
 
     last = (counts[cumulative.draw(rng, size.rows)] - 1).tolist()
 
-    def one_by_one():
+    def one_by_one() -> None:
         for place in last:
             index_shuffle(place, place, 1, 4)
 
@@ -132,7 +132,7 @@ def _measure(domains, size):
     )
 
 
-def _basis(rng, counts):
+def _basis(rng: np.random.Generator, counts: np.ndarray) -> Basis:
     """Histograms of as many sets as there may be, smoothed by the natural weights."""
     domains = len(counts)
     names = [str(j) for j in range(min(_DISTRIBUTIONS, domains))]

@@ -8,18 +8,20 @@ import dataclasses
 import pathlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from dga_jax.benchmark import corpora
 from dga_jax.benchmark.tables import Table
 from dga_jax.errors import UserError
+from dga_jax.files import OnBytes
 from dga_jax.prepare.assemble import LeaveOut, prepare_store
 from dga_jax.prepare.assemble.clustering import ClusterOptions
 from dga_jax.prepare.assemble.engine import Local
 from dga_jax.prepare.clusters.minilm import MiniLM
 from dga_jax.prepare.corpus import Corpus
 from dga_jax.prepare.sample import SAMPLE
-from dga_jax.prepare.sources import expand, read_documents
+from dga_jax.prepare.sources import Shard, expand, read_documents
 from dga_jax.tokenizer import load_tokenizer
 
 _SEQ_LEN = 1024
@@ -59,16 +61,16 @@ class _Timed(Local):
         super().__init__()
         self.seconds: dict[str, float] = {}
 
-    def map(self, step, items, on_bytes):
+    def map(self, step: Callable, items: Sequence[Any], on_bytes: OnBytes) -> None:
         """See the base class."""
         self._timing(type(step).__name__, super().map)(step, items, on_bytes)
 
-    def shuffle(self, scatter, *arguments):
+    def shuffle(self, scatter: Callable, *arguments: Any) -> None:
         """See the base class."""
         self._timing(type(scatter).__name__, super().shuffle)(scatter, *arguments)
 
     def _timing(self, name: str, function: Callable) -> Callable:
-        def timed(*arguments):
+        def timed(*arguments: Any) -> None:
             began = time.process_time()
             function(*arguments)
             spent = time.process_time() - began
@@ -110,7 +112,7 @@ def run(size: Size) -> Iterator[Table]:
         )
 
 
-def _embed(shards, count: int) -> tuple[float, float, float] | None:
+def _embed(shards: Sequence[Shard], count: int) -> tuple[float, float, float] | None:
     """The same of MiniLM over every so many documents; None if it is not installed."""
     try:
         model = MiniLM.load()

@@ -16,14 +16,25 @@ from dga_jax.benchmark.synthetic import write_store
 from dga_jax.benchmark.tables import Check, Table, interleaved
 from dga_jax.errors import UserError
 from dga_jax.logs import perf
-from dga_jax.mixing.alignment import alignment_step, target_direction
-from dga_jax.model.loss import weighted_rows
-from dga_jax.model.transformer import matrix_parameter_count
+from dga_jax.mixing.alignment import (
+    Alignment,
+    LossFn,
+    PyTree,
+    alignment_step,
+    target_direction,
+)
+from dga_jax.model.loss import Constrain
+from dga_jax.model.transformer import ModelConfig, matrix_parameter_count
 from dga_jax.training import config as configs
 from dga_jax.training import train_state
 from dga_jax.training.probe import measure
 from dga_jax.training.setup import Run, check, open_run
-from dga_jax.training.steps import make_alignment_loss, make_steps
+from dga_jax.training.steps import (
+    StepMetrics,
+    make_alignment_loss,
+    make_steps,
+    weighted_rows,
+)
 from dga_jax.training.train_state import TrainState
 
 TRAIN = "train step"
@@ -64,7 +75,7 @@ def run(size: Size, config_files: Iterable[str]) -> Iterator[Table]:
         yield from _tables(text, size)
 
 
-def _tables(text, size):
+def _tables(text: str, size: Size) -> Iterator[Table]:
     config = load_config(text)
     config.mixer.name = "dga"
     config.mixer.update(interval=max(size.steps // 4, 2), start=0)
@@ -100,7 +111,7 @@ def load_config(text: str) -> ConfigDict:
         raise UserError(f"--config={path} is not a config: {error!r}") from None
 
 
-def _write_store(directory, config):
+def _write_store(directory: str, config: ConfigDict) -> pathlib.Path:
     path = pathlib.Path(directory, "store")
     path.mkdir()
     write_store(
@@ -143,7 +154,7 @@ def program_table(opened: Run, name: str, rounds: int) -> tuple[Table, TrainStat
     )
     peak = perf.peak_flops(jax.devices()[0])
 
-    def line(key):
+    def line(key: str) -> tuple[float | None, ...]:
         rate = rows[key] * seq_len / timings[key]
         share = perf.mfu(rate, flops, jax.device_count(), peak)
         relative = timings.ratio(key, TRAIN) * rows[TRAIN] / rows[key]
@@ -210,11 +221,11 @@ class Programs:
         whose = self._target if program == self.target_gradient else self._batch
         return len(whose["rows"])
 
-    def _loss(self, model, constrain):
+    def _loss(self, model: ModelConfig, constrain: Constrain) -> LossFn:
         graph = train_state.graph(model)
         return make_alignment_loss(graph, self._options, constrain)
 
-    def _place_batches(self, opened):
+    def _place_batches(self, opened: Run) -> None:
         """Keeps the batches on the device, those of an update as they are for it."""
         placed = sharding.batch_sharding(opened.mesh)
         ids = np.arange(opened.config.train.batch_size)
@@ -224,31 +235,33 @@ class Programs:
             key: sharding.place(value, placed) for key, value in batch.items()
         }
 
-        def align(_, target, probes):
+        def align(
+            _: TrainState, target: PyTree, probes: PyTree
+        ) -> tuple[Alignment, jax.Array]:
             self._target, self._probes = target, probes
             self._direction, norm = self.target_gradient()
             return self.forward(), norm
 
         measure(opened, self.state, 1, align)
 
-    def train(self):
+    def train(self) -> StepMetrics:
         """One train step."""
         self.state, metrics = self._step(self.state, self._batch["rows"])
         return metrics
 
-    def other_train(self):
+    def other_train(self) -> StepMetrics:
         """The same with the document mask the other way round."""
         self.state, metrics = self._other_step(self.state, self._batch["rows"])
         return metrics
 
-    def gradient(self):
+    def gradient(self) -> tuple[PyTree, jax.Array]:
         """The gradient of the same batch, by the same microbatches."""
         chunk = len(self._batch["rows"]) // self._options.microbatches
         return target_direction(
             self._train_loss, self.state.params, self._batch, chunk=chunk
         )
 
-    def target_gradient(self):
+    def target_gradient(self) -> tuple[PyTree, jax.Array]:
         """The gradient of the target batch."""
         return target_direction(
             self._target_loss,
@@ -257,15 +270,15 @@ class Programs:
             chunk=self._options.target_chunk,
         )
 
-    def forward(self):
+    def forward(self) -> Alignment:
         """Alignments of the probe batches."""
         return self._alignments(self._probe_loss)
 
-    def other_forward(self):
+    def other_forward(self) -> Alignment:
         """The same with the document mask the other way round."""
         return self._alignments(self._other_probe_loss)
 
-    def _alignments(self, loss):
+    def _alignments(self, loss: LossFn) -> Alignment:
         return alignment_step(
             loss,
             self.state.params,

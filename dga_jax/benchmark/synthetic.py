@@ -1,7 +1,7 @@
 """Stores of random tokens: as fast or slow to read as any text."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -95,18 +95,20 @@ def write_cluster_store(
     return Store.open(directory)
 
 
-def _equal(names, counts, seq_len) -> Domains:
+def _equal(names: Sequence[str], counts: Mapping[str, int], seq_len: int) -> Domains:
     """Domains of equal size."""
     place = np.arange(len(names) + 1)
     offsets, heldout = (place * counts[k] // len(names) for k in ("train", "heldout"))
     return Domains(names, offsets, heldout, np.diff(offsets) * seq_len)
 
 
-def _write_rows(directory, counts, seq_len, vocab_size) -> StoreWriter:
+def _write_rows(
+    directory: pathlib.Path, counts: Mapping[str, int], seq_len: int, vocab_size: int
+) -> StoreWriter:
     rng = np.random.default_rng(0)
     writer = StoreWriter(directory, RandomTokens(vocab_size), seq_len)
 
-    def blocks(count):
+    def blocks(count: int) -> Iterator[np.ndarray]:
         for start in range(0, count, _BLOCK):
             shape = (min(_BLOCK, count - start), seq_len + 1)
             yield rng.integers(0, vocab_size, shape, writer.dtype)

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from dga_jax.logs.console import quantity
+from dga_jax.logs.console import columns, quantity
 
 _VERSIONS = ("jax", "jaxlib", "flax", "numpy", "grain")
 
@@ -59,15 +59,9 @@ class Table:
     checks: tuple[Check, ...] = ()
 
     def __str__(self) -> str:
-        cells = [("", *self.columns)]
-        for name, values in self.rows.items():
-            cells.append((name, *map(number, values)))
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = [self.title]
-        for name, *values in cells:
-            right = [x.rjust(w) for x, w in zip(values, widths[1:], strict=True)]
-            lines.append("  ".join([f"  {name.ljust(widths[0])}", *right]))
-        return "\n".join([*lines, *(f"  {check}" for check in self.checks)])
+        rows = [(name, *map(number, values)) for name, values in self.rows.items()]
+        lines = [*columns([("", *self.columns), *rows]).splitlines(), *self.checks]
+        return "\n".join([self.title, *(f"  {line}" for line in lines)])
 
 
 def number(value: float | None) -> str:

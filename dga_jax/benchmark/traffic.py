@@ -3,8 +3,10 @@
 import concurrent.futures
 import dataclasses
 import multiprocessing
+from collections.abc import Callable
 
 import jax
+from jax.sharding import Mesh
 
 from dga_jax import sharding
 from dga_jax.benchmark.collectives import collective_bytes
@@ -34,12 +36,12 @@ def traffic_table(size: Size) -> Table:
         return child.submit(_traffic, size).result()
 
 
-def _force_devices():
+def _force_devices() -> None:
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", _FORCED_DEVICES)
 
 
-def _traffic(size):
+def _traffic(size: Size) -> Table:
     count = jax.device_count()
     size = dataclasses.replace(size, domains=2 * count, rows=count)
     meshes = [sharding.make_mesh(1, count)]
@@ -59,11 +61,11 @@ def _traffic(size):
     )
 
 
-def _moved(size, mesh):
+def _moved(size: Size, mesh: Mesh) -> tuple[float, float]:
     """MB by (forward mode, vmap(grad))."""
     loss = row_loss(size.model, sharding.constrain_probe_rows(mesh))
 
-    def megabytes(function):
+    def megabytes(function: Callable) -> float:
         whole = jax.jit(function, out_shardings=sharding.replicated(mesh))
         program = whole.lower(*shapes(size, mesh)).compile()
         return collective_bytes(program.as_text()) / 1e6
@@ -71,7 +73,7 @@ def _moved(size, mesh):
     return megabytes(alignments(loss)), megabytes(vmapped_gradients(loss))
 
 
-def _parameters(size, mesh):
+def _parameters(size: Size, mesh: Mesh) -> float:
     """MB of float32."""
     params, _, _ = shapes(size, mesh)
     return sum(leaf.size * 4 for leaf in jax.tree.leaves(params)) / 1e6

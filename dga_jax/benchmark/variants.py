@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +14,11 @@ from jax.sharding import Mesh
 
 from dga_jax import sharding
 from dga_jax.mixing import alignment
-from dga_jax.model.loss import make_row_losses, weighted_rows
+from dga_jax.mixing.alignment import LossFn, PyTree
+from dga_jax.model.loss import Constrain, make_row_losses
 from dga_jax.model.transformer import ModelConfig
 from dga_jax.training import train_state
+from dga_jax.training.steps import weighted_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +82,7 @@ QUICK = Size(
 )
 
 
-def row_loss(config: ModelConfig, constrain=lambda x: x):
+def row_loss(config: ModelConfig, constrain: Constrain = lambda x: x) -> LossFn:
     """The loss that training and alignment share: chunked logits, remat as configured.
 
     Returns:
@@ -89,11 +92,11 @@ def row_loss(config: ModelConfig, constrain=lambda x: x):
     return lambda params, batch: losses(params, batch["rows"]).nll * batch["scale"]
 
 
-def plain_loss(config: ModelConfig):
+def plain_loss(config: ModelConfig) -> LossFn:
     """The same loss, nothing computed twice: activations and logits are all held."""
     graph = train_state.graph(dataclasses.replace(config, remat=False))
 
-    def loss(params, batch):
+    def loss(params: PyTree, batch: PyTree) -> jax.Array:
         inputs, targets = batch["rows"][:, :-1], batch["rows"][:, 1:]
         logits_BxLxV = nnx.merge(graph, params)(inputs)
         nll_BxL = optax.softmax_cross_entropy_with_integer_labels(logits_BxLxV, targets)
@@ -102,20 +105,20 @@ def plain_loss(config: ModelConfig):
     return loss
 
 
-def alignments(loss: alignment.LossFn, **options) -> Callable:
+def alignments(loss: LossFn, **options: Any) -> Callable:
     """`alignment_step` as a function of (params, direction, probe batches)."""
     return functools.partial(alignment.alignment_step, loss, **options)
 
 
-def gradient(loss: alignment.LossFn) -> Callable:
+def gradient(loss: LossFn) -> Callable:
     """Gradient of a batch's mean loss, as a function of (params, batch)."""
     return jax.grad(lambda params, batch: jnp.mean(loss(params, batch)))
 
 
-def vmapped_gradients(loss: alignment.LossFn) -> Callable:
+def vmapped_gradients(loss: LossFn) -> Callable:
     """Alignments [k] the straightforward way: all k gradients are built."""
 
-    def dot(params, direction, batch):
+    def dot(params: PyTree, direction: PyTree, batch: PyTree) -> jax.Array:
         return alignment.tree_dot(gradient(loss)(params, batch), direction)
 
     return jax.vmap(dot, in_axes=(None, None, 0))

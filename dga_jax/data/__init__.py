@@ -1,1 +1,1 @@
-"""Text to rows of tokens, and rows of tokens to batches."""
+"""What training reads: a store, its rows in the order they are drawn, its bases."""

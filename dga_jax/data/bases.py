@@ -6,20 +6,21 @@ once serves every level.
 
 import os
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
 
+from dga_jax.data.basis_file import load_basis
 from dga_jax.data.histograms import Histograms
 from dga_jax.data.store import BASES, TARGET_HISTOGRAM, Domains, Store
-from dga_jax.errors import UserError
+from dga_jax.errors import UserError, listed
 from dga_jax.files import read_arrays, replaced
-from dga_jax.mixing.basis import Basis, check_size, load_basis
+from dga_jax.mixing.basis import Basis
 
 TARGET, NATURAL = "target", "natural"
+_SHOWN = 10  # names in an error
 _LEVEL = re.compile(r"level(\d+)")
 
 
@@ -61,7 +62,11 @@ def find_basis(
         basis = _of_level(int(match[1]), store, level, domains)
     else:
         basis = _of_stored(spec, store, domains, smoothing)
-    check_size(spec, len(basis.names), len(domains))
+    if len(basis.names) > len(domains):
+        raise UserError(
+            f"basis {spec}: {len(basis.names)} distributions over {len(domains)}"
+            " domains; a basis has at most as many as there are domains"
+        )
     try:
         return basis.reweighted(available)
     except ValueError as error:
@@ -96,10 +101,10 @@ def importance_weights(
         if row not in histograms.names:
             raise UserError(
                 f"config.mixer.reference={reference}: basis {name} has no {row!r}; it"
-                f" has {_some(histograms.names)}"
+                f" has {listed(histograms.names, _SHOWN)}"
             )
         histograms = histograms.select(histograms.names.index(row))
-    basis = _from_counts(histograms, store.domains(level), smoothing)
+    basis = smoothed(histograms, store.domains(level), smoothing)
     try:
         return basis.reweighted(available).mix(np.ones(1))
     except ValueError:
@@ -108,6 +113,25 @@ def importance_weights(
             " domain with rows that may be used; raise mixer.smoothing or"
             " data.tokens_per_domain"
         ) from None
+
+
+def smoothed(histograms: Histograms, domains: Domains, smoothing: float) -> Basis:
+    """P(domain | set) = (documents in the domain + s natural) / (documents + s).
+
+    The mean of the posterior under a Dirichlet prior s · natural: s documents that are
+    spread as the corpus is count as if the set held them too. A set without documents
+    is the natural distribution, with s = 0 too.
+
+    Args:
+      histograms: of N sets over the finest clusters.
+      domains: of a level.
+      smoothing: s ≥ 0.
+    """
+    coarse = histograms.coarsened(histograms.counts.shape[1] // len(domains))
+    natural = natural_weights(domains)
+    basis = Basis.smoothed(coarse.names, coarse.counts, natural, smoothing)
+    empty = coarse.documents == 0
+    return Basis(basis.names, basis.own, np.where(empty, 1.0, basis.shares), natural)
 
 
 def target_histogram(store: Store) -> Histograms:
@@ -142,8 +166,8 @@ def read_basis(store: Store, name: str) -> StoredBasis:
         known = sorted(p.stem for p in path.parent.glob("*.npz"))
         raise UserError(
             f"store {store.path} has no basis {name!r}, it has"
-            f" {_some(known) or 'none'}; make one with python -m dga_jax.prepare basis,"
-            " or give level0 or the path of an .npy or .npz file"
+            f" {listed(known, _SHOWN) or 'none'}; make one with python -m"
+            " dga_jax.prepare basis, or give level0 or the path of an .npy or .npz file"
         )
     arrays = read_arrays(path, "make the basis again")
     missing = {"store", NATURAL, TARGET, "names", "indptr"} - arrays.keys()
@@ -221,13 +245,15 @@ def basis_path(store: Store, name: str) -> Path:
     return store.path / BASES / f"{name}.npz"
 
 
-def natural_weights(domains: Domains, available: np.ndarray | None = None):
+def natural_weights(
+    domains: Domains, available: np.ndarray | None = None
+) -> np.ndarray:
     """Domains' shares of the tokens, of those that are `available`: float64 [k]."""
     tokens = domains.tokens if available is None else domains.tokens * available
     return tokens / tokens.sum()
 
 
-def _of_stored(name, store, domains, smoothing) -> Basis:
+def _of_stored(name: str, store: Store, domains: Domains, smoothing: float) -> Basis:
     histograms, natural, target = read_basis(store, name)
     sets = [histograms, *([target_histogram(store)] if target else [])]
     names = [name for one in sets for name in one.names]
@@ -236,20 +262,10 @@ def _of_stored(name, store, domains, smoothing) -> Basis:
         names.append(NATURAL)
         counts.append(sparse.csr_array((1, counts[0].shape[1])))
     joined = Histograms(tuple(names), sparse.csr_array(sparse.vstack(counts)))
-    return _from_counts(joined, domains, smoothing)
+    return smoothed(joined, domains, smoothing)
 
 
-def _from_counts(histograms, domains, smoothing) -> Basis:
-    """Smoothed histograms over a level; one without documents is the natural one."""
-    stride = histograms.counts.shape[1] // len(domains)
-    coarse = histograms.coarsened(stride)
-    natural = natural_weights(domains)
-    basis = Basis.smoothed(coarse.names, coarse.counts, natural, smoothing)
-    empty = coarse.documents == 0
-    return Basis(basis.names, basis.own, np.where(empty, 1.0, basis.shares), natural)
-
-
-def _of_level(coarse, store, level, domains) -> Basis:
+def _of_level(coarse: int, store: Store, level: int, domains: Domains) -> Basis:
     check_clusters(store)
     if coarse > level:
         raise UserError(
@@ -267,9 +283,3 @@ def _of_level(coarse, store, level, domains) -> Basis:
     own = sparse.csr_array((data, columns, indptr), shape=(len(alive), len(domains)))
     names = tuple(parents.names[i] for i in alive)
     return Basis(names, own, np.zeros(len(alive)), natural)
-
-
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return ", ".join(names[:10]) + more

@@ -3,9 +3,11 @@
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+
+from dga_jax.files import OnBytes
 
 BLOCK_ROWS = 1024
 _CHUNK = 1 << 22
@@ -13,9 +15,7 @@ _CHUNK = 1 << 22
 _NOT_CONTENT = ("content_hash", "files", "end_of_text")
 
 
-def file_digest(
-    path: pathlib.Path, on_bytes: Callable[[int], object] = lambda count: None
-) -> str:
+def file_digest(path: pathlib.Path, on_bytes: OnBytes = lambda count: None) -> str:
     """Hex SHA-256 of a file; `on_bytes` is told how many bytes have been read."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:

@@ -38,19 +38,6 @@ class Histograms:
         """One of the sets."""
         return Histograms(self.names[row : row + 1], self.counts[[row]])
 
-    def dense(self, natural: np.ndarray, smoothing: float = SMOOTHING) -> np.ndarray:
-        """P(cluster | set) = (counts + s natural) / (documents + s): float64 [N, k].
-
-        The mean of the posterior under a Dirichlet prior s · natural: s documents that
-        are spread as the corpus is count as if the set held them too.
-
-        Args:
-          natural: float64 [k], shares of the clusters in the corpus; sums to 1.
-          smoothing: s ≥ 0.
-        """
-        added = self.counts.toarray() + smoothing * natural
-        return added / (self.documents + smoothing)[:, None]
-
     def arrays(self) -> dict[str, np.ndarray]:
         """What `from_arrays` makes histograms of."""
         return {

@@ -4,13 +4,13 @@ Reading ahead stays within a span of steps whose weights are known, so no batch 
 drawn from weights that an update has replaced.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import grain
 import numpy as np
 
-from dga_jax.data.sampler import Cumulative, Sampler
+from dga_jax.data.sampler import Cumulative, Draw, Sampler
 from dga_jax.data.store import PAD, Store
 
 # Steps planned at once. Bounds how long the first batch of a span waits for the plan.
@@ -34,7 +34,13 @@ class Batch(NamedTuple):
 class _Plan:
     """Batches of a window of steps, by position: a grain random-access source."""
 
-    def __init__(self, store, first_step, draws, held):
+    def __init__(
+        self,
+        store: Store,
+        first_step: int,
+        draws: Sequence[Draw],
+        held: np.ndarray | None,
+    ):
         self._store, self._first_step = store, first_step
         self._draws, self._held = draws, held
 

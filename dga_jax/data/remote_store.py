@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import os
 import pathlib
 import shutil
 import threading
@@ -21,10 +20,11 @@ from dga_jax.data.cache import CACHE_VARIABLE, cache_directory
 from dga_jax.data.digests import file_digest
 from dga_jax.data.store import BASES, MANIFEST, Store
 from dga_jax.errors import UserError
-from dga_jax.files import local_path, replaced
+from dga_jax.files import appear, local_path, replaced
 
 _CHUNK = 1 << 22
 _FILES_AT_A_TIME = 8
+_Files = dict[str, tuple[int, str]]  # size and SHA-256 by name
 
 
 def local_store(path: str, cache: str = "") -> pathlib.Path:
@@ -59,7 +59,7 @@ def local_store(path: str, cache: str = "") -> pathlib.Path:
     return copy
 
 
-def _files_of(url, manifest):
+def _files_of(url: str, manifest: bytes) -> _Files:
     """Size and SHA-256 of each file, by name."""
     try:
         files = {
@@ -75,7 +75,7 @@ def _files_of(url, manifest):
     return files
 
 
-def _copy(url, manifest, files, copy):
+def _copy(url: str, manifest: bytes, files: _Files, copy: pathlib.Path) -> None:
     """Copies what an earlier attempt has not; the manifest last, then all appears."""
     aside = copy.with_name(f".{copy.name}.partial")
     aside.mkdir(exist_ok=True)
@@ -106,17 +106,24 @@ def _copy(url, manifest, files, copy):
             stop.set()
     with replaced(aside / MANIFEST) as file:
         file.write(manifest)
-    os.replace(aside, copy)
+    appear(aside, copy)
 
 
-def _is_whole(path, size, digest):
+def _is_whole(path: pathlib.Path, size: int, digest: str) -> bool:
     try:
         return path.stat().st_size == size and file_digest(path) == digest
     except OSError:
         return False
 
 
-def _copy_file(url, aside, name, size, digest, stop):
+def _copy_file(
+    url: str,
+    aside: pathlib.Path,
+    name: str,
+    size: int,
+    digest: str,
+    stop: threading.Event,
+) -> None:
     path = aside / name
     path.parent.mkdir(parents=True, exist_ok=True)
     found, length = hashlib.sha256(), 0
@@ -132,7 +139,7 @@ def _copy_file(url, aside, name, size, digest, stop):
             _fail(url, f"{what}..., not {size:,} with {digest[:16]}...")
 
 
-def _copy_bases(url, copy):
+def _copy_bases(url: str, copy: pathlib.Path) -> None:
     """Bases are no part of the manifest: they may be added, and replaced."""
     bases = []
     # Not every storage lists files; and a store without bases has no such folder.
@@ -149,18 +156,18 @@ def _copy_bases(url, copy):
                 file.write(content)
 
 
-def _read(url) -> bytes:
+def _read(url: str) -> bytes:
     return b"".join(_chunks(url))
 
 
-def _chunks(url) -> Iterator[bytes]:
+def _chunks(url: str) -> Iterator[bytes]:
     with remote.explained(url), remote.open_file(url) as file:
         while chunk := file.read(_CHUNK):
             yield chunk
 
 
 @contextlib.contextmanager
-def _locked(path):
+def _locked(path: pathlib.Path) -> Iterator[None]:
     """Waits until no other process of this machine copies the same."""
     with open(path, "w") as lock:
         try:
@@ -171,5 +178,5 @@ def _locked(path):
         yield
 
 
-def _fail(url, problem) -> NoReturn:
+def _fail(url: str, problem: str) -> NoReturn:
     raise UserError(f"store {url}: {problem}; copy it there again, or prepare it again")

@@ -67,7 +67,10 @@ def permute(index: np.ndarray, size: np.ndarray, key: np.ndarray) -> np.ndarray:
     return result.astype(np.int64)
 
 
-def _feistel(x, a, b, key):
+def _feistel(
+    x: np.ndarray, a: np.ndarray, b: np.ndarray, key: np.ndarray
+) -> np.ndarray:
+    """The network without the walk: uint64 [n] in [0, a b), as x is."""
     left, right = np.divmod(x, b)
     for _ in range(_ROUNDS):
         key = key + np.uint64(0x9E3779B97F4A7C15)
@@ -231,11 +234,17 @@ class Sampler:
         epoch, place = np.divmod(np.arange(rows), available)
         return permute(place, available, _key(self.seed, _TARGET, step, epoch))
 
-    def _rng(self, purpose, step):
+    def _rng(self, purpose: int, step: int) -> np.random.Generator:
         key = np.append(_key(self.seed, purpose), np.uint64(step))
         return np.random.Generator(np.random.Philox(key=key))
 
-    def _rows(self, domains, places, purpose=_EPOCH, step=0):
+    def _rows(
+        self,
+        domains: np.ndarray,
+        places: np.ndarray,
+        purpose: int = _EPOCH,
+        step: int = 0,
+    ) -> np.ndarray:
         """Store rows of the `places`-th draws [n] of `domains` [n]."""
         sizes = self.sizes[domains]
         epoch, place = np.divmod(places, sizes)
@@ -246,7 +255,14 @@ class Sampler:
             inside = permute(inside, full, _key(self.seed, _SUBSET, domains))
         return self.offsets[domains] + inside
 
-    def _redraw_exhausted(self, domains, cumulative, cursors, rng):
+    def _redraw_exhausted(
+        self,
+        domains: np.ndarray,
+        cumulative: Cumulative,
+        cursors: np.ndarray,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        """The batch's domains [B], drawn again where their rows are used up."""
         limit = self.sizes * self.max_epochs
         while True:
             over = cursors[domains] + ranks(domains) >= limit[domains]

@@ -20,6 +20,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
 from dga_jax.errors import UserError
+from dga_jax.files import replaced
 from dga_jax.logs import series
 
 LOG_NAME = "metrics.jsonl"
@@ -171,12 +172,8 @@ def _open_cut(path: Path, first_step: int) -> TextIO:
             lines = [(text, _parse(text)) for text in file]
         kept = [text for text, line in lines if line and line["step"] < first_step]
         if len(kept) < len(lines):
-            aside = path.with_suffix(".jsonl.tmp")
-            with open(aside, "wb") as file:
+            with replaced(path) as file:
                 file.writelines(kept)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, path)
     return open(path, "a", buffering=1, encoding="utf-8", newline="\n")
 
 

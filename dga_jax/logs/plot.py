@@ -1,12 +1,12 @@
 """The plot of a run: domain weights on the left, losses on the right."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dga_jax.files import replaced
 from dga_jax.logs.console import shorten
 from dga_jax.logs.metrics import history
 from dga_jax.logs.series import Series, leading
@@ -98,9 +98,8 @@ def _finish(axes: "Axes") -> None:
 
 
 def _save(figure, path: Path) -> Path:
-    aside = path.with_suffix(".tmp")
-    figure.savefig(aside, format="png", dpi=150)
-    os.replace(aside, path)
+    with replaced(path) as file:
+        figure.savefig(file, format="png", dpi=150)
     return path
 
 

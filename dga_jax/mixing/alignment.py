@@ -65,7 +65,7 @@ def target_direction(
         direction = gradient(params, batch)
     else:
 
-        def add(total, part):
+        def add(total: PyTree, part: PyTree) -> tuple[PyTree, None]:
             return jax.tree.map(jnp.add, total, gradient(params, part)), None
 
         zero = jax.tree.map(jnp.zeros_like, params)
@@ -134,7 +134,9 @@ def tree_dot(a: PyTree, b: PyTree) -> jax.Array:
     return jax.tree.reduce(jnp.add, products)
 
 
-def _standard_error(rates_b, weights_b, ids_b):
+def _standard_error(
+    rates_b: jax.Array, weights_b: jax.Array, ids_b: jax.Array
+) -> jax.Array:
     """Standard error [] of the mean of one domain's derivatives.
 
     The mean a = Σ_r d_r / b is a ratio of sums: row r brings d_r / b of the numerator
@@ -158,17 +160,21 @@ def _standard_error(rates_b, weights_b, ids_b):
     return jnp.sqrt(jnp.sum(jnp.where(rest_b > 0, parts_b, jnp.nan)))
 
 
-def _forward_rates(loss_fn, params, direction, batch):
+def _forward_rates(
+    loss_fn: LossFn, params: PyTree, direction: PyTree, batch: PyTree
+) -> tuple[jax.Array, jax.Array]:
     """(derivatives [b], losses [b]) of one domain's rows along the direction."""
     losses, rates = jax.jvp(lambda p: loss_fn(p, batch), (params,), (direction,))
     return rates, losses
 
 
-def _reverse_rates(loss_fn, params, direction, batch):
+def _reverse_rates(
+    loss_fn: LossFn, params: PyTree, direction: PyTree, batch: PyTree
+) -> tuple[jax.Array, jax.Array]:
     """The same from one gradient a row; rows in turn, so that one is held at a time."""
 
-    def rate(row):
-        def loss_of(p):
+    def rate(row: PyTree) -> tuple[jax.Array, jax.Array]:
+        def loss_of(p: PyTree) -> jax.Array:
             return loss_fn(p, jax.tree.map(lambda x: x[None], row))[0]
 
         loss, gradient = jax.value_and_grad(loss_of)(params)
@@ -177,7 +183,9 @@ def _reverse_rates(loss_fn, params, direction, batch):
     return jax.lax.map(rate, batch)
 
 
-def _map_chunks(function, batches, chunk):
+def _map_chunks(
+    function: Callable[[PyTree], PyTree], batches: PyTree, chunk: int | None
+) -> PyTree:
     """`function` over the leading axis [k], at most `chunk` entries at a time.
 
     Entry i is computed in round i % rounds. Rounds are thus strided: the k axis, cut as
@@ -191,13 +199,13 @@ def _map_chunks(function, batches, chunk):
     rounds = -(-k // chunk)
     size = -(-k // rounds)
 
-    def strided(x):
+    def strided(x: jax.Array) -> jax.Array:
         filled = jnp.concatenate([x, x[: size * rounds - k]]) if k % rounds else x
         return filled.reshape(size, rounds, *x.shape[1:])
 
     parts = jax.tree.map(strided, batches)
 
-    def one_round(i):
+    def one_round(i: jax.Array) -> PyTree:
         # Indexed here, not scanned over: a transposed copy of all rows would be held.
         return function(jax.tree.map(lambda x: x[:, i], parts))
 
@@ -207,7 +215,7 @@ def _map_chunks(function, batches, chunk):
     )
 
 
-def _split(batch, parts):
+def _split(batch: PyTree, parts: int) -> PyTree:
     """Leading axis [b] as [parts, b / parts]; strided, as in `_map_chunks`."""
     return jax.tree.map(
         lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), batch

@@ -5,9 +5,14 @@ attends to all of its row that stands before it, other documents too, unless pos
 within documents are given.
 """
 
+from typing import TYPE_CHECKING
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
+if TYPE_CHECKING:
+    from dga_jax.model.transformer import ModelConfig
 
 
 def document_positions(tokens_BxL: jax.Array, end_of_text: int) -> jax.Array:
@@ -65,7 +70,7 @@ class Attention(nnx.Module):
       rngs: for the initial values.
     """
 
-    def __init__(self, config, *, rngs: nnx.Rngs):
+    def __init__(self, config: "ModelConfig", *, rngs: nnx.Rngs):
         self.config = config
         self.head_dim = config.d_model // config.num_heads
         inner = config.num_heads * self.head_dim
@@ -92,7 +97,7 @@ class Attention(nnx.Module):
             # the two as [B, H, L, L].
             seen = {"mask": within_documents(positions_BxL)}
 
-        def heads(projection):
+        def heads(projection: nnx.Linear) -> jax.Array:
             return projection(x_BxLxD).reshape(*x_BxLxD.shape[:2], -1, self.head_dim)
 
         mixed_BxLxHxK = jax.nn.dot_product_attention(

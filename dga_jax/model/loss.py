@@ -5,10 +5,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
-PAD = -1  # marks positions of a row, at its end, that hold no token
+Constrain = Callable[[jax.Array], jax.Array]  # pins the sharding of activations
 
 
 class RowLosses(NamedTuple):
@@ -30,13 +29,13 @@ def row_losses(
     rows_BxS: jax.Array,
     *,
     chunk: int,
-    constrain: Callable[[jax.Array], jax.Array] = lambda x: x,
+    constrain: Constrain = lambda x: x,
 ) -> RowLosses:
     """Losses of rows of L+1 tokens, S = L+1, of which the first is only read.
 
     Args:
       model: has `hidden` and `logits`, see `Transformer`.
-      rows_BxS: int32 token ids; PAD where there is none.
+      rows_BxS: int32 token ids; below 0 where there is none, at the end of a row.
       chunk: positions whose logits are held at a time, [B, chunk, V] float32.
       constrain: pins down the sharding of activations [B, L, D].
     """
@@ -46,10 +45,10 @@ def row_losses(
     chunk = min(chunk, length)
     fill = -length % chunk
     hidden_BxLxD = jnp.pad(hidden_BxLxD, ((0, 0), (0, fill), (0, 0)))
-    targets = jnp.pad(targets, ((0, 0), (0, fill)), constant_values=PAD)
+    targets = jnp.pad(targets, ((0, 0), (0, fill)), constant_values=-1)
 
     @jax.checkpoint
-    def sums(part):
+    def sums(part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         hidden_BxCxD, targets_BxC = part
         logits_BxCxV = model.logits(hidden_BxCxD)
         top = jax.nn.logsumexp(logits_BxCxV, axis=-1)
@@ -57,19 +56,21 @@ def row_losses(
         ids = jnp.arange(logits_BxCxV.shape[-1])
         is_target = ids == targets_BxC[..., None]
         picked = jnp.sum(logits_BxCxV, axis=-1, where=is_target)
-        real = targets_BxC != PAD
+        real = targets_BxC >= 0
         nll = jnp.sum(top - picked, axis=-1, where=real)
         return nll, jnp.sum(top**2, axis=-1, where=real)
 
-    def chunked(x):
+    def chunked(x: jax.Array) -> jax.Array:
         return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
 
     nll, z = jax.lax.map(sums, (chunked(hidden_BxLxD), chunked(targets)))
-    count = jnp.sum(rows_BxS[:, 1:] != PAD, axis=1, dtype=jnp.float32)
+    count = jnp.sum(rows_BxS[:, 1:] >= 0, axis=1, dtype=jnp.float32)
     return RowLosses(jnp.sum(nll, axis=0), jnp.sum(z, axis=0), count)
 
 
-def make_row_losses(graph: nnx.GraphDef, *, chunk: int, constrain=lambda x: x):
+def make_row_losses(
+    graph: nnx.GraphDef, *, chunk: int, constrain: Constrain = lambda x: x
+) -> Callable[[Any, jax.Array], RowLosses]:
     """`row_losses` as a pure function of (parameters, rows [B, L+1])."""
 
     def losses(params: Any, rows_BxS: jax.Array) -> RowLosses:
@@ -77,23 +78,3 @@ def make_row_losses(graph: nnx.GraphDef, *, chunk: int, constrain=lambda x: x):
         return row_losses(model, rows_BxS, chunk=chunk, constrain=constrain)
 
     return losses
-
-
-def weighted_rows(rows: np.ndarray) -> dict[str, np.ndarray]:
-    """A batch whose per-row losses average to nats per token.
-
-    Rows differ in how many tokens they predict. Row r's loss is its summed nats times
-    scale_r = B / (tokens of its batch): the mean over the B rows is then exactly the
-    loss per token, and still each row's loss depends on that row alone.
-
-    Args:
-      rows: int32 [..., B, L+1]; leading axes are separate batches.
-
-    Returns:
-      {"rows": as given, "scale": float32 [..., B], "tokens": float32 [..., B]}, the
-      tokens that each row predicts.
-    """
-    tokens = np.sum(rows[..., 1:] != PAD, axis=-1)
-    scale = rows.shape[-2] / np.maximum(tokens.sum(axis=-1, keepdims=True), 1)
-    scale = np.broadcast_to(scale, tokens.shape).astype(np.float32)
-    return {"rows": rows, "scale": scale, "tokens": tokens.astype(np.float32)}

@@ -62,7 +62,9 @@ class ModelConfig:
                 f"document_end={end} is not in a vocabulary of {self.vocab_size}"
             )
 
-    def linear(self, fan_in: int, fan_out: int, *, rngs, residual=False) -> nnx.Linear:
+    def linear(
+        self, fan_in: int, fan_out: int, *, rngs: nnx.Rngs, residual: bool = False
+    ) -> nnx.Linear:
         """A bias-free projection; those that write to the residual start smaller.
 
         Standard deviation 1/√fan_in, times 1/√(2N) for the 2N residual writes (GPT-2).
@@ -77,7 +79,7 @@ class ModelConfig:
             rngs=rngs,
         )
 
-    def norm(self, *, rngs) -> nnx.RMSNorm:
+    def norm(self, *, rngs: nnx.Rngs) -> nnx.RMSNorm:
         """RMSNorm over D; its mean square is float32 whatever the dtype."""
         return nnx.RMSNorm(
             self.d_model, epsilon=self.norm_eps, dtype=jnp.dtype(self.dtype), rngs=rngs
@@ -148,7 +150,7 @@ class Transformer(nnx.Module):
 
         @nnx.split_rngs(splits=config.num_layers)
         @nnx.vmap(in_axes=(0,), out_axes=0)
-        def stack(rngs):
+        def stack(rngs: nnx.Rngs) -> Block:
             return Block(config, rngs=rngs)
 
         self.blocks = stack(rngs)
@@ -171,7 +173,7 @@ class Transformer(nnx.Module):
         if end is not None:
             positions_BxL = document_positions(tokens_BxL, end)
 
-        def layer(x_BxLxD, parameters):
+        def layer(x_BxLxD: jax.Array, parameters: nnx.State) -> tuple[jax.Array, None]:
             return constrain(nnx.merge(graph, parameters)(x_BxLxD, positions_BxL)), None
 
         if self.config.remat:

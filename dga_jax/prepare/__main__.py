@@ -12,6 +12,7 @@ Each has a --help of its own.
 
 import importlib
 import sys
+from collections.abc import Callable, Sequence
 
 from absl import flags
 
@@ -20,7 +21,7 @@ from dga_jax import cli
 COMMANDS = ("tokenizer", "inspect", "verify", "describe", "basis")
 
 
-def _command():
+def _command() -> Callable[[Sequence[str]], object]:
     """The `main` of the command that is asked for; its module defines the flags."""
     # The names of domains and files are printed, whatever the terminal can show.
     sys.stdout.reconfigure(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""A sample of the text of a corpus, in bounded memory; by chance, yet reproducible."""
+"""Excerpts of a corpus, in bounded memory; drawn by chance, yet reproducible."""
 
 import hashlib
 import heapq
@@ -8,20 +8,20 @@ from typing import NamedTuple
 
 from dga_jax.prepare.sources import Document
 
-_PIECE = 4096  # characters; a longer document is as many pieces as it takes
+_LENGTH = 4096  # characters; a longer document is as many excerpts as it takes
 _MEASURED_EVERY = 20  # one document in so many is not learnt from
 _MEASURED_SHARE = 16  # what is measured on has this part of the bytes
 
 
-class Piece(NamedTuple):
-    """A document, or a part of a long one; the order of pieces is by chance.
+class Excerpt(NamedTuple):
+    """A document, or a part of a long one; the order of excerpts is by chance.
 
     Attributes:
       chance: a random number of 64 bits.
-      place: of the piece in the corpus: of its document, and of its first character.
+      place: of the excerpt in the corpus: of its document, and of its first character.
       domain: of the document.
       num_bytes: UTF-8 bytes of the text.
-      text: at most `_PIECE` characters.
+      text: at most `_LENGTH` characters.
     """
 
     chance: int
@@ -31,47 +31,47 @@ class Piece(NamedTuple):
     text: str
 
 
-class PieceSample:
-    """Those pieces to which chance gave the smallest numbers, as many as fit.
+class Reservoir:
+    """Those excerpts to which chance gave the smallest numbers, as many as fit.
 
-    What is kept does not depend on the order in which pieces come.
+    What is kept does not depend on the order in which excerpts come.
 
     Attributes:
-      num_bytes: UTF-8 bytes of the pieces that are kept.
+      num_bytes: UTF-8 bytes of the excerpts that are kept.
     """
 
     def __init__(self, max_bytes: int):
-        """An empty sample of at most `max_bytes`."""
+        """An empty reservoir of at most `max_bytes`."""
         self._max_bytes, self.num_bytes = max_bytes, 0
-        self._heap: list[tuple[int, Piece]] = []
+        self._heap: list[tuple[int, Excerpt]] = []
         self._bound = 1 << 64
 
-    def add(self, piece: Piece) -> None:
-        """Offers a piece."""
-        if piece.chance < self._bound:
-            heapq.heappush(self._heap, (-piece.chance, piece))
-            self.num_bytes += piece.num_bytes
+    def add(self, excerpt: Excerpt) -> None:
+        """Offers an excerpt."""
+        if excerpt.chance < self._bound:
+            heapq.heappush(self._heap, (-excerpt.chance, excerpt))
+            self.num_bytes += excerpt.num_bytes
             self.limit(self._max_bytes)
 
     def limit(self, max_bytes: int) -> None:
         """Keeps only what fits into so many bytes, from now on."""
         self._max_bytes = max_bytes
         while self.num_bytes > max_bytes:
-            _, piece = heapq.heappop(self._heap)
-            self.num_bytes -= piece.num_bytes
-            self._bound = piece.chance
+            _, excerpt = heapq.heappop(self._heap)
+            self.num_bytes -= excerpt.num_bytes
+            self._bound = excerpt.chance
 
-    def pieces(self) -> list[Piece]:
+    def excerpts(self) -> list[Excerpt]:
         """What is kept, in the order of the corpus."""
-        return sorted((piece for _, piece in self._heap), key=lambda piece: piece.place)
+        return sorted((one for _, one in self._heap), key=lambda one: one.place)
 
 
-class CorpusSample:
-    """Pieces of a corpus to learn from, and others to measure on.
+class Excerpts:
+    """Excerpts of a corpus to learn from, and others to measure on.
 
-    One document in twenty, by chance, is never learnt from. Of the others every piece
-    has the same chance, so that a domain has the part of the sample that it has of the
-    corpus; or, if `even`, every domain has the same share, as far as its text goes.
+    One document in twenty, by chance, is never learnt from. Of the others every excerpt
+    has the same chance, so that a domain has the part of what is learnt that it has of
+    the corpus; or, if `even`, every domain has the same share, as far as its text goes.
 
     Attributes:
       sizes: UTF-8 bytes of all documents of each domain, in order of appearance.
@@ -95,51 +95,51 @@ class CorpusSample:
             self.sizes[name] = self.sizes.get(name, 0) + document.num_bytes
             self.documents[name] = self.documents.get(name, 0) + 1
             if _chance(seed, position, "measured") % _MEASURED_EVERY == 0:
-                sample = self._measured.of(name)
+                reservoir = self._measured.of(name)
             else:
-                sample = self._learnt.of(name if even else "")
-            for start in range(0, len(document.text), _PIECE):
-                text = document.text[start : start + _PIECE]
+                reservoir = self._learnt.of(name if even else "")
+            for start in range(0, len(document.text), _LENGTH):
+                text = document.text[start : start + _LENGTH]
                 chance = _chance(seed, position, start)
                 size = len(text.encode())
-                sample.add(Piece(chance, (position, start), name, size, text))
+                reservoir.add(Excerpt(chance, (position, start), name, size, text))
 
-    def learnt(self) -> Iterator[Piece]:
+    def learnt(self) -> Iterator[Excerpt]:
         """What to learn from."""
-        return self._learnt.pieces()
+        return self._learnt.excerpts()
 
-    def measured(self) -> Iterator[Piece]:
+    def measured(self) -> Iterator[Excerpt]:
         """What to measure on; nothing of a domain that has few documents."""
-        return self._measured.pieces()
+        return self._measured.excerpts()
 
 
 class _Shares:
-    """Samples that share a number of bytes evenly."""
+    """Reservoirs that share a number of bytes evenly."""
 
     def __init__(self, max_bytes: int):
         self._max_bytes = max_bytes
-        self._samples: dict[str, PieceSample] = {}
+        self._reservoirs: dict[str, Reservoir] = {}
 
-    def of(self, name: str) -> PieceSample:
-        """The sample of some name, a new one if need be."""
-        if name not in self._samples:
-            self._samples[name] = PieceSample(0)
-            count = len(self._samples)
-            self._samples[name].limit(self._max_bytes // count)
+    def of(self, name: str) -> Reservoir:
+        """The reservoir of some name, a new one if need be."""
+        if name not in self._reservoirs:
+            self._reservoirs[name] = Reservoir(0)
+            count = len(self._reservoirs)
+            self._reservoirs[name].limit(self._max_bytes // count)
             # To shrink all of them each time would take quadratic time.
             if count & (count - 1) == 0:
                 self._shrink()
-        return self._samples[name]
+        return self._reservoirs[name]
 
-    def pieces(self) -> Iterator[Piece]:
+    def excerpts(self) -> Iterator[Excerpt]:
         self._shrink()
         return itertools.chain.from_iterable(
-            sample.pieces() for sample in self._samples.values()
+            reservoir.excerpts() for reservoir in self._reservoirs.values()
         )
 
     def _shrink(self) -> None:
-        for sample in self._samples.values():
-            sample.limit(self._max_bytes // len(self._samples))
+        for reservoir in self._reservoirs.values():
+            reservoir.limit(self._max_bytes // len(self._reservoirs))
 
 
 def _chance(seed: int, position: int, what: int | str) -> int:

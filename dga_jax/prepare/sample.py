@@ -6,6 +6,7 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from dga_jax.data.cache import cache_directory
 from dga_jax.data.store import FORMAT_VERSION, Store
@@ -14,6 +15,9 @@ from dga_jax.prepare.assemble import prepare_store
 from dga_jax.prepare.corpus import Corpus
 from dga_jax.prepare.sources import Shard, expand
 from dga_jax.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    from dga_jax.prepare.assemble.clustering import ClusterOptions
 
 SAMPLE = pathlib.Path(__file__).resolve().parents[2] / "sample"
 _RULES = 2  # by which a store is made; another where they change what is in it
@@ -66,7 +70,7 @@ def sample_store(
     return path
 
 
-def _options(branching: tuple[int, ...]):
+def _options(branching: tuple[int, ...]) -> "ClusterOptions":
     # Imported here, for scikit-learn takes a second that few runs need.
     from dga_jax.prepare.assemble.clustering import ClusterOptions
 

@@ -5,7 +5,7 @@ import pathlib
 import shlex
 from collections.abc import Mapping
 
-from dga_jax.errors import UserError
+from dga_jax.errors import UserError, listed
 
 # Names that end a text, whoever made the vocabulary. Programs before this one took the
 # first of these that a vocabulary holds.
@@ -86,8 +86,7 @@ def formerly(ids: Mapping[str, int]) -> int | None:
 
 def quoted(names: list[str]) -> str:
     """Names as a shell wants them; of many, the first."""
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(map(shlex.quote, names[:_SHOWN])) + more
+    return listed([shlex.quote(name) for name in names], _SHOWN)
 
 
 def _like(ids: Mapping[str, int], marked: list[str] | None = None) -> str:
@@ -98,7 +97,7 @@ def _like(ids: Mapping[str, int], marked: list[str] | None = None) -> str:
     return f"; it has {quoted(names)}" if names else ""
 
 
-def _named(ids, beside, origin) -> int | None:
+def _named(ids: Mapping[str, int], beside: pathlib.Path, origin: str) -> int | None:
     """What a configuration says by name."""
     for name in _NAMED_IN:
         match _read(beside / name).get("eos_token"):
@@ -117,7 +116,7 @@ def _named(ids, beside, origin) -> int | None:
     return None
 
 
-def _numbered(ids, beside, origin) -> int | None:
+def _numbered(ids: Mapping[str, int], beside: pathlib.Path, origin: str) -> int | None:
     """What a configuration says by id; of several, another must say which."""
     several = None
     for name in _NUMBERED_IN:

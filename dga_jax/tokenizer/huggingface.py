@@ -3,7 +3,7 @@
 import functools
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tokenizers
@@ -160,7 +160,12 @@ class HuggingFaceTokenizer(Tokenizer):
         return self._tokenizer.decode([int(i) for i in ids if i >= 0])
 
 
-def _token_bytes(tokenizer, spec, ids, end_of_text) -> np.ndarray:
+def _token_bytes(
+    tokenizer: tokenizers.Tokenizer,
+    spec: dict,
+    ids: Mapping[str, int],
+    end_of_text: int,
+) -> np.ndarray:
     """UTF-8 bytes by token, by the way in which this kind of vocabulary spells them."""
     kinds = component_types(spec.get("decoder")) | component_types(
         spec.get("pre_tokenizer")

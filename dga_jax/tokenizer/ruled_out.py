@@ -52,7 +52,7 @@ def without_token(spec: dict, name: str, hidden: str, origin: str) -> dict:
     return spec | {"model": model, "added_tokens": renamed}
 
 
-def _without_entry(spec, name, hidden, origin) -> dict:
+def _without_entry(spec: dict, name: str, hidden: str, origin: str) -> dict:
     model = spec["model"]
     vocab = model["vocab"]
     if _spells_text(spec, name):
@@ -109,14 +109,14 @@ def is_byte(name: str) -> bool:
     return len(name) == 6 and name.startswith("<0x") and name.endswith(">")
 
 
-def _spells_text(spec, name) -> bool:
+def _spells_text(spec: dict, name: str) -> bool:
     """Whether a token stands for a byte without which some text cannot be written."""
     if is_byte_level(spec) and name in pre_tokenizers.ByteLevel.alphabet():
         return True
     return bool(spec["model"].get("byte_fallback")) and is_byte(name)
 
 
-def _spells_all(spec) -> bool:
+def _spells_all(spec: dict) -> bool:
     """Whether no text needs the unknown token of a BPE."""
     model = spec["model"]
     if is_byte_level(spec):

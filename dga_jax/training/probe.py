@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from dga_jax import sharding
-from dga_jax.model.loss import PAD, weighted_rows
+from dga_jax.data.store import PAD
 from dga_jax.training.setup import Run
+from dga_jax.training.steps import weighted_rows
 from dga_jax.training.train_state import TrainState
 
 

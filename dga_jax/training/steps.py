@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -201,3 +202,23 @@ def _make_align(graph, optimizer_config, options, mesh):
         ), norm
 
     return align
+
+
+def weighted_rows(rows: np.ndarray) -> dict[str, np.ndarray]:
+    """A batch whose per-row losses average to nats per token.
+
+    Rows differ in how many tokens they predict. Row r's loss is its summed nats times
+    scale_r = B / (tokens of its batch): the mean over the B rows is then exactly the
+    loss per token, and still each row's loss depends on that row alone.
+
+    Args:
+      rows: int32 [..., B, L+1]; leading axes are separate batches.
+
+    Returns:
+      {"rows": as given, "scale": float32 [..., B], "tokens": float32 [..., B]}, the
+      tokens that each row predicts.
+    """
+    tokens = np.sum(rows[..., 1:] >= 0, axis=-1)
+    scale = rows.shape[-2] / np.maximum(tokens.sum(axis=-1, keepdims=True), 1)
+    scale = np.broadcast_to(scale, tokens.shape).astype(np.float32)
+    return {"rows": rows, "scale": scale, "tokens": tokens.astype(np.float32)}

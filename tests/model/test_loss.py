@@ -6,10 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from dga_jax.model.loss import PAD, make_row_losses, weighted_rows
+from dga_jax.data.store import PAD
+from dga_jax.model.loss import make_row_losses
 from dga_jax.model.transformer import ModelConfig, Transformer
 
 TINY = ModelConfig(
@@ -107,31 +106,3 @@ def test_a_uniform_model_pays_log_v(rows):
     params = jax.tree.map(jnp.zeros_like, params)
     losses = make_row_losses(graph, chunk=8)(params, rows)
     np.testing.assert_allclose(losses.nll, losses.count * np.log(257), rtol=1e-5)
-
-
-@settings(max_examples=50)
-@given(
-    st.lists(st.integers(0, 6), min_size=1, max_size=8).filter(any),
-    st.integers(0, 2**32 - 1),
-)
-def test_weighted_rows_average_to_nats_per_token(counts, seed):
-    """Also with rows that predict nothing, which a mesh brings in."""
-    rng = np.random.default_rng(seed)
-    rows = rng.integers(0, 9, (len(counts), 7))
-    nll = np.zeros(len(counts))
-    for i, count in enumerate(counts):
-        rows[i, 1 + count :] = PAD
-        nll[i] = rng.exponential(size=count).sum()
-    batch = weighted_rows(np.stack([rows, rows]))
-    assert batch["scale"].shape == (2, len(counts))
-    np.testing.assert_allclose(
-        np.mean(nll * batch["scale"], axis=1), nll.sum() / sum(counts), rtol=1e-5
-    )
-
-
-def test_weighted_rows_of_separate_batches_are_separate():
-    rows = np.zeros((2, 3, 5), np.int32)
-    rows[1, 1:, 1:] = PAD
-    scale = weighted_rows(rows)["scale"]
-    np.testing.assert_allclose(scale[0], 3 / 12)
-    np.testing.assert_allclose(scale[1], 3 / 4)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from test_prepare import fails, run
 
-from dga_jax.data.shown import row_lines, visible
+from dga_jax.data.row_text import row_lines, visible
 from dga_jax.tokenizer import BytesTokenizer
 
 

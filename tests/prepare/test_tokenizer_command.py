@@ -5,8 +5,8 @@ import pytest
 from test_prepare import TARGET, fails, run
 
 from dga_jax.data.store import Store
+from dga_jax.prepare.commands.verify import verify
 from dga_jax.prepare.sample import SAMPLE
-from dga_jax.prepare.verification import verify
 from dga_jax.tokenizer import load_tokenizer
 
 GENERIC = f"{SAMPLE}/generic/[ad]*.xz"

@@ -6,16 +6,18 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from runs import parts_of, small_config
 
-from dga_jax.data.store import ClusterNames, Domains, Store, coarsened
+from dga_jax.data.store import PAD, ClusterNames, Domains, Store, coarsened
 from dga_jax.mixing.alignment import alignment_step
-from dga_jax.model.loss import PAD, weighted_rows
 from dga_jax.prepare.store_writer import StoreWriter
 from dga_jax.tokenizer import BytesTokenizer
 from dga_jax.training.mixture import Mixture
 from dga_jax.training.probe import measure
 from dga_jax.training.setup import open_run
+from dga_jax.training.steps import weighted_rows
 
 BEFORE = Path(__file__).parents[1] / "before"
 SEQ_LEN = 32
@@ -224,3 +226,31 @@ def test_a_run_that_drew_by_rows_goes_on_by_tokens(tmp_path, monkeypatch, capsys
     assert said[0].count("\n") == 1
     assert "shares of the rows; from here on they are shares of the tokens" in said[0]
     assert said[1] == ""
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(st.integers(0, 6), min_size=1, max_size=8).filter(any),
+    st.integers(0, 2**32 - 1),
+)
+def test_weighted_rows_average_to_nats_per_token(counts, seed):
+    """Also with rows that predict nothing, which a mesh brings in."""
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(0, 9, (len(counts), 7))
+    nll = np.zeros(len(counts))
+    for i, count in enumerate(counts):
+        rows[i, 1 + count :] = PAD
+        nll[i] = rng.exponential(size=count).sum()
+    batch = weighted_rows(np.stack([rows, rows]))
+    assert batch["scale"].shape == (2, len(counts))
+    np.testing.assert_allclose(
+        np.mean(nll * batch["scale"], axis=1), nll.sum() / sum(counts), rtol=1e-5
+    )
+
+
+def test_weighted_rows_of_separate_batches_are_separate():
+    rows = np.zeros((2, 3, 5), np.int32)
+    rows[1, 1:, 1:] = PAD
+    scale = weighted_rows(rows)["scale"]
+    np.testing.assert_allclose(scale[0], 3 / 12)
+    np.testing.assert_allclose(scale[1], 3 / 4)

@@ -13,12 +13,12 @@ from flax import nnx
 from runs import mesh_of
 
 from dga_jax import sharding
+from dga_jax.data.store import PAD
 from dga_jax.mixing.alignment import tree_dot
-from dga_jax.model.loss import PAD, weighted_rows
 from dga_jax.model.transformer import ModelConfig
 from dga_jax.training import train_state
 from dga_jax.training.optimizer import OptimizerConfig, make_optimizer
-from dga_jax.training.steps import StepOptions, make_steps
+from dga_jax.training.steps import StepOptions, make_steps, weighted_rows
 
 MODEL = ModelConfig(
     vocab_size=257,

@@ -126,8 +126,8 @@ def cluster_documents(
     Raises:
       UserError: a file in `work` is damaged, or there are more clusters than documents.
     """
-    kept = Remaining.of(documents, shards)
-    check_enough(options.branching, kept.total)
+    remaining = Remaining.of(documents, shards)
+    check_enough(options.branching, remaining.total)
     leaves = math.prod(options.branching)
     if leaves > options.sample:
         raise UserError(
@@ -135,13 +135,13 @@ def cluster_documents(
             f" on fewer documents than that; give {leaves:,} or more"
         )
     on_stage("embedding")
-    folder, model = _embedder_folder(kept, options, work, engine, on_bytes)
+    folder, model = _embedder_folder(remaining, options, work, engine, on_bytes)
     vectors = Vectors(documents, folder / "embeddings", folder / "embedder", model)
     engine.map(vectors, shards, on_bytes)
     on_stage("clustering")
-    made_of = _digest(vectors.embedder.digest, kept.identity, options.decisive)
+    made_of = _digest(vectors.embedder.digest, remaining.identity, options.decisive)
     trees = work / f"tree-{made_of}"
-    tree = _tree(kept, vectors, options, trees)
+    tree = _tree(remaining, vectors, options, trees)
     assigned = Assigned(trees / "clusters")
     engine.map(Assign(vectors, trees, assigned), shards, lambda count: None)
     return Clustered(vectors.embedder, tree, assigned)
@@ -163,7 +163,7 @@ def _digest(*parts: object) -> str:
 
 
 def _embedder_folder(
-    kept: Kept,
+    remaining: Remaining,
     options: ClusterOptions,
     work: Folder,
     engine: Engine,
@@ -171,17 +171,17 @@ def _embedder_folder(
 ) -> tuple[Folder, str | None]:
     """The folder of the embedder, fitted on a sample if need be; where its model is."""
     if options.embedding == tfidf.KIND:
-        made_of = [PIECES, kept.identity, _FITTED, tfidf.FEATURES, tfidf.DIM]
+        made_of = [PIECES, remaining.identity, _FITTED, tfidf.FEATURES, tfidf.DIM]
         folder = work / f"tfidf-{_digest(made_of)}"
         if not folder.has("fitted"):
-            items = kept.sample(_FITTED)
-            texts = SampleTexts(kept.documents, folder / "sample")
+            items = remaining.sample(_FITTED)
+            texts = SampleTexts(remaining.documents, folder / "sample")
             engine.map(texts, items, on_bytes)
             found = [text for item in items for text in texts.read(item[0])]
             _save_embedder(tfidf.TfidfEmbedder.fit(found, SEED), folder)
     else:
         model = MiniLM.load(options.model)
-        limits = sorted({x for shard in kept.shards for x in shard.identity[1:]})
+        limits = sorted({x for shard in remaining.shards for x in shard.identity[1:]})
         made_of = [PIECES, model.digest, *limits]
         folder = work / f"{options.embedding}-{_digest(made_of)}"
         if not folder.has("fitted"):
@@ -301,12 +301,12 @@ def _vectors(folder: Folder, name: str, count: int, dim: int) -> np.ndarray:
 
 
 def _tree(
-    kept: Kept, vectors: Vectors, options: ClusterOptions, folder: Folder
+    remaining: Remaining, vectors: Vectors, options: ClusterOptions, folder: Folder
 ) -> Tree:
     """The tree, trained level by level on a sample, on the devices of this process."""
     tree = _load_tree(folder) if folder.has(_TREE) else Tree(options.branching)
     if tree.fitted < len(options.branching):
-        sample = _sample_vectors(kept, vectors, options.sample)
+        sample = _sample_vectors(remaining, vectors, options.sample)
         while tree.fitted < len(options.branching):
             tree = tree.fit_level(
                 sample,
@@ -318,11 +318,11 @@ def _tree(
     return tree
 
 
-def _sample_vectors(kept: Kept, vectors: Vectors, count: int) -> np.ndarray:
-    """At most `count` vectors of documents that are kept."""
+def _sample_vectors(remaining: Remaining, vectors: Vectors, count: int) -> np.ndarray:
+    """At most `count` vectors of documents that remain."""
     parts = []
-    for shard, ranks in kept.sample(count):
-        places = places_of(kept.documents, shard, ranks)
+    for shard, ranks in remaining.sample(count):
+        places = places_of(remaining.documents, shard, ranks)
         start = 0
         for array in vectors.read(shard):
             low, high = np.searchsorted(places, (start, start + len(array)))

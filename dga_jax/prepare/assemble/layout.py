@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dga_jax.data import sampler
 from dga_jax.prepare.assemble.documents import Documents
 from dga_jax.prepare.assemble.engine import Engine, OnBytes
 from dga_jax.prepare.assemble.folder import Folder
@@ -205,7 +206,7 @@ class Ranks:
         chosen = np.zeros(len(piece.lengths), bool)
         (used,) = np.nonzero(piece.lengths)
         domains = piece.domains[used]
-        ranks = next_rank[domains] + places(domains)
+        ranks = next_rank[domains] + sampler.ranks(domains)
         np.add.at(next_rank, domains, 1)
         if self.every:
             chosen[used] = ranks % self.every == self.every - 1
@@ -354,12 +355,3 @@ def _border(tokens: int, seq_len: int, every: int) -> int:
     if rows > 1:
         return (rows - max(1, rows // every)) * seq_len
     return tokens - 1 - max(1, (tokens - 1) // every)
-
-
-def places(keys: np.ndarray) -> np.ndarray:
-    """How many equal keys come before each, int64 [n]."""
-    order = np.argsort(keys, kind="stable")
-    sorted_keys = keys[order]
-    found = np.empty(len(keys), np.int64)
-    found[order] = np.arange(len(keys)) - np.searchsorted(sorted_keys, sorted_keys)
-    return found

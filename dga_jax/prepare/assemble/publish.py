@@ -6,6 +6,7 @@ import pathlib
 import shutil
 
 from dga_jax.errors import UserError
+from dga_jax.files import appear
 
 
 def publish(directory: pathlib.Path, output: pathlib.Path) -> None:
@@ -21,14 +22,12 @@ def publish(directory: pathlib.Path, output: pathlib.Path) -> None:
         raise FileExistsError(f"{output} exists")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        _sync(directory)
         try:
-            os.rename(directory, output)
+            appear(directory, output)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
             _copy(directory, output)
-        _sync(output.parent)
     except OSError as error:  # ENOTEMPTY or EEXIST, as the file system likes
         if os.path.lexists(output):
             raise FileExistsError(f"{output} exists") from error
@@ -50,17 +49,7 @@ def _copy(directory: pathlib.Path, output: pathlib.Path) -> None:
     try:
         shutil.rmtree(aside, ignore_errors=True)  # of a job that was killed here
         shutil.copytree(directory, aside)
-        for path in [*aside.iterdir(), aside]:
-            _sync(path)
-        os.rename(aside, output)
+        appear(aside, output)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     shutil.rmtree(directory)
-
-
-def _sync(path: pathlib.Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

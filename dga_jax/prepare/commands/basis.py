@@ -86,10 +86,10 @@ def _count(store: Store, corpus: Corpus) -> Histograms:
     )
 
 
-def _describe(store: Store, basis: StoredBasis) -> list[str]:
+def _describe(store: Store, stored: StoredBasis) -> list[str]:
     """A line for each set: its effective clusters by level, its largest at level 0."""
-    sets = [basis.histograms]
-    if basis.target:
+    sets = [stored.histograms]
+    if stored.target:
         sets.append(bases.target_histogram(store))
     lines = [
         f"P(cluster | set) = (documents in the cluster + {SMOOTHING:g} x the cluster's"
@@ -101,8 +101,8 @@ def _describe(store: Store, basis: StoredBasis) -> list[str]:
     for one, i in rows[:_SHOWN_SETS]:
         effective = []
         for domains in levels:
-            counts = one.select(i).coarsened(one.counts.shape[1] // len(domains))
-            weights = counts.dense(bases.natural_weights(domains))[0]
+            basis = bases.smoothed(one.select(i), domains, SMOOTHING)
+            weights = basis.mix(np.ones(1))
             positive = weights[weights > 0]
             effective.append(np.exp(-np.sum(positive * np.log(positive))))
             if domains is levels[0]:

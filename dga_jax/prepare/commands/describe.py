@@ -20,7 +20,7 @@ _HTML = flags.DEFINE_string("html", None, "The page to write; STORE/describe.htm
 _ROWS = 64  # of a domain that are read for its terms
 _TERMS = 8
 _EXAMPLES = 3
-_EXCERPT = 240  # characters of an example, and tokens that are read for it
+_LONGEST = 240  # characters of an example, and tokens that are read for it
 _SEARCHED = 32  # rows in which the beginning of a document is looked for
 _LINE = 100  # characters of it on the console
 # Words of three letters or more; numbers and operators tell little.
@@ -97,12 +97,12 @@ def _examples(store: Store, domains: Domains, i: int, finest: Domains) -> list[s
     starts = finest.offsets[inside][largest[sizes[largest] > 0]]
     low, high = domains.offsets[i : i + 2]
     others = low + (np.arange(_EXAMPLES) * 2 + 1) * (high - low) // (2 * _EXAMPLES)
-    excerpts = [_excerpt(store, start, high, begins=True) for start in starts]
-    excerpts += [_excerpt(store, start, high, begins=False) for start in others]
-    return list(dict.fromkeys(filter(None, excerpts)))[:_EXAMPLES]
+    beginnings = [_beginning(store, start, high, begins=True) for start in starts]
+    beginnings += [_beginning(store, start, high, begins=False) for start in others]
+    return list(dict.fromkeys(filter(None, beginnings)))[:_EXAMPLES]
 
 
-def _excerpt(store: Store, start: int, stop: int, begins: bool) -> str:
+def _beginning(store: Store, start: int, stop: int, begins: bool) -> str:
     """The beginning of the next document from a row on; "" if none is near."""
     rows = store.read("train", np.arange(start, min(start + _SEARCHED, stop)))
     tokens = np.append(rows[0, 0], rows[:, 1:].ravel())
@@ -113,8 +113,8 @@ def _excerpt(store: Store, start: int, stop: int, begins: bool) -> str:
         tokens, ends = tokens[ends[0] + 1 :], ends[1:] - ends[0] - 1
     if not len(tokens):
         return ""
-    text = tokenizer.decode(tokens[: min(ends[0], _EXCERPT)])
-    return shorten(" ".join(text.split()), _EXCERPT)
+    text = tokenizer.decode(tokens[: min(ends[0], _LONGEST)])
+    return shorten(" ".join(text.split()), _LONGEST)
 
 
 def _telling_terms(samples: Sequence[Sequence[str]]) -> list[list[str]]:

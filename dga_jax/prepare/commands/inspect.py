@@ -6,7 +6,7 @@ import numpy as np
 from absl import flags
 
 from dga_jax.data.remote_store import local_store
-from dga_jax.data.shown import row_lines, visible
+from dga_jax.data.row_text import row_lines, visible
 from dga_jax.data.store import BASES, SPLITS, Domains, Store
 from dga_jax.errors import UserError
 from dga_jax.logs.console import columns

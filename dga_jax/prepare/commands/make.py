@@ -16,7 +16,7 @@ from dga_jax.logs.console import duration, progress
 from dga_jax.prepare.assemble import LeaveOut, Prepared, Watch, prepare_store
 from dga_jax.prepare.assemble.engine import Engine, Local
 from dga_jax.prepare.assemble.folder import Folder
-from dga_jax.prepare.commands import passed_over, reading, summary
+from dga_jax.prepare.commands import reading, summary
 from dga_jax.prepare.corpus import Corpus
 from dga_jax.prepare.sources import Fields, Shard, expand
 from dga_jax.tokenizer import load_tokenizer
@@ -326,7 +326,7 @@ def _report(
         print(f"{prepared.duplicates:,} exact duplicates were left out.")
     if prepared.contamination:
         print(prepared.contamination.describe(_CONTAMINATION.value == "drop"))
-    for line in passed_over.lines(prepared, markers, _GENERIC.value):
+    for line in summary.passed_over(prepared, markers, _GENERIC.value):
         print(line)
     if prepared.branching:
         print(summary.clusters(prepared, _SEQ_LEN.value, _MAX_IMBALANCE.value))

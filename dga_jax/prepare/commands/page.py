@@ -1,7 +1,6 @@
 """The domains of a store as an HTML page with a treemap; needs no other file."""
 
 import html
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import squarify
 
 from dga_jax.data.store import Store
 from dga_jax.errors import UserError
+from dga_jax.files import replaced
 
 if TYPE_CHECKING:
     from dga_jax.prepare.commands.describe import Description
@@ -54,12 +54,11 @@ def write(
             "</html>",
         ]
     )
-    aside = path.with_name(f".{path.name}.partial")
     if path.exists() and not path.is_file():  # /dev/null must stay what it is
         raise UserError(f"cannot write {path}: it is no file; choose another --html")
     try:
-        aside.write_text(content, encoding="utf-8")
-        os.replace(aside, path)
+        with replaced(path) as file:
+            file.write(content.encode())
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror}; choose another place with --html"
@@ -96,14 +95,16 @@ def _boxes(sizes: Sequence[float], x: float, y: float, dx: float, dy: float) -> 
     return squarify.squarify(squarify.normalize_sizes(sizes, dx, dy), x, y, dx, dy)
 
 
-def _rectangle(x, y, dx, dy, fill, stroke, width) -> str:
+def _rectangle(
+    x: float, y: float, dx: float, dy: float, fill: str, stroke: str, width: float
+) -> str:
     return (
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{dx:.1f}" height="{dy:.1f}"'
         f' fill="{fill}" stroke="{stroke}" stroke-width="{width}"/>'
     )
 
 
-def _labels(d: "Description", x, y, dx, dy) -> list[str]:
+def _labels(d: "Description", x: float, y: float, dx: float, dy: float) -> list[str]:
     """As many terms as the box has room for, under its name."""
     lines = []
     for i, word in enumerate([d.name, *d.terms]):

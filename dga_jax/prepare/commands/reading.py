@@ -43,7 +43,7 @@ class _Limit(flags.ArgumentParser):
 
     syntactic_help = "a whole number of documents, or nothing for no limit"
 
-    def parse(self, argument):
+    def parse(self, argument: str) -> int:
         """A flag without a value comes as "true", with "no" before it as "false"."""
         if argument == "true":
             return _ANY

@@ -1,12 +1,17 @@
 """What `prepare` says when it is done."""
 
+import collections
+import os
 from collections.abc import Iterator, Sequence
 
+from dga_jax.errors import listed
 from dga_jax.logs.console import columns
 from dga_jax.prepare.assemble import Part, Prepared
 from dga_jax.prepare.assemble.imbalance import imbalance
+from dga_jax.prepare.commands import reading
 
-_SHOWN = 64
+_SHOWN, _NAMED = 64, 3  # lines of a table, names in a line
+_MANY_SINGLE = 100  # domains of one file each, which a corpus in shards looks like
 # A model cannot learn what it never sees. Real text has some characters in a million
 # that a vocabulary of its language lacks; a hundredth is another language or script.
 _MOST_UNKNOWN = 0.01
@@ -115,7 +120,7 @@ def _line(part: Part) -> tuple[str, ...]:
 
 
 def _total(parts: Sequence[Part]) -> Part:
-    def total(field: str):
+    def total(field: str) -> int:
         return sum(getattr(part, field) for part in parts)
 
     rows = total("rows")
@@ -163,3 +168,52 @@ def clusters(prepared: Prepared, seq_len: int, max_imbalance: float) -> str:
             f" {levels}; asked for {max_imbalance:g}."
         )
     return "\n".join(lines)
+
+
+def passed_over(
+    prepared: Prepared, markers: Sequence[str], patterns: Sequence[str]
+) -> list[str]:
+    """A line for each kind of what gave the store nothing, or other than it may seem.
+
+    Args:
+      prepared: what became of the corpus.
+      markers: files that patterns match and that are no data.
+      patterns: of the corpus, as they were written.
+    """
+    found, said = prepared.passed_over, []
+    if found.bad:
+        said.append(reading.left_out(found.bad))
+    if found.files:
+        said.append(
+            f"{len(found.files):,} of {found.read:,} files hold no text, or none that"
+            f" is used: {listed(found.files, _NAMED)}."
+        )
+    if markers:
+        names = collections.Counter(map(os.path.basename, markers))
+        common = [name for name, _ in names.most_common()]
+        said.append(
+            f"{len(markers):,} files are no data by name: {listed(common, _NAMED)}."
+        )
+    if found.domains:
+        said.append(
+            f"warning: domains without text, or none that is left, are not in the"
+            f" store: {_quoted(found.domains)}."
+        )
+    *domains, _ = prepared.parts
+    if whole := [part.name for part in domains if part.rows and not part.heldout_rows]:
+        said.append(
+            "Domains too small for a part to be held out are trained on as a whole and"
+            f" not evaluated: {_quoted(whole)}."
+        )
+    if len(prepared.single) >= _MANY_SINGLE:
+        one = len(patterns) == 1 and not any(sign in patterns[0] for sign in ",=:")
+        said.append(
+            f"warning: {len(prepared.single):,} domains are one file each, such as"
+            f" {_quoted(prepared.single)}; where they are parts of one, join them:"
+            f" --generic='NAME={patterns[0] if one else 'PATTERN'}'."
+        )
+    return said
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return listed([repr(name) for name in names], _NAMED)

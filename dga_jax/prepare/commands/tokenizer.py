@@ -1,5 +1,6 @@
 """Trains a tokenizer on your text: dga_jax.prepare tokenizer --help."""
 
+import itertools
 import math
 import os
 import pathlib
@@ -15,7 +16,7 @@ from dga_jax.logs.console import columns, duration, progress
 from dga_jax.prepare.bpe import train_bpe
 from dga_jax.prepare.commands import reading
 from dga_jax.prepare.corpus import Corpus
-from dga_jax.prepare.excerpts import CorpusSample, Piece
+from dga_jax.prepare.excerpts import Excerpt, Excerpts
 from dga_jax.prepare.sources import Document, expand
 from dga_jax.tokenizer import HuggingFaceTokenizer, Tokenizer
 
@@ -51,11 +52,11 @@ _DOMAINS = flags.DEFINE_enum(
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Of the draw.")
 _SHOWN = 64
-_BATCH = 1024  # pieces that are tokenized at a time
+_BATCH = 1024  # excerpts that are tokenized at a time
 
 
 def main(argv: Sequence[str]) -> None:
-    """Draws a sample, trains, writes, and says what came of it."""
+    """Draws excerpts, trains, writes, and says what came of it."""
     if len(argv) > 1:
         raise UserError(f"unexpected {shlex.join(argv[1:])}; put globs into quotes")
     if not _GENERIC.value:
@@ -70,38 +71,40 @@ def main(argv: Sequence[str]) -> None:
     output = local_path("--output", _OUTPUT.value, "write it here, and copy it there")
     _check_output(output)
     began = time.monotonic()
-    sample = CorpusSample(
+    excerpts = Excerpts(
         _documents(),
         max_bytes=int(_SAMPLE_MB.value * 1e6),
         seed=_SEED.value,
         even=_DOMAINS.value == "even",
     )
-    if not sample.sizes:
+    if not excerpts.sizes:
         raise UserError(
             f"{', '.join(_GENERIC.value)}: no document has text and meets --filter; add"
             " some, or relax it"
         )
-    if not any(sample.learnt()):
+    if not any(excerpts.learnt()):
         raise UserError(
-            f"--sample_mb={_SAMPLE_MB.value:g} is less than one piece of text; raise it"
+            f"--sample_mb={_SAMPLE_MB.value:g} is less than a piece of text; raise it"
         )
-    learnt = (piece.text for piece in sample.learnt())
+    learnt = (excerpt.text for excerpt in excerpts.learnt())
     content = train_bpe(learnt, _VOCAB_SIZE.value, min_frequency=2)
     with replaced(output) as file:
         file.write(content)
     tokenizer = HuggingFaceTokenizer(content, output)
-    _report(sample, tokenizer, output, time.monotonic() - began)
+    _report(excerpts, tokenizer, output, time.monotonic() - began)
 
 
-def bytes_per_token(pieces: Iterable[Piece], tokenizer: Tokenizer) -> dict[str, float]:
+def bytes_per_token(
+    excerpts: Iterable[Excerpt], tokenizer: Tokenizer
+) -> dict[str, float]:
     """UTF-8 bytes of text per token, by domain."""
     sizes, tokens = {}, {}
-    pieces = iter(pieces)
-    while batch := [piece for _, piece in zip(range(_BATCH), pieces, strict=False)]:
-        encoded = tokenizer.encode_batch([piece.text for piece in batch])
-        for piece, ids in zip(batch, encoded, strict=True):
-            sizes[piece.domain] = sizes.get(piece.domain, 0) + piece.num_bytes
-            tokens[piece.domain] = tokens.get(piece.domain, 0) + len(ids)
+    excerpts = iter(excerpts)
+    while batch := list(itertools.islice(excerpts, _BATCH)):
+        encoded = tokenizer.encode_batch([excerpt.text for excerpt in batch])
+        for excerpt, ids in zip(batch, encoded, strict=True):
+            sizes[excerpt.domain] = sizes.get(excerpt.domain, 0) + excerpt.num_bytes
+            tokens[excerpt.domain] = tokens.get(excerpt.domain, 0) + len(ids)
     return {name: sizes[name] / tokens[name] for name in sizes}
 
 
@@ -126,42 +129,42 @@ def _check_output(output: pathlib.Path) -> None:
 
 
 def _report(
-    sample: CorpusSample, tokenizer: Tokenizer, output: pathlib.Path, seconds: float
+    excerpts: Excerpts, tokenizer: Tokenizer, output: pathlib.Path, seconds: float
 ) -> None:
     learnt: dict[str, int] = {}
-    for piece in sample.learnt():
-        learnt[piece.domain] = learnt.get(piece.domain, 0) + piece.num_bytes
-    measured = bytes_per_token(sample.measured(), tokenizer)
-    missing = sample.sizes.keys() - measured.keys()
-    seen = (piece for piece in sample.learnt() if piece.domain in missing)
+    for excerpt in excerpts.learnt():
+        learnt[excerpt.domain] = learnt.get(excerpt.domain, 0) + excerpt.num_bytes
+    measured = bytes_per_token(excerpts.measured(), tokenizer)
+    missing = excerpts.sizes.keys() - measured.keys()
+    seen = (excerpt for excerpt in excerpts.learnt() if excerpt.domain in missing)
     ratios = bytes_per_token(seen, tokenizer) | measured
     lines = [("domain", "documents", "MB", "learnt from, MB", "bytes/token")]
-    order = sorted(sample.sizes)
+    order = sorted(excerpts.sizes)
     if len(order) > _SHOWN:
-        largest = sorted(order, key=lambda name: -sample.sizes[name])[:_SHOWN]
+        largest = sorted(order, key=lambda name: -excerpts.sizes[name])[:_SHOWN]
         order = sorted(largest)
     for name in order:
         ratio = f"{ratios[name]:.2f}" if name in ratios else "-"
         lines.append(
             (
                 name,
-                f"{sample.documents[name]:,}",
-                f"{sample.sizes[name] / 1e6:,.2f}",
+                f"{excerpts.documents[name]:,}",
+                f"{excerpts.sizes[name] / 1e6:,.2f}",
                 f"{learnt.get(name, 0) / 1e6:,.2f}",
                 ratio + "*" * (name in missing and name in ratios),
             )
         )
-    if rest := len(sample.sizes) - len(order):
+    if rest := len(excerpts.sizes) - len(order):
         lines.append((f"... and {rest:,} smaller domains", *[""] * 4))
-    known = [name for name in sample.sizes if name in ratios]
-    tokens = sum(sample.sizes[name] / ratios[name] for name in known)
+    known = [name for name in excerpts.sizes if name in ratios]
+    tokens = sum(excerpts.sizes[name] / ratios[name] for name in known)
     lines.append(
         (
-            f"all {len(sample.sizes):,} domains",
-            f"{sum(sample.documents.values()):,}",
-            f"{sum(sample.sizes.values()) / 1e6:,.2f}",
+            f"all {len(excerpts.sizes):,} domains",
+            f"{sum(excerpts.documents.values()):,}",
+            f"{sum(excerpts.sizes.values()) / 1e6:,.2f}",
             f"{sum(learnt.values()) / 1e6:,.2f}",
-            f"{sum(sample.sizes[name] for name in known) / max(tokens, 1):.2f}",
+            f"{sum(excerpts.sizes[name] for name in known) / max(tokens, 1):.2f}",
         )
     )
     print(columns(lines))

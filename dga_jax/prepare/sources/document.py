@@ -154,7 +154,9 @@ class Picker:
                 f" {names_of(self._example)}"
             )
 
-    def _document(self, text, domain, source, identifier) -> Document:
+    def _document(
+        self, text: str, domain: str, source: str, identifier: str
+    ) -> Document:
         size = utf8_bytes(text)
         if size > self._fields.max_document_bytes:
             raise DocumentError(
@@ -164,7 +166,9 @@ class Picker:
             size = 0
         return Document(text, domain, size, identifier, source)
 
-    def _passes(self, item, signals) -> bool:
+    def _passes(
+        self, item: Mapping[str, Any], signals: Mapping[str, Any] | None
+    ) -> bool:
         passed = True
         if self._unseen:
             self._example = {**item, **(signals or {})}
@@ -180,7 +184,7 @@ class Picker:
                 raise DocumentError("cannot be filtered", str(error)) from error
         return passed
 
-    def _text(self, item) -> str:
+    def _text(self, item: Mapping[str, Any]) -> str:
         """The text of a record, or the prompt of a multiple-choice question."""
         name = self._fields.text or TEXT
         text = _decoded(look_up(item, name), name)
@@ -197,7 +201,7 @@ class Picker:
             return _question(mmlu.render, item)
         raise DocumentError("no text field", lacks(item, name))
 
-    def _domain_of(self, item) -> tuple[str, str]:
+    def _domain_of(self, item: Mapping[str, Any]) -> tuple[str, str]:
         if self._named:
             return self._domain, self._source
         name = self._fields.domain or DOMAIN

@@ -1,11 +1,12 @@
 """Records from JSON lines, compressed or not, read as a stream."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, BinaryIO
 
 from dga_jax.errors import UserError
+from dga_jax.files import OnBytes
 from dga_jax.prepare.sources import content, streams
 from dga_jax.prepare.sources.document import (
     BROKEN_JSON,
@@ -22,7 +23,7 @@ Record = dict[str, Any] | DocumentError
 
 
 def records(
-    path: str, max_document_bytes: int, on_bytes: Callable[[int], object]
+    path: str, max_document_bytes: int, on_bytes: OnBytes
 ) -> Iterator[tuple[int, Record]]:
     """Streams the objects of a file, one a line; blank lines are passed over.
 

@@ -7,11 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dga_jax.errors import UserError
+from dga_jax.files import OnBytes
 from dga_jax.prepare.sources import content, streams
 from dga_jax.prepare.sources.document import FLAGS, NOT_UTF8, DocumentError, names_of
 
 _BATCH_BYTES = 4 << 20
 _BATCH_ROWS = 4096
+_ColumnsOf = Callable[[Callable[[str], bool]], list[str]]
 
 
 class NotParquetError(Exception):
@@ -20,8 +22,8 @@ class NotParquetError(Exception):
 
 def records(
     path: str,
-    columns_of: Callable[[Callable[[str], bool]], list[str]],
-    on_bytes: Callable[[int], object],
+    columns_of: _ColumnsOf,
+    on_bytes: OnBytes,
 ) -> Iterator[tuple[int, dict[str, Any] | DocumentError]]:
     """Streams the rows of a file; some 4 MB of them are held at a time.
 
@@ -82,7 +84,7 @@ def _rows_at_once(table: pq.ParquetFile) -> int:
     return max(1, min(_BATCH_ROWS, _BATCH_BYTES // row))
 
 
-def _columns(table: pq.ParquetFile, columns_of, path: str) -> list[str]:
+def _columns(table: pq.ParquetFile, columns_of: _ColumnsOf, path: str) -> list[str]:
     schema = table.schema_arrow
     try:
         return columns_of(lambda name: _has(schema, name))

@@ -216,27 +216,27 @@ def _redpajama_shards(found: Found, fields: Fields) -> Iterator[Shard]:
         file for file in found.files if not file.path.endswith(redpajama.SIGNALS_SUFFIX)
     ]
     if found.is_directory:  # which has signals, hashes and lists of duplicates too
-        chosen = [file for file in chosen if redpajama.place(file.path)] or chosen
+        chosen = [file for file in chosen if redpajama.locate(file.path)] or chosen
     for file in chosen:
         shard = Shard.of_file(file, found.root, fields, Format.REDPAJAMA)
-        place = redpajama.place(file.path)
-        if place is not None:
-            base = real(place.base or ".").rstrip("/")
+        location = redpajama.locate(file.path)
+        if location is not None:
+            base = real(location.base or ".").rstrip("/")
             shard = dataclasses.replace(
-                shard, domain=place.bucket, source=f"redpajama:{base}"
+                shard, domain=location.bucket, source=f"redpajama:{base}"
             )
             if fields.filters:
-                shard = _with_signals(shard, place)
+                shard = _with_signals(shard, location)
         yield shard
 
 
-def _with_signals(shard: Shard, place: redpajama.Place) -> Shard:
+def _with_signals(shard: Shard, location: redpajama.Location) -> Shard:
     try:
-        if remote.is_remote(place.signals):
-            with remote.explained(place.signals):
-                signals = files.remote_file(place.signals)
+        if remote.is_remote(location.signals):
+            with remote.explained(location.signals):
+                signals = files.remote_file(location.signals)
         else:
-            signals = files.local_file(place.signals)
+            signals = files.local_file(location.signals)
     except UserError as error:
         raise UserError(
             f"{shard.paths[0]} has no quality signals to filter by: {error}; get them,"
@@ -281,7 +281,7 @@ def _grouped(shards: list[Shard]) -> Iterator[Shard]:
 
 
 def _together(one: Shard, other: Shard) -> bool:
-    def of(shard: Shard):
+    def of(shard: Shard) -> tuple[str, str, bool, str]:
         return shard.domain, shard.source, shard.named, shard.root
 
     return one.format is other.format is Format.TEXT and of(one) == of(other)

@@ -2,12 +2,13 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 from dga_jax import remote
 from dga_jax.errors import UserError
+from dga_jax.files import OnBytes
 from dga_jax.prepare.sources import json_lines, redpajama, text_files, tfds
 from dga_jax.prepare.sources.document import (
     BadDocument,
@@ -19,9 +20,12 @@ from dga_jax.prepare.sources.document import (
 from dga_jax.prepare.sources.shard import Format, Shard, is_parquet
 from dga_jax.prepare.sources.streams import IsParquetError
 
+# What it is called, its number, itself, and what its format says besides.
+_Record = tuple[str, tuple[int, Any, ...]]
+
 
 def read_documents(
-    shard: Shard, on_bytes: Callable[[int], object] = lambda count: None
+    shard: Shard, on_bytes: OnBytes = lambda count: None
 ) -> Iterator[Document | BadDocument]:
     """Streams the documents of a shard in order, those with a blank text too.
 
@@ -59,7 +63,9 @@ def read_documents(
         raise UserError(f"{shard.name}: {error}") from error
 
 
-def _bad(shard: Shard, path: str, error: DocumentError, unit="", number=0):
+def _bad(
+    shard: Shard, path: str, error: DocumentError, unit: str = "", number: int = 0
+) -> BadDocument:
     """What stands for a document that cannot be used; raises if none may."""
     said = f"{path}, {unit} {number}: {error}" if unit else f"{path}{error}"
     if not shard.fields.skip_bad:
@@ -67,11 +73,13 @@ def _bad(shard: Shard, path: str, error: DocumentError, unit="", number=0):
     return BadDocument(error.reason, said, unit, number)
 
 
-def _picked(shard: Shard, picker: Picker, on_bytes) -> Iterator[Document | BadDocument]:
+def _picked(
+    shard: Shard, picker: Picker, on_bytes: OnBytes
+) -> Iterator[Document | BadDocument]:
     """The documents of records that have fields."""
     fields = shard.fields
     in_redpajama = shard.format is Format.REDPAJAMA
-    in_place = in_redpajama and redpajama.place(shard.paths[0]) is not None
+    in_place = in_redpajama and redpajama.locate(shard.paths[0]) is not None
     check_filters = in_redpajama and bool(fields.filters)
     for unit, (number, item, *extra) in _records(shard, on_bytes):
         try:
@@ -90,14 +98,16 @@ def _picked(shard: Shard, picker: Picker, on_bytes) -> Iterator[Document | BadDo
             yield document
 
 
-def _check_known(shard: Shard, unit: str, number: int, signals) -> None:
+def _check_known(
+    shard: Shard, unit: str, number: int, signals: Mapping[str, Any] | None
+) -> None:
     try:
         redpajama.check_known(shard.fields.filters, signals)
     except ValueError as error:
         raise UserError(f"{shard.paths[0]}, {unit} {number}: {error}") from error
 
 
-def _records(shard: Shard, on_bytes) -> Iterator[tuple[str, tuple[int, Any, ...]]]:
+def _records(shard: Shard, on_bytes: OnBytes) -> Iterator[_Record]:
     """What the records of a shard are called, and each with its number."""
     path, fields = shard.paths[0], shard.fields
     if shard.format is Format.TFDS:
@@ -118,7 +128,8 @@ def _records(shard: Shard, on_bytes) -> Iterator[tuple[str, tuple[int, Any, ...]
         yield from second()
 
 
-def _rows(shard: Shard, on_bytes):
+def _rows(shard: Shard, on_bytes: OnBytes) -> Generator[_Record, None, bool]:
+    """Records of Parquet; returns whether it is that."""
     from dga_jax.prepare.sources import parquet  # PyArrow takes a while to import
 
     found = parquet.records(shard.paths[0], partial(_columns, shard), on_bytes)
@@ -129,9 +140,10 @@ def _rows(shard: Shard, on_bytes):
     return True
 
 
-def _lines(shard: Shard, on_bytes):
+def _lines(shard: Shard, on_bytes: OnBytes) -> Generator[_Record, None, bool]:
+    """Records of JSON lines; returns whether it is that, and not Parquet."""
     path, limit = shard.paths[0], shard.fields.max_document_bytes
-    if shard.format is Format.REDPAJAMA and redpajama.place(path):
+    if shard.format is Format.REDPAJAMA and redpajama.locate(path):
         found = redpajama.records(shard.paths, limit, on_bytes)
     else:
         found = json_lines.records(path, limit, on_bytes)
@@ -151,7 +163,9 @@ def _columns(shard: Shard, has: Callable[[str], bool]) -> list[str]:
     return list(dict.fromkeys([*found, *extra]))
 
 
-def _texts(shard: Shard, picker: Picker, on_bytes) -> Iterator[Document | BadDocument]:
+def _texts(
+    shard: Shard, picker: Picker, on_bytes: OnBytes
+) -> Iterator[Document | BadDocument]:
     """The documents of files of plain text."""
     limit = shard.fields.max_document_bytes
     for path in shard.paths:

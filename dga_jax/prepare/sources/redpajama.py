@@ -7,10 +7,11 @@ The layout is that of https://github.com/togethercomputer/RedPajama-Data, versio
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from dga_jax.errors import UserError
+from dga_jax.files import OnBytes
 from dga_jax.prepare.sources import json_lines
 from dga_jax.prepare.sources.document import DocumentError, names_of
 from dga_jax.prepare.sources.filters import Filter
@@ -25,7 +26,7 @@ _LAYOUT = re.compile(
 )
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """Where a file of documents lies.
 
     Attributes:
@@ -44,14 +45,14 @@ class Place(NamedTuple):
         return f"{self.base}{SIGNALS}/{self.tag}{SIGNALS_SUFFIX}"
 
 
-def place(path: str) -> Place | None:
-    """The place of a file in the layout; None if its path is not of that form."""
+def locate(path: str) -> Location | None:
+    """Where a file lies in the layout; None if its path is not of that form."""
     match = _LAYOUT.fullmatch(path)
-    return Place(**match.groupdict()) if match else None
+    return Location(**match.groupdict()) if match else None
 
 
 def records(
-    paths: tuple[str, ...], max_document_bytes: int, on_bytes: Callable[[int], object]
+    paths: tuple[str, ...], max_document_bytes: int, on_bytes: OnBytes
 ) -> Iterator[tuple[int, json_lines.Record, str, dict[str, Any] | None]]:
     """Streams the documents of a file of the layout.
 
@@ -69,7 +70,7 @@ def records(
       OSError: one cannot be read.
     """
     path, *others = paths
-    tag = place(path).tag
+    tag = locate(path).tag
     signals = None
     if others:
         signals = json_lines.records(others[0], max_document_bytes, on_bytes)

@@ -143,7 +143,7 @@ def renamed(shards: list[Shard]) -> list[Shard]:
 
     def by_name(shard: Shard) -> bool:
         form = shard.format
-        unplaced = form is Format.REDPAJAMA and not redpajama.place(shard.paths[0])
+        unplaced = form is Format.REDPAJAMA and not redpajama.locate(shard.paths[0])
         return not shard.named and (form in (Format.JSON, Format.PARQUET) or unplaced)
 
     found = names.domains_of(_absolute(s.paths[0]) for s in shards if by_name(s))

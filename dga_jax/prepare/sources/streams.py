@@ -7,12 +7,13 @@ import io
 import lzma
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import zstandard
 
 from dga_jax import remote
+from dga_jax.files import OnBytes
 from dga_jax.prepare.sources import content
 from dga_jax.prepare.sources.content import Packing
 
@@ -44,7 +45,7 @@ class IsParquetError(ForeignError):
 @contextlib.contextmanager
 def opened(
     path: str,
-    on_bytes: Callable[[int], object],
+    on_bytes: OnBytes,
     buffer: int = BUFFER,
 ) -> Iterator[io.BufferedReader]:
     """A file, decompressed if it is compressed, whatever its name says.
@@ -127,7 +128,7 @@ class _Whole(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer) -> int:
+    def readinto(self, buffer: memoryview) -> int:
         view, filled = memoryview(buffer), 0
         while filled < content.HEAD and (
             count := self._file.readinto(view[filled:])  # none at the end
@@ -139,11 +140,11 @@ class _Whole(io.RawIOBase):
 class _Counted(_Whole):
     """A raw file that reports how much is read from it."""
 
-    def __init__(self, file: io.RawIOBase, on_bytes: Callable[[int], object]):
+    def __init__(self, file: io.RawIOBase, on_bytes: OnBytes):
         super().__init__(file)
         self._on_bytes = on_bytes
 
-    def readinto(self, buffer) -> int:
+    def readinto(self, buffer: memoryview) -> int:
         count = super().readinto(buffer)
         self._on_bytes(count)
         return count
@@ -158,7 +159,7 @@ class _Bzip2(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer) -> int:
+    def readinto(self, buffer: memoryview) -> int:
         try:
             return self._file.readinto(buffer)
         except OSError as error:
@@ -177,7 +178,7 @@ class _Zstd(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer) -> int:
+    def readinto(self, buffer: memoryview) -> int:
         while not self._data:
             chunk = self._next or self._file.read(BUFFER // 8)
             self._next = b""

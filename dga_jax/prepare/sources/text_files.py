@@ -1,7 +1,6 @@
 """Files of plain text, each one document."""
 
-from collections.abc import Callable
-
+from dga_jax.files import OnBytes
 from dga_jax.prepare.sources import streams
 from dga_jax.prepare.sources.document import NOT_UTF8, TOO_LONG, DocumentError, too_long
 
@@ -10,7 +9,7 @@ _BUFFER = 1 << 16  # for there may be many files, most of them small
 _MARK = b"\xef\xbb\xbf"
 
 
-def read(path: str, max_bytes: int, on_bytes: Callable[[int], object]) -> str:
+def read(path: str, max_bytes: int, on_bytes: OnBytes) -> str:
     """The text of a file, its newlines as they are; it may be compressed.
 
     Args:

@@ -2,13 +2,17 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from dga_jax.errors import UserError
+from dga_jax.files import OnBytes
 from dga_jax.prepare.sources.document import DOMAIN, FLAGS, Fields, columns, names_of
+
+if TYPE_CHECKING:
+    from tensorflow_datasets.core import DatasetBuilder
 
 _SHARD_BYTES = 64 << 20
 _AT_ONCE = 64
@@ -19,7 +23,7 @@ _SYNTAX = re.compile(
 _FORM = "tfds:NAME[/CONFIG][:VERSION]/SPLIT[@DIRECTORY]"
 
 
-class Split(NamedTuple):
+class DataSetSplit(NamedTuple):
     """A split of a data set.
 
     Attributes:
@@ -47,7 +51,7 @@ class Split(NamedTuple):
         ]
 
 
-def find(pattern: str) -> Split:
+def find(pattern: str) -> DataSetSplit:
     """The split that NAME[/CONFIG][:VERSION]/SPLIT[@DIRECTORY] stands for.
 
     Without @DIRECTORY it is looked for where $TFDS_DATA_DIR says, or else in
@@ -80,7 +84,7 @@ def find(pattern: str) -> Split:
         f"/{builder.info.full_name}"
     )
     version = [f"{state.st_size} {state.st_mtime_ns}" for state in states]
-    return Split(
+    return DataSetSplit(
         f"tfds:{match['name']}{config}:{builder.version}/{split}@{directory}",
         match["name"] + config,
         " ".join(version),
@@ -95,13 +99,13 @@ def records(
     stop: int,
     fields: Fields,
     named: bool,
-    on_bytes: Callable[[int], object],
+    on_bytes: OnBytes,
     num_bytes: int,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Streams a range of examples, from `start` until before `stop`.
 
     Args:
-      path: as in `Split.path`.
+      path: as in `DataSetSplit.path`.
       start: the first example.
       stop: one past the last.
       fields: what is to be read of them.
@@ -146,7 +150,7 @@ def records(
         ) from error
 
 
-def _builder(match: re.Match, pattern: str):
+def _builder(match: re.Match, pattern: str) -> "DatasetBuilder":
     try:
         from tensorflow_datasets.core import read_only_builder, registered
     except ImportError as error:
@@ -180,7 +184,9 @@ def _builder(match: re.Match, pattern: str):
     return builder
 
 
-def _features(features, fields: Fields, named: bool, path: str) -> list[str]:
+def _features(
+    features: Mapping[str, Any], fields: Fields, named: bool, path: str
+) -> list[str]:
     """The features at the top level that hold the fields that are read."""
     try:
         wanted = columns(fields, named, lambda name: _has(features, name))
@@ -192,7 +198,7 @@ def _features(features, fields: Fields, named: bool, path: str) -> list[str]:
     return list(dict.fromkeys(tops))
 
 
-def _has(features, name: str) -> bool:
+def _has(features: Mapping[str, Any], name: str) -> bool:
     if name in features:
         return True
     for part in name.split("."):

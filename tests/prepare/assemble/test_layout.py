@@ -12,7 +12,7 @@ from dga_jax.data.store import Store
 from dga_jax.prepare.assemble import layout, rows
 from dga_jax.prepare.assemble.engine import Local
 from dga_jax.prepare.assemble.folder import Folder
-from dga_jax.prepare.assemble.layout import ASIDE, KEPT, Plan, lay_out, places
+from dga_jax.prepare.assemble.layout import ASIDE, KEPT, Plan, lay_out
 from dga_jax.prepare.assemble.rows import ScatterTokens, Split, WriteRows
 from dga_jax.prepare.assemble.tokenizing import DocumentTable
 
@@ -187,9 +187,3 @@ def test_domains_too_small_for_both_splits(tmp_path):
     found, _ = laid_out([[[(0, 2), (1, 3), (2, 0)]]], 3, 1, 20, 4, tmp_path)
     assert found.predicted.tolist() == [[1, 1, 0], [0, 1, 0]]
     assert found.rows.tolist() == [[1, 1, 0], [0, 1, 0]]
-
-
-@given(st.lists(st.integers(0, 4)))
-def test_places(keys):
-    counted = [keys[:i].count(key) for i, key in enumerate(keys)]
-    assert places(np.array(keys, np.int64)).tolist() == counted

@@ -14,14 +14,14 @@ def directory(request, tmp_path, monkeypatch):
     path.mkdir(parents=True)
     (path / "file").write_text("staged")
     if request.param == "two":
-        rename = os.rename
+        rename = os.replace
 
         def across(source, target):
             if source == path:
                 raise OSError(errno.EXDEV, "Invalid cross-device link")
             rename(source, target)
 
-        monkeypatch.setattr(publish.os, "rename", across)
+        monkeypatch.setattr(os, "replace", across)
     return path
 
 
@@ -37,7 +37,7 @@ def test_or_not_at_all(directory, tmp_path, monkeypatch):
     def fail(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(publish.os, "rename", fail)
+    monkeypatch.setattr(os, "replace", fail)
     monkeypatch.setattr(publish.shutil, "copytree", fail)
     with pytest.raises(KeyboardInterrupt):
         publish.publish(directory, tmp_path / "out" / "store")

@@ -19,8 +19,8 @@ from dga_jax.errors import UserError
 from dga_jax.prepare.assemble import engine, prepare_store, rows
 from dga_jax.prepare.assemble.byte_counts import spread_bytes
 from dga_jax.prepare.assemble.engine import Local
+from dga_jax.prepare.commands.verify import verify
 from dga_jax.prepare.sample import SAMPLE
-from dga_jax.prepare.verification import verify
 from dga_jax.tokenizer import HuggingFaceTokenizer, load_tokenizer
 
 KINDS = vocabularies.kinds()
