@@ -219,8 +219,8 @@ def among_probed(
 ) -> optax.GradientTransformationExtraArgs:
     """Who was not probed keeps its weight, and who was their mass, whatever `inner` does.
 
-    Any increments of finite log-weights will do, as long as they are what one domain
-    gains on another: a common constant is taken off.
+    So a constant added to all increments changes nothing. Where all were probed that is
+    left to `normalise`.
 
     >>> log_weights = jnp.log(jnp.array([0.25, 0.25, 0.5]))
     >>> transform = among_probed(optax.scale(1.0))  # of the signal, and no more

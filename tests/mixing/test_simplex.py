@@ -298,7 +298,7 @@ def test_a_constant_and_the_rest_do_not_matter(case, constant):
     careless = simplex.among_probed(optax.stateless(lambda s, _: s + constant))
     right = simplex.among_probed(simplex.exponentiated_gradient(1.0))
     moved, expected = (
-        apply(transform, log_of(weights), signal, probed=probed)
+        simplex.normalise(apply(transform, log_of(weights), signal, probed=probed))
         for transform in (careless, right)
     )
     np.testing.assert_allclose(moved, expected, rtol=2e-5, atol=2e-4)
