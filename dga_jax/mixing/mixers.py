@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from dga_jax.mixing import simplex
+from dga_jax.mixing.recipe import MIXERS as MIXERS  # those below, by name
 from dga_jax.mixing.recipe import Mixer, mixer
 
 

@@ -176,7 +176,9 @@ def _option(function: Callable, parameter: inspect.Parameter) -> Option:
     name, default = parameter.name, parameter.default
     where = f"mixer {function.__name__}: argument {name}"
     if default is parameter.empty:
-        raise TypeError(f"{where} has no default; only {' and '.join(SHARED)} have none")
+        raise TypeError(
+            f"{where} has no default; only {' and '.join(SHARED)} have none"
+        )
     hint = typing.get_type_hints(function, include_extras=True).get(name)
     kind, rules = hint, []
     if typing.get_origin(hint) is typing.Annotated:

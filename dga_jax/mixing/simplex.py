@@ -217,10 +217,9 @@ def skip_nonfinite(
 def among_probed(
     inner: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:
-    """Who was not probed keeps its weight, and who was their mass, whatever `inner` does.
+    """Who was not probed keeps its weight, come what may; the others keep their mass.
 
-    So a constant added to all increments changes nothing. Where all were probed that is
-    left to `normalise`.
+    So a constant added to all increments changes nothing.
 
     >>> log_weights = jnp.log(jnp.array([0.25, 0.25, 0.5]))
     >>> transform = among_probed(optax.scale(1.0))  # of the signal, and no more
@@ -249,16 +248,17 @@ def among_probed(
 def _among(
     delta: jax.Array, log_weights: jax.Array, probed: jax.Array | None
 ) -> jax.Array:
-    """Increments [k] that leave the rest alone; NaN and inf stay what they are."""
+    """Increments [k] that leave the rest alone, within bounds; NaN stays NaN."""
     everyone = log_weights > -jnp.inf
     alive = everyone if probed is None else everyone & probed
-    # Twice what `exponentiated_gradient` may need, which this leaves as it is.
-    bound = jnp.where(jnp.isfinite(delta), 2 * _MAX_LOG_RATIO, jnp.inf)
-    delta = jnp.clip(jnp.asarray(delta, log_weights.dtype), -bound, bound)
+    delta = jnp.asarray(delta, log_weights.dtype)
+    # Twice what `exponentiated_gradient` may need: its increments stay as they are.
+    bound = 2 * _MAX_LOG_RATIO
+    top = jnp.max(delta, where=alive, initial=-jnp.inf)
+    far = jnp.max(jnp.abs(delta), where=alive, initial=0.0) > bound
+    delta = jnp.where(far, jnp.maximum(delta - top, -bound), delta)
     mass = jax.nn.logsumexp(log_weights, where=alive)
     excess = jax.nn.logsumexp(log_weights + delta, where=alive) - mass
-    # Where all were probed there is no rest: to normalise the weights is enough.
-    excess = jnp.where(jnp.all(alive == everyone), 0.0, excess)
     alone = jnp.where(alive, delta - excess, 0.0)
     # What is right but for rounding stays: to correct it would move the last bits.
     largest = jnp.max(jnp.abs(delta), where=alive, initial=0.0)
