@@ -1,13 +1,10 @@
-"""The mixers a config can name.
+"""The mixers a config can name: a function each. To add one, write it here.
 
-A mixer is an optax-style pair, `init` and `update`, over log-weights (see `simplex`),
-and a word on which signal it reads. To add one, write a function that makes it and
-enter it in `MIXERS`: `--config.mixer.name` then knows it.
+Its arguments are its options: `--config.mixer.name` and `--config.mixer.NAME.OPTION`
+then know it. `recipe.mixer` says what it returns, and what is put around all of them.
 """
 
-import dataclasses
 import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -15,68 +12,33 @@ import jax.numpy as jnp
 import optax
 
 from dga_jax.mixing import simplex
+from dga_jax.mixing.recipe import MIXERS as MIXERS  # those below, by name
+from dga_jax.mixing.recipe import Mixer, mixer
 
 
-class Mixer(NamedTuple):
-    """A rule that turns signals into new weights.
-
-    Attributes:
-      init: log-weights [n] -> the mixer's state.
-      update: (signal [n], state, log-weights [n], *, step, probed) -> (increment of the
-        log-weights, state), as an optax transform with extra arguments.
-      signal: "alignments", or None if the weights never move.
-      start: what the weights are at first, unless the config says: "uniform", or
-        "importance", P(domain | target).
-    """
-
-    init: optax.TransformInitFn
-    update: optax.TransformUpdateExtraArgsFn
-    signal: str | None
-    start: str = "uniform"
-
-
-def dga(
-    eta: optax.ScalarOrSchedule, beta: optax.ScalarOrSchedule, floor: float = 0.0
-) -> Mixer:
+@mixer(signal="alignments")
+def dga(eta: float, beta: float) -> optax.GradientTransformation:
     """Dynamic Gradient Alignment (Fan, Grangier and Ablin 2024, arXiv 2410.02498).
 
     α̂ ∝ α exp(+η a), then α ← (1-β) α + β α̂, with a_i = ⟨∇ℓ(θ; x_i), ∇ℓ(θ; y)⟩.
 
     Args:
-      eta: step size η ≥ 0 of mirror ascent, or a schedule of the train step.
-      beta: EMA coefficient β in (0, 1], or a schedule of the train step.
-      floor: least weight of any domain (or basis distribution) with rows.
+      eta: step size η ≥ 0 of mirror ascent.
+      beta: EMA coefficient β in (0, 1].
     """
-    stages = [simplex.exponentiated_gradient(eta), simplex.log_space_ema(beta)]
-    if floor:
-        stages.append(simplex.floor(floor))
-    return Mixer(*simplex.skip_nonfinite(optax.chain(*stages)), "alignments")
+    return optax.chain(simplex.exponentiated_gradient(eta), simplex.log_space_ema(beta))
 
 
-def static() -> Mixer:
+@mixer(signal=None)
+def static() -> optax.GradientTransformation:
     """The weights stay where they began: uniform, natural, or given by name."""
-    return Mixer(*optax.with_extra_args_support(optax.set_to_zero()), None)
+    return optax.set_to_zero()
 
 
-def importance() -> Mixer:
+@mixer(signal=None, start="importance")
+def importance() -> optax.GradientTransformation:
     """Importance sampling: the constant α_i = P(domain i | target), a histogram."""
-    return static()._replace(start="importance")
-
-
-@dataclasses.dataclass(frozen=True)
-class MixerOptions:
-    """What a config says to its mixer: `dga` has the meaning of each."""
-
-    eta: optax.ScalarOrSchedule
-    beta: optax.ScalarOrSchedule
-    floor: float
-
-
-MIXERS: dict[str, Callable[[MixerOptions], Mixer]] = {
-    "dga": lambda options: dga(options.eta, options.beta, options.floor),
-    "static": lambda options: static(),
-    "importance": lambda options: importance(),
-}
+    return optax.set_to_zero()
 
 
 class MixerState(NamedTuple):

@@ -6,11 +6,12 @@ higher being better; what comes out is an increment of log α for
 float32: there, a rare domain would die for ever. A log-weight of -inf is a domain that
 has no rows; it stays at -inf.
 
-Every transform accepts two extra arguments: `step`, the train step, which schedules
-read, and `probed`, bool [k], which says whose signal was measured (None: all).
+Every transform accepts the extra argument `probed`, bool [k], which says whose signal
+was measured (None: all).
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,18 +20,25 @@ import optax
 # e^-1e4 is no weight that could ever be drawn; a bound on one update's ratio between
 # two domains keeps log α finite, hence able to recover, whatever the signals.
 _MAX_LOG_RATIO = 1e4
+# By what share of its terms the logarithm of a sum may be off for being float32.
+_ROUNDING = 1e-6
+
+_Update = Callable[[jax.Array, jax.Array, jax.Array | None], jax.Array]
 
 
-def _at(value: optax.ScalarOrSchedule, step: jax.typing.ArrayLike) -> jax.Array:
-    return jnp.asarray(value(step) if callable(value) else value, jnp.float32)
+def _stateless(update: _Update) -> optax.GradientTransformationExtraArgs:
+    """A transform without state from `update(increment, log_weights, probed)`."""
 
-
-def _stateless(update) -> optax.GradientTransformationExtraArgs:
-    """A transform without state from `update(increment, log_weights, step, probed)`."""
-
-    def update_fn(updates, state, params=None, *, step=0, probed=None, **extra):
+    def update_fn(
+        updates: jax.Array,
+        state: optax.EmptyState,
+        params: jax.Array,
+        *,
+        probed: jax.Array | None = None,
+        **extra: Any,
+    ) -> tuple[jax.Array, optax.EmptyState]:
         del extra
-        return update(updates, params, step, probed), state
+        return update(updates, params, probed), state
 
     return optax.GradientTransformationExtraArgs(
         lambda params: optax.EmptyState(), update_fn
@@ -38,7 +46,7 @@ def _stateless(update) -> optax.GradientTransformationExtraArgs:
 
 
 def exponentiated_gradient(
-    eta: optax.ScalarOrSchedule,
+    eta: jax.typing.ArrayLike,
 ) -> optax.GradientTransformationExtraArgs:
     """Mirror ascent with the entropy: α̂_i ∝ α_i exp(+η a_i).
 
@@ -58,7 +66,9 @@ def exponentiated_gradient(
     under which a positive alignment raises a weight.
     """
 
-    def update(signal, log_weights, step, probed):
+    def update(
+        signal: jax.Array, log_weights: jax.Array, probed: jax.Array | None
+    ) -> jax.Array:
         if probed is None:
             probed = jnp.ones(signal.shape, bool)
         alive = probed & (log_weights > -jnp.inf)
@@ -66,7 +76,7 @@ def exponentiated_gradient(
         top = jnp.max(signal, where=alive, initial=-jnp.inf)
         # A difference of huge signals is -inf, and 0 * -inf no number: bounded first.
         below = jnp.maximum(signal - top, jnp.finfo(signal.dtype).min)
-        gain = jnp.where(alive, _at(eta, step) * below, 0.0)
+        gain = jnp.where(alive, jnp.asarray(eta, jnp.float32) * below, 0.0)
         gain = jnp.maximum(gain, -_MAX_LOG_RATIO)
         mass = jax.nn.logsumexp(log_weights, where=alive)
         normaliser = jax.nn.logsumexp(log_weights + gain, where=alive) - mass
@@ -76,7 +86,7 @@ def exponentiated_gradient(
 
 
 def log_space_ema(
-    beta: optax.ScalarOrSchedule,
+    beta: jax.typing.ArrayLike,
 ) -> optax.GradientTransformationExtraArgs:
     """Exponential moving average of the weights: α ← (1-β) α + β α̂; β = 1 is none.
 
@@ -92,9 +102,11 @@ def log_space_ema(
     [0.525 0.475]
     """
 
-    def update(delta, log_weights, step, probed):
+    def update(
+        delta: jax.Array, log_weights: jax.Array, probed: jax.Array | None
+    ) -> jax.Array:
         del log_weights, probed
-        b = _at(beta, step)
+        b = jnp.asarray(beta, jnp.float32)
         return jnp.logaddexp(jnp.log1p(-b), jnp.log(b) + delta)
 
     return _stateless(update)
@@ -117,8 +129,10 @@ def floor(minimum: float) -> optax.GradientTransformationExtraArgs:
     [0.8 0.1 0.1]
     """
 
-    def update(delta, log_weights, step, probed):
-        del step, probed
+    def update(
+        delta: jax.Array, log_weights: jax.Array, probed: jax.Array | None
+    ) -> jax.Array:
+        del probed
         alive = log_weights > -jnp.inf
         moved = normalise(jnp.where(alive, log_weights + delta, -jnp.inf))
         projected = _project_above(moved, minimum, alive)
@@ -127,7 +141,9 @@ def floor(minimum: float) -> optax.GradientTransformationExtraArgs:
     return _stateless(update)
 
 
-def _project_above(log_weights, minimum, alive):
+def _project_above(
+    log_weights: jax.Array, minimum: jax.typing.ArrayLike, alive: jax.Array
+) -> jax.Array:
     """Logarithm of max(f, c α) over `alive`, [k].
 
     Clamping lowers c, which may clamp more: c is taken again until it stays. From c = 1
@@ -135,7 +151,7 @@ def _project_above(log_weights, minimum, alive):
     over the weights; sorting 262,144 of them would take 0.1 s.
     """
 
-    def scale(c):
+    def scale(c: jax.Array) -> jax.Array:
         clamped = alive & (c * weights <= minimum)
         rest = jnp.sum(weights, where=alive & ~clamped)
         left = jnp.maximum(1.0 - minimum * jnp.sum(clamped), 0.0)
@@ -163,16 +179,24 @@ class SkipState(NamedTuple):
 def skip_nonfinite(
     inner: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:
-    """Leaves weights and the inner state alone, and counts, if a signal is not finite.
+    """Leaves weights and the inner state alone, and counts, where a number is none.
 
-    Only probed domains count: what was not measured may hold anything.
+    That is a signal which is not finite, of those probed (what was not measured may
+    hold anything), or an increment that `inner` makes of finite ones.
     """
     inner = optax.with_extra_args_support(inner)
 
-    def init(log_weights):
+    def init(log_weights: jax.Array) -> SkipState:
         return SkipState(jnp.zeros((), jnp.int32), inner.init(log_weights))
 
-    def update(signal, state, params=None, *, probed=None, **extra):
+    def update(
+        signal: jax.Array,
+        state: SkipState,
+        params: jax.Array,
+        *,
+        probed: jax.Array | None = None,
+        **extra: Any,
+    ) -> tuple[jax.Array, SkipState]:
         measured = True if probed is None else probed
         finite = jnp.all(jnp.isfinite(signal), where=measured)
         delta, moved = inner.update(
@@ -182,11 +206,66 @@ def skip_nonfinite(
             probed=probed,
             **extra,
         )
+        finite &= jnp.all(jnp.isfinite(delta))
         delta = jnp.where(finite, delta, 0.0)
         kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), moved, state.inner)
         return delta, SkipState(state.skipped + jnp.where(finite, 0, 1), kept)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def among_probed(
+    inner: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+    """Who was not probed keeps its weight, come what may; the others keep their mass.
+
+    So a constant added to all increments changes nothing.
+
+    >>> log_weights = jnp.log(jnp.array([0.25, 0.25, 0.5]))
+    >>> transform = among_probed(optax.scale(1.0))  # of the signal, and no more
+    >>> signal = jnp.log(jnp.array([3.0, 1.0, 7.0]))
+    >>> delta, _ = transform.update(signal, transform.init(log_weights), log_weights,
+    ...                             probed=jnp.array([True, True, False]))
+    >>> print(jnp.exp(optax.apply_updates(log_weights, delta)))
+    [0.375 0.125 0.5  ]
+    """
+    inner = optax.with_extra_args_support(inner)
+
+    def update(
+        signal: jax.Array,
+        state: optax.OptState,
+        params: jax.Array,
+        *,
+        probed: jax.Array | None = None,
+        **extra: Any,
+    ) -> tuple[jax.Array, optax.OptState]:
+        delta, state = inner.update(signal, state, params, probed=probed, **extra)
+        return _among(delta, params, probed), state
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)
+
+
+def _among(
+    delta: jax.Array, log_weights: jax.Array, probed: jax.Array | None
+) -> jax.Array:
+    """Increments [k] that leave the rest alone, within bounds; NaN stays NaN."""
+    everyone = log_weights > -jnp.inf
+    alive = everyone if probed is None else everyone & probed
+    delta = jnp.asarray(delta, log_weights.dtype)
+    # Twice what `exponentiated_gradient` may need: its increments stay as they are.
+    bound = 2 * _MAX_LOG_RATIO
+    top = jnp.max(delta, where=alive, initial=-jnp.inf)
+    far = jnp.max(jnp.abs(delta), where=alive, initial=0.0) > bound
+    delta = jnp.where(far, jnp.maximum(delta - top, -bound), delta)
+    mass = jax.nn.logsumexp(log_weights, where=alive)
+    excess = jax.nn.logsumexp(log_weights + delta, where=alive) - mass
+    alone = jnp.where(alive, delta - excess, 0.0)
+    # What is right but for rounding stays: to correct it would move the last bits.
+    largest = jnp.max(jnp.abs(delta), where=alive, initial=0.0)
+    off = jnp.max(jnp.abs(alone - delta), where=everyone, initial=0.0)
+    size = jnp.abs(jnp.where(jnp.any(alive), mass, 0.0)) + largest
+    right = off <= _ROUNDING * (10.0 + size)
+    return jnp.where(everyone & right, delta, alone)
 
 
 def normalise(log_weights: jax.Array) -> jax.Array:

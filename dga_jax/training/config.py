@@ -1,129 +1,20 @@
-"""The defaults of a run, and what follows from a config."""
+"""What a config becomes, and how one is changed. `fields` has the fields themselves."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import ml_collections
 import optax
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from dga_jax.errors import UserError
-from dga_jax.mixing.mixers import MixerOptions
+from dga_jax.mixing.mixers import MIXERS
+from dga_jax.mixing.recipe import Mixer
 from dga_jax.model.transformer import ModelConfig
 from dga_jax.sharding import batch_shards
+from dga_jax.training.fields import default_config, fields, get
 from dga_jax.training.optimizer import OptimizerConfig
 from dga_jax.training.steps import StepOptions
-
-ConfigDict = ml_collections.ConfigDict
-
-
-def default_config() -> ConfigDict:
-    """All fields, with the values that a config file may leave as they are."""
-    config = ConfigDict()
-    config.seed = 0
-    config.model = ConfigDict(
-        {
-            "vocab_size": 50_304,  # the store's takes its place
-            "num_layers": 12,
-            "d_model": 768,
-            "num_heads": 12,
-            "num_kv_heads": 0,  # 0: as many as num_heads
-            "d_ff": 0,  # 0: 8/3 of d_model, rounded up to a multiple of 128
-            "tied_embeddings": True,
-            "rope_theta": 10_000.0,
-            "norm_eps": 1e-5,
-            "dtype": "bfloat16",
-            "remat": True,
-            "attention": "xla",
-            "document_mask": False,  # attend within documents, not across a row
-            "end_of_text": -1,  # the store's takes its place under document_mask
-        }
-    )
-    config.train = ConfigDict(
-        {
-            "steps": 10_000,
-            "batch_size": 512,  # rows
-            "seq_len": 1024,  # the store's takes its place
-            "microbatches": 1,
-            "z_loss": 0.0,
-            "loss_chunk": 128,  # positions whose logits are held at a time
-            "skip_nonfinite": 0,  # steps that may be skipped for a NaN; 0: none
-        }
-    )
-    config.optimizer = ConfigDict(
-        {
-            "learning_rate": 6e-4,
-            "schedule": "cosine",
-            "warmup_steps": -1,  # -1: a tenth of the steps, at most 2,000
-            "decay_fraction": 0.2,  # of the steps, for wsd
-            "final_fraction": 0.1,  # of the peak, where cosine and wsd end
-            "b1": 0.9,
-            "b2": 0.95,
-            "eps": 1e-8,
-            "weight_decay": 0.1,
-            "clip_norm": 1.0,  # 0: no clipping
-        }
-    )
-    config.mixer = ConfigDict(
-        {
-            "name": "dga",
-            # Initial: uniform, natural, importance, NAME=W,NAME=W or FILE.json; "" is
-            # what the mixer starts with.
-            "weights": "",
-            "interval": 100,  # T_r, in train steps
-            "start": 0,  # no update before this step
-            "eta": 5.0,
-            "eta_end": -1.0,  # -1: eta is constant; else linear to this at the end
-            "beta": 0.1,
-            "beta_end": -1.0,
-            "probe_rows": 8,  # b
-            "target_rows": 64,
-            "probe_domains": 0,  # of k, probed in one update; 0: all
-            "estimator": "forward",
-            "chunk": 0,  # domains at a time; 0: as many as fit a microbatch
-            "normalise": True,
-            "precondition": False,
-            "floor": 0.0,
-            "basis": "",  # name of one stored with the store, levelL, or file with P
-            "reference": "target",  # importance: or BASIS/NAME, of a stored basis
-            "smoothing": 1.0,  # documents of the natural distribution in a histogram
-        }
-    )
-    config.data = ConfigDict(
-        {
-            "store": "",  # its path, or a URL: it is copied then
-            "cache": "",  # where to; "": DGA_JAX_CACHE, or the user's cache directory
-            "level": 0,
-            "tokens_per_domain": 0,  # 0: no limit
-            "tokens_level": -1,  # whose domains are limited; -1: those of data.level
-            "max_epochs": 0,  # 0: no limit
-            "threads": 4,
-        }
-    )
-    config.eval = ConfigDict(
-        {
-            "every": 500,  # 0: before the first and after the last step only
-            "rows": 16,  # held-out rows of each domain
-            "target_rows": 256,  # of the target's held-out part; 0: all
-        }
-    )
-    # Steps between checkpoints (0: at the end only), and how many of them stay.
-    config.checkpoint = ConfigDict({"every": 500, "keep": 3})
-    config.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})
-    config.log = ConfigDict(
-        {
-            "every": 10,  # steps between lines of metrics.jsonl
-            "console": 10,  # steps between lines on the console
-            "profile_step": 0,  # 0: no profile
-            "profile_steps": 5,
-        }
-    )
-    # Another run that this one goes on from: its workdir, @STEP or the newest
-    # checkpoint; and what is taken: params, or all (optimizer, weights, cursors, step).
-    config.start = ConfigDict({"from": "", "what": "params"})
-    config.deterministic = False  # on GPU: XLA flags for bit-equal runs, slower
-    config.explicit = ()  # fields set by the config's argument; see apply_argument
-    return config
 
 
 def debug(config: ConfigDict) -> None:
@@ -160,15 +51,10 @@ def apply_argument(config: ConfigDict, argument: str | None) -> ConfigDict:
     return config
 
 
-def _set(config, name, text):
-    path, _, leaf = name.rpartition(".")
-    group = config
-    for key in filter(None, path.split(".")):
-        group = group.get(key) if isinstance(group, ConfigDict) else None
-    found = isinstance(group, ConfigDict) and leaf in group
-    if not found or isinstance(group[leaf], ConfigDict):
+def _set(config: ConfigDict, name: str, text: str) -> None:
+    if name not in fields():
         raise UserError(f"config argument {name}={text}: no such config field")
-    kind = type(group[leaf])
+    kind = type(fields()[name].default)
     try:
         if kind is bool:
             value = {"true": True, "false": False}[text.lower()]
@@ -178,30 +64,26 @@ def _set(config, name, text):
         raise UserError(
             f"config argument {name}={text}: expected a value of type {kind.__name__}"
         ) from None
-    group[leaf] = value
+    config.update_from_flattened_dict({name: value})
 
 
-def from_fields(fields: Mapping[str, Any]) -> ConfigDict:
+def from_fields(record: Mapping[str, Any]) -> ConfigDict:
     """The config of a run from what it recorded, nested mappings of fields.
 
     A field that the record lacks, being older, has its default; one that is no longer
     there is left out.
     """
     config = default_config()
-    for name, value in fields.items():
-        if isinstance(value, Mapping):
-            group = config.get(name, {})
-            group.update({key: value[key] for key in value if key in group})
-        elif name in config:
-            config[name] = value
+    _fill(config, record)
     return config
 
 
-def get(config: ConfigDict, name: str) -> Any:
-    """The value of a field by its dotted name."""
-    for key in name.split("."):
-        config = config[key]
-    return config
+def _fill(group: ConfigDict, record: Mapping[str, Any]) -> None:
+    for name, value in record.items():
+        if isinstance(group.get(name), ConfigDict):
+            _fill(group[name], value)
+        elif name in group:
+            group[name] = value
 
 
 def take_from_store(
@@ -276,27 +158,28 @@ def step_options(config: ConfigDict, mesh: Mesh, num_probes: int) -> StepOptions
     )
 
 
-def _even_chunk(num_probes, fits, data):
+def _even_chunk(num_probes: int, fits: int, data: int) -> int:
     """Domains a round: about `fits`, a multiple of the mesh's `data`, rounds alike."""
     each = -(-num_probes // data)  # domains of one part of the mesh
     rounds = -(-each * data // fits)
     return -(-each // min(rounds, each)) * data
 
 
-def mixer_options(config: ConfigDict) -> MixerOptions:
-    """η, β and floor; linear schedules over the run where an end is given."""
+def make_mixer(config: ConfigDict) -> Mixer:
+    """The mixer that the config names, with its options."""
+    chosen = config.mixer
+    recipe = MIXERS[chosen.name]
+    shared = {name: schedule(config, name) for name in recipe.shared}
+    own = {name: chosen[recipe.name][name] for name in recipe.options}
+    return recipe(**shared, **own, floor=chosen.floor)
 
-    def schedule(start, end):
-        if end < 0:
-            return start
-        return optax.linear_schedule(start, end, config.train.steps)
 
-    mixer = config.mixer
-    return MixerOptions(
-        eta=schedule(mixer.eta, mixer.eta_end),
-        beta=schedule(mixer.beta, mixer.beta_end),
-        floor=mixer.floor,
-    )
+def schedule(config: ConfigDict, name: str) -> optax.ScalarOrSchedule:
+    """η or β, as `name` says: a number, or linear over the run to where it ends."""
+    start, end = config.mixer[name], config.mixer[f"{name}_end"]
+    if end < 0:
+        return start
+    return optax.linear_schedule(start, end, config.train.steps)
 
 
 def update_due(config: ConfigDict, step: int) -> bool:

@@ -5,8 +5,9 @@ Joins `mixing` (which knows no data) and `data` (which knows no mixing) for the 
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -16,7 +17,7 @@ from dga_jax.data.sampler import Cumulative, Sampler
 from dga_jax.data.store import Domains, Store
 from dga_jax.errors import UserError
 from dga_jax.mixing import mixers
-from dga_jax.mixing.mixers import Mixer, MixerState
+from dga_jax.mixing.mixers import MixerState
 from dga_jax.training import config as configs
 
 # More probes than this in one update are a mistake, not a plan.
@@ -62,9 +63,7 @@ class Mixture:
         self.domains = store.domains(self.level)
         _check_not_empty(self.domains, store)
         self._config = config
-        self.mixer: Mixer = mixers.MIXERS[config.mixer.name](
-            configs.mixer_options(config)
-        )
+        self.mixer = configs.make_mixer(config)
         self.sampler = Sampler(
             config.seed,
             self.domains.offsets,
@@ -151,10 +150,10 @@ class Mixture:
         return int(state.inner.skipped) if self.moves else 0
 
     @property
-    def _rows_per_token(self):
+    def _rows_per_token(self) -> np.ndarray:
         return 1 / self.domains.tokens_per_row
 
-    def _initial_weights(self):
+    def _initial_weights(self) -> np.ndarray:
         text = self._config.mixer.weights.strip() or self.mixer.start
         available = self.available
         if text == "uniform":
@@ -173,7 +172,7 @@ class Mixture:
             )
         return _named_weights(text, self.names, available)
 
-    def _check_counts(self):
+    def _check_counts(self) -> None:
         mixer = self._config.mixer
         count = len(self.names) if self.basis else int((self.sampler.sizes > 0).sum())
         self.num_probes = min(mixer.probe_domains or count, count)
@@ -189,7 +188,7 @@ class Mixture:
                 "or use a basis (mixer.basis)"
             )
 
-    def _check_enough_rows(self):
+    def _check_enough_rows(self) -> None:
         """Better now than when the last row is drawn, days later."""
         data, train = self._config.data, self._config.train
         weights = self.basis.mix(self._initial) if self.basis else self._initial
@@ -204,7 +203,7 @@ class Mixture:
             )
 
 
-def _check_not_empty(domains: Domains, store: Store):
+def _check_not_empty(domains: Domains, store: Store) -> None:
     """Named domains must have rows; clusters need not."""
     empty = np.flatnonzero(domains.num_rows == 0)
     if empty.size and not store.branching:
@@ -214,7 +213,7 @@ def _check_not_empty(domains: Domains, store: Store):
         )
 
 
-def _limits(config, store, domains):
+def _limits(config: ConfigDict, store: Store, domains: Domains) -> np.ndarray | None:
     """Rows of each domain that may be used: int64 [k], or None for all of them.
 
     As many as hold `data.tokens_per_domain` tokens on average, one at least. Where the
@@ -240,13 +239,15 @@ def _limits(config, store, domains):
     return after * allowed // rows - before * allowed // rows
 
 
-def _rows_of(tokens, domains):
+def _rows_of(tokens: int, domains: Domains) -> np.ndarray:
     """Rows that hold so many tokens, of those that a domain has: int64 [k]."""
     wanted = np.maximum(tokens // domains.tokens_per_row, 1)
     return np.minimum(wanted, domains.num_rows).astype(np.int64)
 
 
-def _named_weights(text, names, available):
+def _named_weights(
+    text: str, names: Sequence[str], available: np.ndarray
+) -> np.ndarray:
     """Weights [n] from `NAME=W,NAME=W` or a JSON file with {NAME: W}; others are 0."""
     given = _read_json(text) if text.endswith(".json") else _parse_pairs(text)
     where = f"config.mixer.weights={text}"
@@ -266,7 +267,7 @@ def _named_weights(text, names, available):
     return weights / weights.sum()
 
 
-def _parse_pairs(text):
+def _parse_pairs(text: str) -> dict[str, float]:
     given = {}
     for pair in text.split(","):
         name, equals, value = pair.rpartition("=")
@@ -283,7 +284,7 @@ def _parse_pairs(text):
     return given
 
 
-def _read_json(path):
+def _read_json(path: str) -> dict[str, Any]:
     try:
         given = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

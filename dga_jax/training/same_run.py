@@ -7,99 +7,19 @@ spelled. All else would make it another run.
 """
 
 import dataclasses
-import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optax
 from ml_collections import ConfigDict
 
 from dga_jax.errors import UserError
 from dga_jax.mixing import mixers
 from dga_jax.training import config as configs
+from dga_jax.training.fields import Touches, fields
 from dga_jax.training.optimizer import learning_rate
-
-
-class Touches(enum.Enum):
-    """What a change of a field between two starts of a run touches."""
-
-    NOTHING = enum.auto()  # that was computed before
-    ROUNDING = enum.auto()  # alone
-    VALUES = enum.auto()  # of some steps: see `_SCHEDULES`
-    UPDATES = enum.auto()  # of the weights, if any was made
-    MIXER = enum.auto()  # if it moves weights
-    DIGESTS = enum.auto()  # of what is made of it: see `_DIGESTS`
-    ALL = enum.auto()
-
-
-# Of every field, or of a whole group.
-FIELDS: dict[str, Touches] = {
-    "seed": Touches.ALL,
-    "deterministic": Touches.ROUNDING,
-    "model.vocab_size": Touches.ALL,
-    "model.num_layers": Touches.ALL,
-    "model.d_model": Touches.ALL,
-    "model.num_heads": Touches.ALL,
-    "model.num_kv_heads": Touches.ALL,
-    "model.d_ff": Touches.ALL,
-    "model.tied_embeddings": Touches.ALL,
-    "model.rope_theta": Touches.ALL,
-    "model.norm_eps": Touches.ALL,
-    "model.dtype": Touches.ALL,
-    "model.document_mask": Touches.ALL,
-    "model.end_of_text": Touches.ALL,
-    "model.remat": Touches.ROUNDING,
-    "model.attention": Touches.ROUNDING,
-    "train.steps": Touches.VALUES,
-    "train.batch_size": Touches.ALL,
-    "train.seq_len": Touches.ALL,
-    "train.z_loss": Touches.ALL,
-    "train.microbatches": Touches.ROUNDING,
-    "train.loss_chunk": Touches.ROUNDING,
-    "train.skip_nonfinite": Touches.NOTHING,
-    "optimizer.learning_rate": Touches.VALUES,
-    "optimizer.schedule": Touches.VALUES,
-    "optimizer.warmup_steps": Touches.VALUES,
-    "optimizer.decay_fraction": Touches.VALUES,
-    "optimizer.final_fraction": Touches.VALUES,
-    "optimizer.b1": Touches.ALL,
-    "optimizer.b2": Touches.ALL,
-    "optimizer.eps": Touches.ALL,
-    "optimizer.weight_decay": Touches.ALL,
-    "optimizer.clip_norm": Touches.ALL,
-    "mixer.name": Touches.ALL,
-    "mixer.weights": Touches.DIGESTS,
-    "mixer.basis": Touches.DIGESTS,
-    "mixer.reference": Touches.DIGESTS,
-    "mixer.smoothing": Touches.DIGESTS,
-    "mixer.interval": Touches.VALUES,
-    "mixer.start": Touches.VALUES,
-    "mixer.eta": Touches.VALUES,
-    "mixer.eta_end": Touches.VALUES,
-    "mixer.beta": Touches.VALUES,
-    "mixer.beta_end": Touches.VALUES,
-    "mixer.probe_rows": Touches.UPDATES,
-    "mixer.target_rows": Touches.UPDATES,
-    "mixer.probe_domains": Touches.UPDATES,
-    "mixer.normalise": Touches.UPDATES,
-    "mixer.precondition": Touches.UPDATES,
-    "mixer.floor": Touches.MIXER,
-    "mixer.estimator": Touches.ROUNDING,
-    "mixer.chunk": Touches.ROUNDING,
-    "data.store": Touches.NOTHING,  # its hash is compared
-    "data.threads": Touches.NOTHING,
-    "data.cache": Touches.NOTHING,
-    "data.level": Touches.ALL,
-    "data.tokens_per_domain": Touches.ALL,
-    "data.tokens_level": Touches.ALL,
-    "data.max_epochs": Touches.ALL,
-    "mesh": Touches.ROUNDING,
-    "eval": Touches.NOTHING,
-    "checkpoint": Touches.NOTHING,
-    "log": Touches.NOTHING,
-    "start": Touches.ALL,
-}
 
 # Which digests in the record's "data" are of what each of these fields gives.
 _DIGESTS = {
@@ -112,11 +32,6 @@ _DIGESTS = {
 _FOLLOWS = ("model.d_ff", "model.num_kv_heads", "data.tokens_level")
 # Another run cannot take these over from a checkpoint: its arrays would not fit.
 _SHAPES = ("model.", "start.")
-
-
-def touches(name: str) -> Touches | None:
-    """What a change of a field touches, by its dotted name; None if not known."""
-    return FIELDS.get(name) or FIELDS.get(name.partition(".")[0])
 
 
 def warmup_steps(before: Mapping[str, Any]) -> int:
@@ -178,7 +93,7 @@ class _Recorded:
       moves: whether the mixer makes any.
     """
 
-    def __init__(self, record, done):
+    def __init__(self, record: Mapping[str, Any], done: int):
         self.config: ConfigDict = configs.from_fields(record["config"])
         self.data = record["data"]
         self.done = done
@@ -189,7 +104,7 @@ class _Recorded:
         self.updates = _updates(self.config, done if self.moves else 0)
 
 
-def _resolved(config):
+def _resolved(config: ConfigDict) -> dict[str, Any]:
     fields = flat(config.to_dict())
     del fields["explicit"]
     model = configs.model_config(config)
@@ -200,24 +115,25 @@ def _resolved(config):
     return fields
 
 
-def _moves(config):
-    name = config.mixer.name
-    if name not in mixers.MIXERS:  # of another version
-        return True
-    return mixers.MIXERS[name](configs.mixer_options(config)).signal is not None
+def _moves(config: ConfigDict) -> bool:
+    recipe = mixers.MIXERS.get(config.mixer.name)
+    return recipe is None or recipe.signal is not None  # None: of another version
 
 
-def _updates(config, done):
+def _updates(config: ConfigDict, done: int) -> np.ndarray:
     return np.arange(configs.next_update(config, 0), done + 1, config.mixer.interval)
 
 
-def _matters(name, old, new):
+def _matters(name: str, old: _Recorded, new: _Recorded) -> bool:
     """Whether a field that changed is enough to make it another run."""
-    kind = touches(name) or Touches.ALL
+    kind = fields()[name].touches
     if kind is Touches.DIGESTS:
         known = old.data.keys() & new.data.keys()
         same = (d in known and old.data[d] == new.data[d] for d in _DIGESTS[name])
         return not all(same)
+    if kind is Touches.OWN:
+        used = {run.config.mixer.name for run in (old, new)}
+        return used == {name.split(".")[1]}
     if kind is Touches.MIXER:
         return old.moves or new.moves
     if kind is Touches.UPDATES:
@@ -239,7 +155,7 @@ class _Schedule:
     fields: tuple[str, ...]
     values: Callable[[_Recorded], np.ndarray]
 
-    def blamed(self, old, new):
+    def blamed(self, old: _Recorded, new: _Recorded) -> list[str]:
         """The fields that make the difference: the one alone, or all that changed."""
         changed = [n for n in self.fields if old.fields[n] != new.fields[n]]
         for name in changed:
@@ -252,18 +168,18 @@ class _Schedule:
         return changed
 
 
-def _rates(run):
+def _rates(run: _Recorded) -> np.ndarray:
     schedule = learning_rate(configs.optimizer_config(run.config))
     return _at(schedule, np.arange(run.done))
 
 
-def _updated(run):
+def _updated(run: _Recorded) -> np.ndarray:
     # In the first the subset of domains that was probed depends on the number, too.
     numbers = run.updates // run.config.mixer.interval
     return np.stack([run.updates, numbers * bool(run.config.mixer.probe_domains)])
 
 
-def _at(schedule, steps):
+def _at(schedule: optax.ScalarOrSchedule, steps: np.ndarray) -> np.ndarray:
     values = schedule(steps) if callable(schedule) else schedule
     return np.broadcast_to(np.asarray(values, np.float32), steps.shape)
 
@@ -285,17 +201,17 @@ _SCHEDULES = (
     _Schedule(
         "η",
         ("mixer.eta", "mixer.eta_end", "train.steps"),
-        lambda run: _at(configs.mixer_options(run.config).eta, run.updates),
+        lambda run: _at(configs.schedule(run.config, "eta"), run.updates),
     ),
     _Schedule(
         "β",
         ("mixer.beta", "mixer.beta_end", "train.steps"),
-        lambda run: _at(configs.mixer_options(run.config).beta, run.updates),
+        lambda run: _at(configs.schedule(run.config, "beta"), run.updates),
     ),
 )
 
 
-def _worth_saying(old, new):
+def _worth_saying(old: _Recorded, new: _Recorded) -> list[str]:
     changed = [
         f"{name}: {old.fields[name]!r} -> {new.fields[name]!r}"
         for name in sorted(new.fields)
@@ -308,19 +224,29 @@ def _worth_saying(old, new):
     return lines
 
 
-def _rounds(name, old, new):
-    if touches(name) is not Touches.ROUNDING:
+def _rounds(name: str, old: _Recorded, new: _Recorded) -> bool:
+    if fields()[name].touches is not Touches.ROUNDING:
         return False
     return not name.startswith("mixer.") or old.moves
 
 
-def _compare_data(directory, done, old, new, names):
+def _compare_data(
+    directory: Path, done: int, old: _Recorded, new: _Recorded, names: Iterable[str]
+) -> None:
     for name in names:
         if old.data.get(name) != new.data.get(name):
             raise _differs(directory, done, f"store.{name}", old, new)
 
 
-def _differs(directory, done, name, old, new, reason="", others=()):
+def _differs(
+    directory: Path,
+    done: int,
+    name: str,
+    old: _Recorded,
+    new: _Recorded,
+    reason: str = "",
+    others: Sequence[str] = (),
+) -> UserError:
     """The error that `compare` raises; `others` are fields that also changed."""
     kind, _, leaf = name.partition(".")
     was, now = (

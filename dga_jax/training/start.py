@@ -279,7 +279,7 @@ def _abstract(run, names, train):
             f"{run.directory}: this version has no mixer {config.mixer.name!r}; take "
             "config.start.what=params"
         )
-    mixer = mixers.MIXERS[config.mixer.name](configs.mixer_options(config))
+    mixer = configs.make_mixer(config)
     shapes = jax.eval_shape(lambda: mixers.init(mixer, np.zeros(len(names))))
     state = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes

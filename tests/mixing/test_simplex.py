@@ -272,20 +272,51 @@ def test_a_bad_signal_is_skipped_and_counted(bad):
     assert (after.skipped, after.inner) == (1, 2)
 
 
-# --- schedules
+def test_an_increment_that_is_no_number_is_skipped_and_counted():
+    transform = simplex.skip_nonfinite(optax.stateless(lambda signal, _: 1 / signal))
+    log_weights = log_of([0.5, 0.5])
+    state = transform.init(log_weights)
+    for signal, skipped in (([1.0, 2.0], 0), ([1.0, 0.0], 1), ([2.0, 4.0], 1)):
+        delta, state = transform.update(jnp.array(signal), state, log_weights)
+        assert state.skipped == skipped
+        assert np.isfinite(delta).all()
 
 
-def test_schedules_read_the_train_step():
-    weights, signal = log_of([0.2, 0.8]), jnp.array([1.0, 0.0])
-    eta = optax.linear_schedule(4.0, 0.0, 100)
-    beta = optax.linear_schedule(0.5, 0.1, 100)
-    scheduled = optax.chain(
-        simplex.exponentiated_gradient(eta), simplex.log_space_ema(beta)
+# --- who was probed
+
+
+@given(
+    weights_and(st.tuples(st.floats(-30, 30, width=32), st.booleans())),
+    st.floats(-5, 5, width=32),
+)
+@settings(deadline=None)
+def test_a_constant_and_the_rest_do_not_matter(case, constant):
+    """What counts of increments is what those probed gain on each other."""
+    weights, values = case
+    signal = np.array([value for value, _ in values], np.float32)
+    probed = np.array([flag for _, flag in values])
+    careless = simplex.among_probed(optax.stateless(lambda s, _: s + constant))
+    right = simplex.among_probed(simplex.exponentiated_gradient(1.0))
+    moved, expected = (
+        simplex.normalise(apply(transform, log_of(weights), signal, probed=probed))
+        for transform in (careless, right)
     )
-    moved = jax.jit(lambda step: apply(scheduled, weights, signal, step=step))
-    for step, fixed in ((0, (4.0, 0.5)), (50, (2.0, 0.3)), (100, (0.0, 0.1))):
-        constant = optax.chain(
-            simplex.exponentiated_gradient(fixed[0]), simplex.log_space_ema(fixed[1])
+    np.testing.assert_allclose(moved, expected, rtol=2e-5, atol=2e-4)
+    np.testing.assert_allclose(moved[~probed], log_of(weights)[~probed], atol=2e-5)
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.3, 1e-4])
+@pytest.mark.parametrize("size", [3, 64, 4096])
+def test_what_is_right_keeps_its_last_bits(size, beta):
+    rng = np.random.default_rng(0)
+    inner = optax.chain(
+        simplex.exponentiated_gradient(5.0), simplex.log_space_ema(beta)
+    )
+    for share in (0.5, 1.0):
+        weights = log_of(rng.dirichlet(np.full(size, 0.3)))
+        signal = rng.normal(size=size).astype(np.float32)
+        probed = rng.random(size) < share
+        np.testing.assert_array_equal(
+            apply(simplex.among_probed(inner), weights, signal, probed=probed),
+            apply(inner, weights, signal, probed=probed),
         )
-        expected = apply(constant, weights, signal)
-        np.testing.assert_allclose(moved(jnp.int32(step)), expected, rtol=1e-5)

@@ -206,9 +206,9 @@ def test_updates_come_when_they_are_expected(interval, start, steps):
 def test_mixer_schedules():
     config = with_field("train.steps", 10)
     config.mixer.update(eta=4.0, eta_end=2.0, beta=0.2)
-    options = configs.mixer_options(config)
-    assert [float(options.eta(step)) for step in (0, 5, 10)] == [4.0, 3.0, 2.0]
-    assert options.beta == 0.2
+    eta = configs.schedule(config, "eta")
+    assert [float(eta(step)) for step in (0, 5, 10)] == [4.0, 3.0, 2.0]
+    assert configs.schedule(config, "beta") == 0.2
 
 
 @given(

@@ -1,0 +1,318 @@
+"""Every field of a config, declared once: default, bound, what it touches, meaning.
+
+The config, its validation, what may change between two starts of a run, `--help` and
+docs/config.md follow. A mixer's own options are declared by its function; see `mixing`.
+"""
+
+import enum
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from dga_jax.bounds import Above, AtLeast, OneOf, Or, Rule, Within
+from dga_jax.mixing.alignment import ESTIMATORS
+from dga_jax.mixing.mixers import MIXERS
+from dga_jax.training.optimizer import SCHEDULES
+
+
+class Touches(enum.Enum):
+    """What a change of a field between two starts of a run touches."""
+
+    NOTHING = "may change"  # nothing that was computed before
+    ROUNDING = "may change; rounding only"
+    VALUES = "may change where the steps done had the same values"
+    UPDATES = "may change until the first update of the weights"
+    MIXER = "fixed if the mixer moves weights"
+    OWN = "fixed while this mixer is in use"
+    DIGESTS = "may change where it gives the same"
+    ALL = "fixed"
+
+
+class Field(NamedTuple):
+    """A field of the config.
+
+    Attributes:
+      default: its type is the field's.
+      touches: what a change of it touches.
+      about: its meaning, on a line.
+      rule: what values it may have, or None where no bound can be given beforehand.
+    """
+
+    default: Any
+    touches: Touches
+    about: str
+    rule: Rule | None = None
+
+
+_NOTHING, _ROUNDING = Touches.NOTHING, Touches.ROUNDING
+_VALUES, _UPDATES, _ALL = Touches.VALUES, Touches.UPDATES, Touches.ALL
+_DIGESTS = Touches.DIGESTS
+_NOT_NEGATIVE, _POSITIVE = AtLeast(0), Above(0)
+
+_FIELDS: dict[str, Field] = {
+    "seed": Field(0, _ALL, "of parameters and of the order of rows", _NOT_NEGATIVE),
+    "model.vocab_size": Field(
+        50_304, _ALL, "tokens in the vocabulary; the store's takes its place", _POSITIVE
+    ),
+    "model.num_layers": Field(12, _ALL, "depth", _POSITIVE),
+    "model.d_model": Field(768, _ALL, "width", _POSITIVE),
+    "model.num_heads": Field(12, _ALL, "attention heads", _POSITIVE),
+    "model.num_kv_heads": Field(
+        0, _ALL, "key and value heads; 0: as many as num_heads", _NOT_NEGATIVE
+    ),
+    "model.d_ff": Field(
+        0,
+        _ALL,
+        "feed-forward width; 0: 8/3 of d_model, rounded up to a multiple of 128",
+        _NOT_NEGATIVE,
+    ),
+    "model.tied_embeddings": Field(
+        True, _ALL, "the output projection is the embedding, transposed"
+    ),
+    "model.rope_theta": Field(
+        10_000.0, _ALL, "base of the rotary frequencies", _POSITIVE
+    ),
+    "model.norm_eps": Field(
+        1e-5, _ALL, "added to the mean square in RMSNorm", _POSITIVE
+    ),
+    "model.dtype": Field(
+        "bfloat16", _ALL, "of activations", OneOf(("bfloat16", "float32"))
+    ),
+    "model.remat": Field(
+        True, _ROUNDING, "recompute layers in the backward pass, which saves memory"
+    ),
+    "model.attention": Field(
+        "xla",
+        _ROUNDING,
+        "kernel of training; cudnn is faster on NVIDIA",
+        OneOf(("xla", "cudnn")),
+    ),
+    "model.document_mask": Field(
+        False, _ALL, "attend within documents, not across a row"
+    ),
+    "model.end_of_text": Field(
+        -1,
+        _ALL,
+        "token that ends a document; the store's takes its place under document_mask",
+    ),
+    "train.steps": Field(10_000, _VALUES, "train steps in all", _POSITIVE),
+    "train.batch_size": Field(512, _ALL, "rows a step", _POSITIVE),
+    "train.seq_len": Field(
+        1024, _ALL, "tokens a row; the store's takes its place", _POSITIVE
+    ),
+    "train.microbatches": Field(
+        1, _ROUNDING, "parts of a batch, one after the other", _POSITIVE
+    ),
+    "train.z_loss": Field(
+        0.0, _ALL, "weight of the squared log-partition in the loss", _NOT_NEGATIVE
+    ),
+    "train.loss_chunk": Field(
+        128, _ROUNDING, "positions whose logits are held at a time", _POSITIVE
+    ),
+    "train.skip_nonfinite": Field(
+        0,
+        _NOTHING,
+        "steps that may be skipped for a gradient that is not finite; 0: none",
+        _NOT_NEGATIVE,
+    ),
+    "optimizer.learning_rate": Field(6e-4, _VALUES, "the peak", _POSITIVE),
+    "optimizer.schedule": Field(
+        "cosine", _VALUES, "of the learning rate after the warm-up", OneOf(SCHEDULES)
+    ),
+    "optimizer.warmup_steps": Field(
+        -1,
+        _VALUES,
+        "linear from 0; -1: a tenth of the steps, at most 2,000",
+        AtLeast(-1),
+    ),
+    "optimizer.decay_fraction": Field(
+        0.2, _VALUES, "of the steps, in which wsd decays", Within("[0, 1]")
+    ),
+    "optimizer.final_fraction": Field(
+        0.1, _VALUES, "of the peak, where cosine and wsd end", Within("[0, 1]")
+    ),
+    "optimizer.b1": Field(0.9, _ALL, "of AdamW, first moments", Within("[0, 1)")),
+    "optimizer.b2": Field(0.95, _ALL, "of AdamW, second moments", Within("[0, 1)")),
+    "optimizer.eps": Field(1e-8, _ALL, "of AdamW", _POSITIVE),
+    "optimizer.weight_decay": Field(0.1, _ALL, "of AdamW", _NOT_NEGATIVE),
+    "optimizer.clip_norm": Field(
+        1.0, _ALL, "bound on the gradient's norm; 0: none", _NOT_NEGATIVE
+    ),
+    "mixer.name": Field("dga", _ALL, "the rule that moves the weights", OneOf(MIXERS)),
+    "mixer.weights": Field(
+        "",
+        _DIGESTS,
+        "where they begin: uniform, natural, importance, NAME=W,NAME=W or FILE.json;"
+        ' "": what the mixer begins with',
+    ),
+    "mixer.interval": Field(
+        100, _VALUES, "T_r, train steps between updates of the weights", _POSITIVE
+    ),
+    "mixer.start": Field(0, _VALUES, "no update before this step", _NOT_NEGATIVE),
+    "mixer.eta": Field(5.0, _VALUES, "η, how far an update goes", _NOT_NEGATIVE),
+    "mixer.eta_end": Field(
+        -1.0,
+        _VALUES,
+        "η at the last step, on a line from eta; -1: it is constant",
+        Or(-1, _NOT_NEGATIVE),
+    ),
+    "mixer.beta": Field(
+        0.1,
+        _VALUES,
+        "β, share of the new weights in the moving average; 1: no average",
+        Within("(0, 1]"),
+    ),
+    "mixer.beta_end": Field(
+        -1.0,
+        _VALUES,
+        "β at the last step, on a line from beta; -1: it is constant",
+        Or(-1, Within("(0, 1]")),
+    ),
+    "mixer.floor": Field(
+        0.0,
+        Touches.MIXER,
+        "least weight of any domain, or of any distribution of the basis",
+        _NOT_NEGATIVE,
+    ),
+    "mixer.probe_rows": Field(
+        8, _UPDATES, "b, rows of a domain that an update measures", _POSITIVE
+    ),
+    "mixer.target_rows": Field(
+        64, _UPDATES, "rows of the target that an update measures", _POSITIVE
+    ),
+    "mixer.probe_domains": Field(
+        0, _UPDATES, "domains that an update measures; 0: all", _NOT_NEGATIVE
+    ),
+    "mixer.estimator": Field(
+        "forward", _ROUNDING, "how alignments are differentiated", OneOf(ESTIMATORS)
+    ),
+    "mixer.chunk": Field(
+        0,
+        _ROUNDING,
+        "domains measured at a time; 0: as many as fit a microbatch",
+        _NOT_NEGATIVE,
+    ),
+    "mixer.normalise": Field(
+        True, _UPDATES, "divide alignments by the norm of the target's gradient"
+    ),
+    "mixer.precondition": Field(
+        False, _UPDATES, "align with the step that Adam would make, not the gradient"
+    ),
+    "mixer.basis": Field(
+        "",
+        _DIGESTS,
+        "distributions over the domains whose weights move instead: the name of one"
+        " stored with the store, levelL, or a .npy or .npz file with P",
+    ),
+    "mixer.reference": Field(
+        "target",
+        _DIGESTS,
+        "whose histogram importance takes: target, or BASIS/NAME of a stored basis",
+    ),
+    "mixer.smoothing": Field(
+        1.0,
+        _DIGESTS,
+        "documents of the natural distribution in a histogram",
+        _NOT_NEGATIVE,
+    ),
+    "data.store": Field(
+        "", _NOTHING, "its path, or a URL: it is copied then; its content is compared"
+    ),
+    "data.cache": Field(
+        "",
+        _NOTHING,
+        'where copies go; "": DGA_JAX_CACHE, or the user\'s cache directory',
+    ),
+    "data.level": Field(
+        0, _ALL, "of clusters that are the domains; 0: the coarsest", _NOT_NEGATIVE
+    ),
+    "data.tokens_per_domain": Field(
+        0, _ALL, "use only so many tokens of each; 0: no limit", _NOT_NEGATIVE
+    ),
+    "data.tokens_level": Field(
+        -1,
+        _ALL,
+        "whose domains are so limited; -1: those of data.level",
+        AtLeast(-1),
+    ),
+    "data.max_epochs": Field(
+        0, _ALL, "how often a row may be drawn; 0: no limit", _NOT_NEGATIVE
+    ),
+    "data.threads": Field(4, _NOTHING, "that read ahead", _POSITIVE),
+    "eval.every": Field(
+        500,
+        _NOTHING,
+        "steps between evaluations; 0: before the first and after the last step only",
+        _NOT_NEGATIVE,
+    ),
+    "eval.rows": Field(16, _NOTHING, "held-out rows of each domain", _POSITIVE),
+    "eval.target_rows": Field(
+        256, _NOTHING, "of the target's held-out part; 0: all", _NOT_NEGATIVE
+    ),
+    "checkpoint.every": Field(
+        500, _NOTHING, "steps between checkpoints; 0: at the end only", _NOT_NEGATIVE
+    ),
+    "checkpoint.keep": Field(3, _NOTHING, "how many of the newest stay", _POSITIVE),
+    "mesh.data": Field(
+        -1, _ROUNDING, "devices that share a batch; -1: all that are left"
+    ),
+    "mesh.fsdp": Field(1, _ROUNDING, "that also share the parameters"),
+    "mesh.tensor": Field(1, _ROUNDING, "that share each layer"),
+    "log.every": Field(10, _NOTHING, "steps between lines of metrics.jsonl", _POSITIVE),
+    "log.console": Field(10, _NOTHING, "steps between lines on the console", _POSITIVE),
+    "log.profile_step": Field(
+        0, _NOTHING, "after which a profile is taken; 0: none", _NOT_NEGATIVE
+    ),
+    "log.profile_steps": Field(5, _NOTHING, "in the profile", _POSITIVE),
+    "start.from": Field(
+        "",
+        _ALL,
+        "a run that this one goes on from: its workdir, @STEP or the newest checkpoint",
+    ),
+    "start.what": Field(
+        "params",
+        _ALL,
+        "what is taken: all are parameters, optimizer, weights, cursors and step",
+        OneOf(("params", "all")),
+    ),
+    "deterministic": Field(
+        False, _ROUNDING, "on GPU: XLA flags for bit-equal runs, slower"
+    ),
+}
+
+
+def fields() -> dict[str, Field]:
+    """All fields by their dotted names, and the options that mixers declare.
+
+    Raises:
+      TypeError: a mixer has the name of a field.
+    """
+    own = {}
+    for name, recipe in MIXERS.items():
+        if f"mixer.{name}" in _FIELDS:
+            raise TypeError(f"mixer {name!r} has the name of a config field")
+        for option, (default, rule, about) in recipe.options.items():
+            own[f"mixer.{name}.{option}"] = Field(default, Touches.OWN, about, rule)
+    return _FIELDS | own
+
+
+def default_config() -> ConfigDict:
+    """All fields, with the values that a config file may leave as they are."""
+    config = ConfigDict()
+    for name, field in fields().items():
+        *groups, leaf = name.split(".")
+        group = config
+        for key in groups:
+            if key not in group:
+                group[key] = ConfigDict()
+            group = group[key]
+        group[leaf] = field.default
+    config.explicit = ()  # fields set by the config's argument; see apply_argument
+    return config
+
+
+def get(config: ConfigDict, name: str) -> Any:
+    """The value of a field by its dotted name."""
+    for key in name.split("."):
+        config = config[key]
+    return config

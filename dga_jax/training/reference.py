@@ -1,0 +1,75 @@
+"""The fields of a config, for a reader: in `--help`, and as docs/config.md.
+
+python -m dga_jax.training.reference > docs/config.md
+"""
+
+from itertools import groupby
+
+from dga_jax.mixing.mixers import MIXERS
+from dga_jax.training.fields import Field, fields
+
+_HEAD = """\
+# Every field of a config
+
+A flag is `--config.FIELD=VALUE`; in a config's argument, `FIELD=VALUE`. The last column
+says what may change when a run is started again on its workdir; what is fixed there may
+differ in a new run that starts from this one (`start.from`). The options of one mixer
+alone are `mixer.NAME.OPTION`.
+
+Made of the declarations (`dga_jax/training/fields.py`, and the mixers in
+`dga_jax/mixing/mixers.py`) by `python -m dga_jax.training.reference > docs/config.md`.
+"""
+_TITLE = "| field | default | values | meaning | on resume |\n|---|---|---|---|---|\n"
+_MIXERS_TITLE = "| `mixer.name` | begins | what it does |\n|---|---|---|\n"
+
+
+def page() -> str:
+    """The reference, in Markdown: a table for each group of fields."""
+    tables = []
+    named = sorted(fields().items(), key=lambda item: _group(item[0]) != "")
+    for group, members in groupby(named, key=lambda item: _group(item[0])):
+        rows = "".join(_row(name, field) for name, field in members)
+        title = f"## `{group}`" if group else "## Of the run"
+        tables.append(f"\n{title}\n\n{_TITLE}{rows}")
+    return _HEAD + "".join(tables) + _mixers()
+
+
+def listing() -> str:
+    """One line a field, for `--help`."""
+    return "\n".join(
+        f"{name}={_shown(field.default)}: {_said(field)}"
+        for name, field in fields().items()
+    )
+
+
+def _mixers() -> str:
+    rows = "".join(
+        f"| `{name}` | {recipe.start} | {(recipe.__doc__ or '').splitlines()[0]} |\n"
+        for name, recipe in MIXERS.items()
+    )
+    return f"\n## Mixers\n\n{_MIXERS_TITLE}{rows}"
+
+
+def _group(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _said(field: Field) -> str:
+    rule = f"({field.rule})" if field.rule else ""
+    return " ".join(filter(None, (field.about, rule)))
+
+
+def _row(name: str, field: Field) -> str:
+    rule = str(field.rule) if field.rule else type(field.default).__name__
+    cells = (f"`{name}`", f"`{_shown(field.default)}`", rule, field.about)
+    return f"| {' | '.join(cells)} | {field.touches.value} |\n"
+
+
+def _shown(default: object) -> str:
+    if isinstance(default, bool):
+        return str(default).lower()
+    return str(default) if default != "" else '""'
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -1,0 +1,220 @@
+"""A mixer written by a stranger: whatever it does, the weights stay on the simplex."""
+
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dga_jax.bounds import Above, AtLeast
+from dga_jax.mixing import mixers, recipe
+from dga_jax.mixing.recipe import MIXERS, Option, Recipe, mixer
+
+SIZE = 5
+
+
+def stateless(rule):
+    """A mixer of a rule (η, signal, log-weights) -> increment."""
+
+    def function(eta: float) -> optax.GradientTransformation:
+        """One for a test."""
+        return optax.stateless(lambda signal, weights: rule(eta, signal, weights))
+
+    return Recipe(function, "alignments", "uniform")
+
+
+def momentum(eta: float) -> optax.GradientTransformation:
+    """With a state that grows."""
+    return optax.chain(optax.trace(1.0), optax.scale(eta))
+
+
+def adam(eta: float) -> optax.GradientTransformation:
+    """With several states."""
+    return optax.chain(optax.scale_by_adam(), optax.scale(eta))
+
+
+NAIVE = {
+    "raw": stateless(lambda eta, a, lw: eta * a),
+    "far off": stateless(lambda eta, a, lw: eta * a + 100),
+    "not a number": stateless(lambda eta, a, lw: jnp.log(eta * a)),
+    "all for one": stateless(lambda eta, a, lw: jnp.where(a == a.max(), 0, -jnp.inf)),
+    "inverse": stateless(lambda eta, a, lw: eta / a),
+    "huge": stateless(lambda eta, a, lw: 1e38 * a),
+    "of the weights": stateless(lambda eta, a, lw: -lw),
+    "whole numbers": stateless(lambda eta, a, lw: jnp.sign(a).astype(int)),
+    "over all": stateless(lambda eta, a, lw: jax.nn.log_softmax(lw + eta * a) - lw),
+    "momentum": Recipe(momentum, "alignments", "uniform"),
+    "adam": Recipe(adam, "alignments", "uniform"),
+}
+FLOORS = (0.0, 0.1)
+MADE = {
+    (name, floor): naive(lambda step: jnp.ravel(step)[0], floor=floor)
+    for name, naive in NAIVE.items()
+    for floor in FLOORS
+}
+SIGNALS = st.one_of(
+    st.floats(-3, 3, width=32),
+    st.floats(width=32),
+    st.sampled_from([0.0, 3e38, -3e38, 1e-45]),
+)
+
+
+@st.composite
+def sequences(draw):
+    """Weights, some of them 0; then a signal, who was probed and η, several times."""
+    logs = np.array(draw(st.lists(st.floats(-40, 0), min_size=SIZE, max_size=SIZE)))
+    masks = st.lists(st.booleans(), min_size=SIZE, max_size=SIZE)
+    dead = np.array(draw(masks))
+    dead[draw(st.integers(0, SIZE - 1))] = False
+    signals = st.lists(SIGNALS, min_size=SIZE, max_size=SIZE)
+    etas = st.sampled_from([0.0, 0.1, 5.0, 1e6])
+    steps = draw(st.lists(st.tuples(signals, st.none() | masks, etas), max_size=5))
+    weights = np.where(dead, 0.0, np.exp(logs))
+    return weights / weights.sum(), steps
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+@pytest.mark.parametrize("name", NAIVE)
+@given(case=sequences())
+@settings(deadline=None, max_examples=40)
+def test_weights_stay_on_the_simplex(name, floor, case):
+    weights, steps = case
+    alive = weights > 0
+    state = mixers.init(MADE[name, floor], weights)
+    for signal, probed, eta in steps:
+        probed = None if probed is None else np.array(probed)
+        before = state
+        state = mixers.update(
+            MADE[name, floor],
+            state,
+            np.array(signal, np.float32),
+            step=np.array([eta], np.float32),
+            probed=probed,
+        )
+        now = np.exp(np.asarray(state.log_weights, np.float64))
+        assert abs(now.sum() - 1) <= 1e-5
+        assert np.isfinite(state.log_weights)[alive].all()
+        assert (now[~alive] == 0).all()
+        if state.inner.skipped > before.inner.skipped:
+            np.testing.assert_array_equal(state.log_weights, before.log_weights)
+        elif floor:
+            assert (now[alive] >= floor - 1e-6).all()
+        elif probed is not None:
+            rest = alive & ~probed
+            old = np.exp(np.asarray(before.log_weights, np.float64))
+            np.testing.assert_allclose(now[rest], old[rest], rtol=1e-3)
+
+
+def test_a_mixer_need_not_normalise():
+    """Nor ask who was probed: it is mirror ascent all the same."""
+    signal = np.array([0.4, -0.1, 7.0, 0.2], np.float32)
+    for probed in (None, np.array([True, True, False, True])):
+        found = []
+        for made in (NAIVE["raw"](2.0), mixers.dga(2.0, 1.0)):
+            state = mixers.init(made, [0.1, 0.2, 0.7, 0])
+            state = mixers.update(made, state, signal, step=3, probed=probed)
+            found.append(state.log_weights)
+        np.testing.assert_allclose(*found, rtol=1e-5)
+
+
+RECORDED = {
+    (0.0, False): [-1.8817791, -1.4448388, -np.inf, -2.2248123, -0.6855575],
+    (0.0, True): [-2.7366214, -1.5892624, -np.inf, -1.4678631, -0.6917129],
+    (0.05, False): [-1.8817790, -1.4448388, -np.inf, -2.2248123, -0.6855574],
+    (0.05, True): [-2.7366219, -1.5892622, -np.inf, -1.4678630, -0.6917129],
+}
+
+
+@pytest.mark.parametrize(("floor", "partial"), RECORDED)
+def test_dga_is_what_it_was(floor, partial):
+    """Before anything was put around it from outside."""
+    rng = np.random.default_rng(7)
+    made = mixers.dga(optax.linear_schedule(5.0, 1.0, 10), 0.3, floor=floor)
+    state = mixers.init(made, [0.1, 0.2, 0, 0.3, 0.4])
+    for step in range(1, 9):
+        signal = rng.normal(size=5).astype(np.float32)
+        probed = np.ones(5, bool)
+        if partial:
+            probed[rng.choice(5, 3, replace=False)] = False
+        state = mixers.update(made, state, signal, step=step, probed=probed)
+    np.testing.assert_allclose(state.log_weights, RECORDED[floor, partial], rtol=1e-6)
+
+
+# --- declaring
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    """What is declared in the test is forgotten after it."""
+    monkeypatch.setattr(recipe, "MIXERS", dict(MIXERS))
+
+
+@pytest.mark.usefixtures("registry")
+def test_arguments_are_options():
+    @mixer(signal="alignments", start="importance")
+    def mine(
+        beta: float,
+        rate: Annotated[float, AtLeast(0)] = 1,
+        *,
+        rounds: int = 3,
+        sharp: bool = False,
+    ) -> optax.GradientTransformation:
+        """Something.
+
+        Args:
+          beta: as ever.
+          rate: how fast,
+            all in all: 1 is a lot.
+          rounds: how many.
+          sharp: or not.
+
+        Returns:
+          more: of it.
+        """
+        return optax.scale(rate * beta)
+
+    assert recipe.MIXERS["mine"] is mine
+    assert (mine.signal, mine.start, mine.shared) == (
+        "alignments",
+        "importance",
+        ("beta",),
+    )
+    assert mine.options == {
+        "rate": Option(1.0, AtLeast(0), "how fast, all in all: 1 is a lot."),
+        "rounds": Option(3, None, "how many."),
+        "sharp": Option(False, None, "or not."),
+    }
+    assert isinstance(mine.options["rate"].default, float)
+    with pytest.raises(TypeError, match="two mixers 'mine'"):
+        mixer(signal="alignments")(mine._function)
+
+
+@pytest.mark.parametrize(
+    ("kind", "default", "about", "words"),
+    [
+        (float, ..., "a: b.", "mixer mine: argument a has no default"),
+        (list, (), "a: b.", "annotated as .*list.*; it may be float, int, bool, str"),
+        (float, 1.0, "c: b.", "argument a has no line under Args:"),
+        (Annotated[float, Above(1)], 1.0, "a: b.", r"argument a=1\.0: must be above 1"),
+    ],
+)
+def test_what_cannot_be_an_option(kind, default, about, words):
+    def mine(eta, a=default):
+        return optax.scale(eta)
+
+    if default is ...:
+        mine.__defaults__ = None
+    mine.__annotations__ = {"a": kind}
+    mine.__doc__ = f"Something.\n\n    Args:\n      eta: η.\n      {about}\n"
+    with pytest.raises(TypeError, match=words):
+        mixer(signal="alignments")(mine)
+    assert "mine" not in MIXERS
+
+
+def test_an_unknown_signal():
+    with pytest.raises(TypeError, match="signal='losses'"):
+        mixer(signal="losses")
