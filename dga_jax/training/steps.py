@@ -1,5 +1,6 @@
 """What runs on the device: train step, evaluation, alignment. Pure and jitted."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -8,11 +9,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from flax import nnx
 from jax.sharding import Mesh
 
 from dga_jax import sharding
 from dga_jax.mixing import alignment
-from dga_jax.model.loss import make_row_losses
+from dga_jax.model.loss import RowLosses, make_row_losses
 from dga_jax.model.transformer import ModelConfig
 from dga_jax.training import optimizer as optim
 from dga_jax.training import train_state
@@ -102,7 +104,44 @@ def make_steps(
     )
 
 
-def _make_train_step(losses, optimizer, learning_rate, options, abstract, mesh):
+def compiled(
+    steps: Steps, compiling: Callable[[], contextlib.AbstractContextManager]
+) -> Steps:
+    """The same steps, each compiled at its first call and apart from it.
+
+    Args:
+      steps: jitted; each is called with arguments of one shape.
+      compiling: gives the context to compile in, such as that of a clock.
+    """
+    return Steps(*(_Compiled(step, compiling) for step in steps))
+
+
+class _Compiled:
+    """A jitted function as one program; see `compiled`."""
+
+    def __init__(
+        self,
+        step: Callable,
+        compiling: Callable[[], contextlib.AbstractContextManager],
+    ):
+        self._step, self._compiling = step, compiling
+        self._program = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self._program is None:
+            with self._compiling():
+                self._program = self._step.lower(*arguments).compile()
+        return self._program(*arguments)
+
+
+def _make_train_step(
+    losses: Callable[[Any, jax.Array], RowLosses],
+    optimizer: optax.GradientTransformation,
+    learning_rate: Callable[[Any], Any],
+    options: StepOptions,
+    abstract: TrainState,
+    mesh: Mesh,
+) -> Callable:
     def part_loss(params, rows, tokens):
         sums = losses(params, rows)
         nll = jnp.sum(sums.nll) / tokens
@@ -145,7 +184,9 @@ def _make_train_step(losses, optimizer, learning_rate, options, abstract, mesh):
     return train_step
 
 
-def _accumulate(part, params, rows, tokens, microbatches):
+def _accumulate(
+    part: Callable, params: Any, rows: jax.Array, tokens: jax.Array, microbatches: int
+) -> tuple[Any, jax.Array]:
     """Sum of gradients and losses over microbatches.
 
     Microbatch j holds rows j, j + m, j + 2m, ...: cut so, the sharded major part of
@@ -169,7 +210,12 @@ def make_alignment_loss(
     return lambda params, batch: losses(params, batch["rows"]).nll * batch["scale"]
 
 
-def _make_align(graph, optimizer_config, options, mesh):
+def _make_align(
+    graph: nnx.GraphDef,
+    optimizer_config: optim.OptimizerConfig,
+    options: StepOptions,
+    mesh: Mesh,
+) -> Callable:
     target_loss = make_alignment_loss(graph, options, sharding.constrain_rows(mesh))
     probe_loss = make_alignment_loss(
         graph, options, sharding.constrain_probe_rows(mesh)
