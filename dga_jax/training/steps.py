@@ -142,7 +142,9 @@ def _make_train_step(
     abstract: TrainState,
     mesh: Mesh,
 ) -> Callable:
-    def part_loss(params, rows, tokens):
+    def part_loss(
+        params: Any, rows: jax.Array, tokens: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         sums = losses(params, rows)
         nll = jnp.sum(sums.nll) / tokens
         return nll + options.z_loss * jnp.sum(sums.z) / tokens, nll
@@ -154,7 +156,9 @@ def _make_train_step(
         donate_argnums=0,
         out_shardings=(shardings, sharding.replicated(mesh)),
     )
-    def train_step(state: TrainState, rows: jax.Array):
+    def train_step(
+        state: TrainState, rows: jax.Array
+    ) -> tuple[TrainState, StepMetrics]:
         # The whole batch's token count weights every microbatch as it should be.
         tokens = jnp.sum(rows[:, 1:] >= 0, dtype=jnp.float32)
         part = jax.value_and_grad(part_loss, has_aux=True)
@@ -194,7 +198,7 @@ def _accumulate(
     """
     strided = jnp.moveaxis(rows.reshape(-1, microbatches, rows.shape[1]), 1, 0)
 
-    def add(total, microbatch):
+    def add(total: Any, microbatch: jax.Array) -> tuple[Any, None]:
         (_, loss), gradient = part(params, microbatch, tokens)
         return jax.tree.map(jnp.add, total, (gradient, loss)), None
 
@@ -222,7 +226,9 @@ def _make_align(
     )
 
     @functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
-    def align(state: TrainState, target: Any, probes: Any):
+    def align(
+        state: TrainState, target: Any, probes: Any
+    ) -> tuple[alignment.Alignment, jax.Array]:
         gradient, norm = alignment.target_direction(
             target_loss, state.params, target, chunk=options.target_chunk
         )
