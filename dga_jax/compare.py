@@ -21,6 +21,7 @@ from ml_collections import ConfigDict, config_flags
 from dga_jax import cli, one_of_several
 from dga_jax.errors import ExitStatus, UserError
 from dga_jax.logs import plot
+from dga_jax.logs.console import columns
 from dga_jax.logs.metrics import history, read_metrics
 from dga_jax.logs.series import read_series
 from dga_jax.training import workdir
@@ -41,6 +42,8 @@ _COLUMNS = {
 }
 _EPOCHS = "most epochs"
 _USED_UP = "used up"
+
+Lines = Sequence[Mapping[str, float | None]]
 
 
 class Outcome(NamedTuple):
@@ -116,14 +119,14 @@ def compare(
     return outcomes
 
 
-def _parts(mixture, config, explicit) -> Parts:
+def _parts(mixture: str, config: ConfigDict, explicit: set[str]) -> Parts:
     try:
         return check(config, explicit)
     except UserError as error:
         raise UserError(f"{mixture}, seed {config.seed}: {error}") from error
 
 
-def _outcome(mixture, seed, folder) -> Outcome:
+def _outcome(mixture: str, seed: int, folder: Path) -> Outcome:
     lines = read_metrics(folder)
     final = {name: _last(lines, key) for name, key in _COLUMNS.items()}
     final[_USED_UP] = _last(lines, "mixture/used_up", 0.0)
@@ -137,7 +140,7 @@ def _outcome(mixture, seed, folder) -> Outcome:
     return Outcome(mixture, seed, final, curves)
 
 
-def _last(lines, key, default=math.nan):
+def _last(lines: Lines, key: str, default: float = math.nan) -> float:
     _, values = history(lines, key)
     return float(values[-1]) if len(values) else default
 
@@ -159,11 +162,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
             if len(values) > 1:
                 cell += f" ± {values.std(ddof=1):,.{digits}f}"
             rows[-1].append(cell if np.isfinite(values).all() else "-")
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
-        for row in rows
-    ]
+    lines = [columns(rows)]
     used_up = [
         f"{o.mixture}, seed {o.seed} ({o.final[_USED_UP]:.3g} of the weight)"
         for o in outcomes

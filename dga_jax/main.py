@@ -9,7 +9,6 @@ from ml_collections import config_flags
 
 from dga_jax import cli
 from dga_jax.errors import ExitStatus
-from dga_jax.report import write_report
 from dga_jax.training import distributed, reference, workdir
 from dga_jax.training.loop import train
 from dga_jax.training.setup import check, open_run, start_jax
@@ -47,11 +46,13 @@ def main(argv: Sequence[str]) -> ExitStatus:
                 return ExitStatus.STOPPED
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left is quick
             if jax.process_index() == 0:
+                from dga_jax.report import write_report  # a run has no use for it yet
+
                 write_report(directory)
     return ExitStatus.COMPLETE
 
 
-def _say(text):
+def _say(text: str) -> None:
     if jax.process_index() == 0:
         print(text, flush=True)
 

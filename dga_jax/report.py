@@ -18,7 +18,7 @@ from absl import flags
 from dga_jax import cli, files
 from dga_jax.errors import UserError
 from dga_jax.logs import plot
-from dga_jax.logs.console import duration, fraction, quantity, shorten
+from dga_jax.logs.console import columns, duration, fraction, quantity, shorten
 from dga_jax.logs.metrics import history, read_metrics
 from dga_jax.logs.series import (
     MAX_LOGGED,
@@ -101,18 +101,18 @@ def _loss_table(lines: Lines) -> list[str]:
     if not steps:
         return ["", "no evaluation yet"]
     ends = list(dict.fromkeys((steps[0], steps[-1])))
-    columns = [f"step {step}" for step in ends]
+    headings = [f"step {step}" for step in ends]
     change = ["change"] if len(ends) > 1 else []
     rows = [
         ["loss", "nats/token", *[""] * (len(ends) - 1 + len(change)), "bits/byte"],
-        ["", *columns, *change, *columns],
+        ["", *headings, *change, *headings],
     ]
     for label, key in _LOSSES.items():
         nats = [_at(lines, f"{key}/loss", step) for step in ends]
         bits = [_at(lines, f"{key}/bits_per_byte", step) for step in ends]
         change = [_number(nats[1] - nats[0], "+.3f")] if len(ends) > 1 else []
         rows.append([label, *map(_number, nats), *change, *map(_number, bits)])
-    return ["", *_align(rows)]
+    return ["", columns(rows)]
 
 
 def _weight_table(
@@ -140,30 +140,29 @@ def _weight_table(
         return [*values.tolist(), *([rest] if others else [])]
 
     ends = [shares(x[shown], x.sum()) for x in (first, last)]
-    columns = [
+    by_column = [
         [label, *(shorten(name, _LONGEST_NAME) for name in names)],
         ["first weight", *map(_weight, ends[0])],
         ["last weight", *map(_weight, ends[1])],
         ["change", *map(_ratio, *ends)],
     ]
     if others:
-        columns[0].append(f"{others:,} others")
+        by_column[0].append(f"{others:,} others")
     if drawn is not None:
         for title, values in _asked_and_drawn(lines, weights, drawn, names).items():
-            columns.append([title, *map(_weight, shares(values, 1))])
+            by_column.append([title, *map(_weight, shares(values, 1))])
     epochs = read_newest(workdir, "data/epochs", lines, names)
     if np.isfinite(epochs).any():
-        columns.append(["epochs", *(_number(x, ".2f") for x in epochs)])
+        by_column.append(["epochs", *(_number(x, ".2f") for x in epochs)])
     alignments, errors = (
         read_newest(workdir, f"mixture/{key}", lines, names if moves else [])
         for key in ("alignment", "alignment_error")
     )
     if np.isfinite(alignments).any():
         spec = _precision(alignments)
-        columns.append(["alignment", *(_number(x, f"+{spec}") for x in alignments)])
-        columns.append(["+/-", *(_number(x, spec) for x in errors)])
-    rows = itertools.zip_longest(*columns, fillvalue="")
-    return ["", *_align([list(row) for row in rows])]
+        by_column.append(["alignment", *(_number(x, f"+{spec}") for x in alignments)])
+        by_column.append(["+/-", *(_number(x, spec) for x in errors)])
+    return ["", columns(itertools.zip_longest(*by_column, fillvalue=""))]
 
 
 def _asked_and_drawn(
@@ -252,20 +251,6 @@ def _precision(values: np.ndarray) -> str:
     if not 1e-3 <= largest < 1e4:
         return ".1e"
     return f".{max(0, 2 - math.floor(math.log10(largest)))}f"
-
-
-def _align(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns of equal width, the first to the left, the others to the right."""
-    width = max(map(len, rows))
-    rows = [[*row, *[""] * (width - len(row))] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            [row[0].ljust(widths[0])]
-            + [cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)]
-        ).rstrip()
-        for row in rows
-    ]
 
 
 def main(argv: Sequence[str]) -> None:

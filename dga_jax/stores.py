@@ -2,8 +2,6 @@
 
 import pathlib
 
-from dga_jax.data.remote_store import local_store
-
 # What a config says instead of a path: the text that comes with the program, with its
 # kinds of text for domains, or with 16 x 16 clusters.
 _SAMPLES = {"sample": (), "sample-clusters": (16, 16)}
@@ -20,9 +18,13 @@ def find_store(name: str, seq_len: int, cache: str = "") -> pathlib.Path:
     Raises:
       UserError: see `sample_store` and `local_store`.
     """
-    if name not in _SAMPLES:
-        return local_store(name, cache)
     # What is not needed to train is not loaded to train.
+    if name not in _SAMPLES:
+        if "://" not in name:
+            return pathlib.Path(name)
+        from dga_jax.data.remote_store import local_store
+
+        return local_store(name, cache)
     from dga_jax.prepare.sample import sample_store
 
     return sample_store(seq_len, cache, branching=_SAMPLES[name])

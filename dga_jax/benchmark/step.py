@@ -242,7 +242,7 @@ class Programs:
             self._direction, norm = self.target_gradient()
             return self.forward(), norm
 
-        measure(opened, self.state, 1, align)
+        measure(opened, align, self.state, 1)
 
     def train(self) -> StepMetrics:
         """One train step."""

@@ -33,13 +33,16 @@ import operator
 import pathlib
 import threading
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
 from dga_jax.errors import UserError
 from dga_jax.files import read_arrays
-from dga_jax.tokenizer import Tokenizer, stored_tokenizer
+
+if TYPE_CHECKING:
+    from dga_jax.tokenizer import Tokenizer
 
 FORMAT_VERSION = 2
 PAD = -1  # padding in rows as they are read
@@ -296,12 +299,14 @@ class Store:
                 " again"
             ) from error
 
-    def tokenizer(self) -> Tokenizer:
+    def tokenizer(self) -> "Tokenizer":
         """The tokenizer that made the rows.
 
         Raises:
           UserError: its file is damaged, or its kind unknown.
         """
+        from dga_jax.tokenizer import stored_tokenizer  # rows are read without
+
         entry = self.manifest["tokenizer"]
         return stored_tokenizer(entry["kind"], self.path, entry["end_of_text"])
 

@@ -1,5 +1,6 @@
 """The console line of a run, and numbers and names as a person reads them."""
 
+import itertools
 import math
 import shutil
 import sys
@@ -103,12 +104,16 @@ def duration(seconds: float) -> str:
     return f"{seconds // 86400}d{seconds % 86400 // 3600:02}h"
 
 
-def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of text as a table: the first column to the left, others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+def columns(rows: Iterable[Sequence[str]]) -> str:
+    """Rows of text as a table: the first column to the left, others to the right.
+
+    A row may be shorter than others: what it lacks is at its end.
+    """
+    by_column = list(itertools.zip_longest(*rows, fillvalue=""))
+    widths = [max(map(len, column)) for column in by_column]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
-        for row in rows
+        for row in zip(*by_column, strict=True)
     ]
     return "\n".join(line.rstrip() for line in lines)
 

@@ -100,18 +100,26 @@ class Clock:
     Args:
         num_devices: of the run, for device-hours.
         timer: gives seconds.
+        flops_per_token: of the model; see `model_flops_per_token`.
+        peak_flops: of one device; None where it is not known.
     """
 
     def __init__(
-        self, num_devices: int = 1, timer: Callable[[], float] = time.perf_counter
+        self,
+        num_devices: int = 1,
+        timer: Callable[[], float] = time.perf_counter,
+        *,
+        flops_per_token: float = 0.0,
+        peak_flops: float | None = None,
     ):
         self._num_devices = num_devices
         self._timer = timer
+        self._flops_per_token, self._peak = flops_per_token, peak_flops
         self._seconds = {"train": 0.0, "alignment": 0.0}
         self._tokens = 0
         self._activity = "train"
         self._since = timer()
-        self._interval = (0.0, 0)  # seconds of training and tokens where it began
+        self._pace = Pace(self)  # from one line of the log to the next
         self._steps = 0  # of this process
         self._first_step_at = 0.0
 
@@ -169,21 +177,22 @@ class Clock:
 
         Returns:
             "perf/tokens_per_second" over the training time since the last call (absent
-            if no step was taken), "perf/alignment_share", "perf/seconds" and
-            "perf/device_hours" over the whole run.
+            if no step was taken) and "perf/mfu" (also where the peak is unknown);
+            "perf/alignment_share", "perf/seconds" and "perf/device_hours" over the
+            whole run.
         """
-        seconds = self.seconds
-        total = sum(seconds.values())
+        total = sum(self.seconds.values())
         values = {
             "perf/alignment_share": self.alignment_share,
             "perf/seconds": total,
             "perf/device_hours": total * self._num_devices / 3600,
         }
-        now = self.trained()
-        spent, tokens = (b - a for a, b in zip(self._interval, now, strict=True))
-        if tokens and spent > 0:
-            values["perf/tokens_per_second"] = tokens / spent
-        self._interval = now
+        rate = self._pace.read()
+        if rate is not None:
+            values["perf/tokens_per_second"] = rate
+            share = mfu(rate, self._flops_per_token, self._num_devices, self._peak)
+            if share is not None:
+                values["perf/mfu"] = share
         return values
 
     def state(self) -> dict[str, Any]:
@@ -195,7 +204,7 @@ class Clock:
         self._seconds = dict(state["seconds"])
         self._tokens = int(state["tokens"])
         self._since = self._timer()
-        self._interval = self.trained()
+        self._pace = Pace(self)
 
     def _switch(self, activity: str) -> str:
         """Books the time so far; returns the activity that it was booked to."""
@@ -209,18 +218,31 @@ class Clock:
         return sum(seconds.values()) - seconds.get("compile", 0.0)
 
 
+class Pace:
+    """Tokens a second of training, from one reading to the next."""
+
+    def __init__(self, clock: Clock):
+        self._clock, self._before = clock, clock.trained()
+
+    def read(self) -> float | None:
+        """Since the last reading; None if no step was taken."""
+        before, self._before = self._before, self._clock.trained()
+        seconds, tokens = (b - a for a, b in zip(before, self._before, strict=True))
+        return tokens / seconds if tokens and seconds > 0 else None
+
+
 class ProfilerWindow:
     """Traces a few steps of a run into WORKDIR/profile, for TensorBoard or XProf.
 
     Args:
         workdir: of the run.
-        first_step: the first step traced.
-        num_steps: how many; 0 traces nothing.
+        first_step: the first step traced; 0 traces nothing.
+        num_steps: how many.
     """
 
     def __init__(self, workdir: Path, first_step: int, num_steps: int):
         self._folder = Path(workdir) / "profile"
-        self._steps = range(first_step, first_step + num_steps)
+        self._steps = range(first_step, first_step + num_steps if first_step else 0)
         self._tracing = False
 
     def before_step(self, step: int, pending: Any = None) -> None:

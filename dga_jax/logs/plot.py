@@ -13,6 +13,7 @@ from dga_jax.logs.series import Series, leading
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # After Okabe and Ito: told apart with any colour vision. Their yellow is too faint.
 _COLOURS = [
@@ -79,7 +80,7 @@ def draw(
     return _save(figure, path)
 
 
-def _figure(panels: int):
+def _figure(panels: int) -> tuple["Figure", np.ndarray]:
     """A figure and its axes in a row."""
     # Slow to import, and no window is wanted.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -97,7 +98,7 @@ def _finish(axes: "Axes") -> None:
     axes.set_axisbelow(True)
 
 
-def _save(figure, path: Path) -> Path:
+def _save(figure: "Figure", path: Path) -> Path:
     with replaced(path) as file:
         figure.savefig(file, format="png", dpi=150)
     return path
@@ -166,7 +167,9 @@ def _draw_weights(
     _label_right_edge(axes, labels)
 
 
-def _hold(axes: "Axes", steps: np.ndarray, values: np.ndarray, end: float, **style):
+def _hold(
+    axes: "Axes", steps: np.ndarray, values: np.ndarray, end: float, **style
+) -> None:
     """A weight holds from the update that gave it to the next, or to the end."""
     steps, values = np.append(steps, end), np.append(values, values[-1])
     axes.plot(steps, values, drawstyle="steps-post", **style)

@@ -12,6 +12,7 @@ import inspect
 import os
 import sys
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,7 +46,7 @@ class Snapshot(NamedTuple):
 
     Attributes:
       train: parameters, optimizer state and step.
-      mixture: log-weights and mixer state.
+      mixture: the mixer's state, under the name that it has on disk.
       cursors: int64 [k], rows drawn of each domain; a NumPy array.
     """
 
@@ -198,11 +199,11 @@ class Checkpoints:
             )
         return None
 
-    def _steps(self):
+    def _steps(self) -> list[int]:
         """Steps that have a folder, complete or not, seen without orbax's filters."""
         return [int(path.name) for path in self._entries() if path.name.isdigit()]
 
-    def _entries(self):
+    def _entries(self) -> list[Path]:
         try:
             return list(self._folder.iterdir())
         except FileNotFoundError:
@@ -213,7 +214,7 @@ class Checkpoints:
                 "choose another --workdir"
             ) from None
 
-    def _check_shared(self, step):
+    def _check_shared(self, step: int) -> None:
         path = self._folder / str(step)
         if not distributed.comes_true(path.is_dir):
             raise UserError(
@@ -222,7 +223,7 @@ class Checkpoints:
             )
         distributed.meet(f"all see checkpoint {step}")
 
-    def _read(self, step, abstract):
+    def _read(self, step: int, abstract: Snapshot) -> Restored:
         folder = self._folder / str(step)
         check_readable(folder)
         record = read_record(folder)
@@ -245,7 +246,9 @@ class Checkpoints:
             raise DamagedError("its arrays are not those that were saved")
         return Restored(step, snapshot, record["extra"])
 
-    def _unreadable(self, step, problem, before):
+    def _unreadable(
+        self, step: int, problem: Exception | None, before: Sequence[int]
+    ) -> UserError:
         self.close()
         folder = self._folder / str(step)
         if problem is None or isinstance(problem, DamagedError):
@@ -263,7 +266,9 @@ class Checkpoints:
             f"and run the same command again, {remedy}"
         )
 
-    def _move_aside(self, step, problem, before):
+    def _move_aside(
+        self, step: int, problem: Exception | None, before: Sequence[int]
+    ) -> None:
         self.close()  # orbax caches what it saw in the folder
         aside = self._folder / f"{_ASIDE}{step}"
         if jax.process_index() == 0:
@@ -281,7 +286,7 @@ class Checkpoints:
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices(f"moved aside {step}")
 
-    def _open(self):
+    def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=self._keep, cleanup_tmp_directories=True
@@ -289,7 +294,7 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(self._folder, options=options)
         return self._manager
 
-    def _guarded(self, action):
+    def _guarded(self, action: Callable[[], Any]) -> Any:
         try:
             return action()
         except Exception as error:
@@ -321,7 +326,7 @@ def _silence_late_callbacks() -> None:
     """
     before = sys.unraisablehook
 
-    def hook(unraisable):
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
         late = str(unraisable.exc_value) == "Event loop is closed"
         if not (late or inspect.iscoroutine(unraisable.object)):
             before(unraisable)

@@ -6,8 +6,8 @@ byte; that of several texts is the weighted mean of theirs.
 
 import itertools
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,8 +16,11 @@ from jax.sharding import Mesh
 from dga_jax import sharding
 from dga_jax.data.row_bytes import row_bytes
 from dga_jax.data.store import PAD, Store
+from dga_jax.model.loss import RowLosses
 
 TARGET = "target"
+
+Evaluate = Callable[[Any, jax.Array], RowLosses]  # as `Steps.evaluate`
 
 
 class Group(NamedTuple):
@@ -108,7 +111,7 @@ class Evaluator:
         self._sharding = sharding.batch_sharding(mesh)
         self._batch_size = batch_size
 
-    def __call__(self, evaluate, params) -> Evaluation:
+    def __call__(self, evaluate: Evaluate, params: Any) -> Evaluation:
         """Evaluates the model; `evaluate` is `Steps.evaluate`."""
         target, *domains = self._sums(evaluate, params)
         metrics, by_domain = {}, []
@@ -124,7 +127,7 @@ class Evaluator:
             by_domain[-1][self._present] = values
         return Evaluation(metrics, self._names, *by_domain)
 
-    def _sums(self, evaluate, params):
+    def _sums(self, evaluate: Evaluate, params: Any) -> list[Group]:
         # All batches are dispatched before the first result is fetched.
         results = []
         for start in range(0, len(self._rows), self._batch_size):
@@ -136,7 +139,7 @@ class Evaluator:
         nats = np.concatenate([np.asarray(r.nll, np.float64) for r in results])[:count]
         tokens = np.concatenate([np.asarray(r.count) for r in results])[:count]
 
-        def by_group(values):
+        def by_group(values: np.ndarray) -> list[float]:
             return np.bincount(self._groups, values).tolist()
 
         columns = (nats, tokens, self._bytes)

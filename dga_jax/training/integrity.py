@@ -91,7 +91,7 @@ def describe(snapshot: Any) -> list[list]:
     ]
 
 
-def _name(key):
+def _name(key: Any) -> str:
     """Of an entry of a path, in words that do not depend on JAX's version."""
     named = (getattr(key, kind, None) for kind in ("name", "key", "idx"))
     return str(next(name for name in named if name is not None))
@@ -111,7 +111,7 @@ def check_arrays(record: dict[str, Any], abstract: Any) -> None:
     )
 
 
-def _array(described):
+def _array(described: list | None) -> str:
     if described is None:
         return "nothing"
     name, shape, dtype = described
@@ -150,8 +150,8 @@ def fingerprint(snapshot: Any) -> list[int]:
 
 
 @jax.jit
-def _bit_sums(leaves):
-    def bits(leaf):
+def _bit_sums(leaves: list[jax.Array]) -> jax.Array:
+    def bits(leaf: jax.Array) -> jax.Array:
         words = jax.lax.bitcast_convert_type(leaf, jnp.uint32)
         return jnp.sum(words, dtype=jnp.uint32)
 

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from dga_jax.logs.metrics import MetricsWriter
+from dga_jax.logs.series import leading
 from dga_jax.mixing.mixers import MixerState
 from dga_jax.training.evaluate import Evaluation
 from dga_jax.training.mixture import Mixture
 from dga_jax.training.probe import Measured
-from dga_jax.training.recorded import LOG_WEIGHT
 
+LOG_WEIGHT = "mixture/log_weight"  # what moves, exact: by it rows are found again
 _NAMED = 3  # domains in the line about those that are used up
 
 
@@ -140,8 +141,10 @@ class MixtureMetrics:
         used_up = np.zeros(len(weights), bool)
         if not mixture.basis:
             used_up = mixture.sampler.used_up(cursors)
-        order = np.argsort(-weights, kind="stable")[:count]
-        return [(mixture.names[i], float(weights[i]), bool(used_up[i])) for i in order]
+        return [
+            (mixture.names[i], float(weights[i]), bool(used_up[i]))
+            for i in leading(weights, count)
+        ]
 
     def newly_used_up(self, state: MixerState, cursors: np.ndarray) -> str | None:
         """A line about domains used up since the last call, or None without any."""
@@ -153,10 +156,9 @@ class MixtureMetrics:
         fresh = fresh[weights[fresh] > 0]
         if not len(fresh):
             return None
-        fresh = fresh[np.argsort(-weights[fresh], kind="stable")]
         named = ", ".join(
             f"{mixture.domains.names[i]} (weight {weights[i]:.3g})"
-            for i in fresh[:_NAMED]
+            for i in fresh[leading(weights[fresh], _NAMED)]
         )
         if len(fresh) > _NAMED:
             named += f" and {len(fresh) - _NAMED:,} more"

@@ -82,7 +82,7 @@ def updates_made(opt_state: Any) -> jax.Array:
     return opt_state[_RATE].count
 
 
-def _is_matrix(params):
+def _is_matrix(params: Any) -> Any:
     """True for kernels and embeddings, False for the norms' scales."""
     return jax.tree_util.tree_map_with_path(
         lambda path, _: path[-1].key != "scale", params

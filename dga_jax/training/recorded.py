@@ -19,9 +19,9 @@ from dga_jax.stores import find_store
 from dga_jax.training import config as configs
 from dga_jax.training.config import ConfigDict
 from dga_jax.training.mixture import Mixture
+from dga_jax.training.mixture_metrics import LOG_WEIGHT
 from dga_jax.training.workdir import CONFIG_NAME
 
-LOG_WEIGHT = "mixture/log_weight"
 _CURSORS_NAME = "start_cursors.npy"
 
 

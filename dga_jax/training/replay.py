@@ -72,7 +72,7 @@ def _history(run: Recorded, mixture: Mixture, step: int) -> list[Weights]:
     return history
 
 
-def _initial(run, mixture):
+def _initial(run: Recorded, mixture: Mixture) -> Weights:
     """Weights at the start of a run that did not record them: those of its config."""
     same = mixture.initial_digest == run.data["initial_weights"]
     if not same or run.first_step:
@@ -84,7 +84,7 @@ def _initial(run, mixture):
     return Weights(0, np.asarray(mixture.init().log_weights))
 
 
-def _check_complete(run, history, step):
+def _check_complete(run: Recorded, history: list[Weights], step: int) -> None:
     """Raises UserError if an update before the step is not in the history."""
     recorded = [weights.step for weights in history]
     for before, after in itertools.pairwise([*recorded, step]):

@@ -3,9 +3,10 @@
 import dataclasses
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,22 +16,16 @@ from ml_collections import ConfigDict
 from dga_jax import sharding
 from dga_jax.data.store import Store
 from dga_jax.errors import UserError
+from dga_jax.mixing.mixers import MixerState
 from dga_jax.model.transformer import parameter_count
 from dga_jax.stores import find_store
 from dga_jax.training import config as configs
-from dga_jax.training import (
-    distributed,
-    recorded,
-    same_run,
-    start,
-    train_state,
-    validation,
-    workdir,
-)
+from dga_jax.training import distributed, train_state, validation, workdir
 from dga_jax.training.checkpoint import Checkpoints, Snapshot, size_on_disk
 from dga_jax.training.mixture import Mixture
 from dga_jax.training.optimizer import make_optimizer
 from dga_jax.training.steps import Steps, make_steps
+from dga_jax.training.train_state import TrainState
 
 # Fields that processes of a run need not agree on: where files lie on a host.
 _MAY_DIFFER = {"config.data.store", "config.data.cache", "config.data.threads"}
@@ -139,47 +134,61 @@ def open_run(parts: Parts, directory: Path) -> Run:
     """
     config, store, mesh, mixture = parts
     checkpoints = Checkpoints(directory, config.checkpoint.keep)
-    model = configs.model_config(config)
-    adam = configs.optimizer_config(config)
-    optimizer = make_optimizer(adam)
-    train = train_state.abstract_state(model, optimizer, mesh)
-    abstract = _abstract(train, mixture, mesh)
-    start.settle(config, directory)
+    before, made_anew = workdir.read_record(directory, checkpoints)
+    _settle_start(config, before)
+    train = _abstract_train(config, mesh)
+    abstract = Snapshot(train, *_abstract_mixture(mixture, mesh))
     found = None
     if checkpoints.newest_step() is None:
-        found = start.find(config, directory, store, mixture, train)
-    record, said = _same_run(parts, directory, checkpoints)
-    if checkpoints.newest_step() is None:
+        if config.start["from"]:
+            found = _start_from().find(config, directory, store, mixture, train)
         room = (config.checkpoint.keep + 1) * size_on_disk(abstract)
         workdir.check_room(directory, room)
+    if not workdir.is_begun(directory, checkpoints):
+        before = None
+    record, said = _same_run(parts, directory, before, checkpoints.newest_step() or 0)
     checkpoints.run = record
     restored = checkpoints.restore(abstract)
     if jax.process_index() == 0:  # nothing is written before all is known to be well
         workdir.write_record(directory, record)
-        for line in said:
+        for line in filter(None, [made_anew, *said]):
             print(f"{directory}: {line}", flush=True)
-    if restored is None:
-        state = train_state.create(model, optimizer, mesh, config.seed)
-        fresh = Snapshot(state, _place(mixture.init(), mesh), _no_cursors(mixture))
-        begun = start.Begun(fresh, {}, "")
-        found = found or start.find(config, directory, store, mixture, train)
-        if found is not None:
-            begun = start.begin(found, fresh, config, store, mixture)
-            if jax.process_index() == 0:
-                recorded.write_cursors(directory, begun.snapshot.cursors)
+    if restored is not None:
+        snapshot, extra, taken = restored.snapshot, restored.extra, ""
     else:
-        begun = start.Begun(restored.snapshot, restored.extra, "")
-    options = configs.step_options(config, mesh, mixture.num_probes)
+        snapshot, extra, taken = _fresh(parts), {}, ""
+        if found is not None:
+            snapshot, extra, taken = _start_from().begin(
+                found, snapshot, config, directory, store, mixture
+            )
     return Run(
         *parts,
         directory=directory,
-        steps=make_steps(model, adam, options, mesh),
+        steps=make_steps(
+            configs.model_config(config),
+            configs.optimizer_config(config),  # whose warm-up the record may say
+            configs.step_options(config, mesh, mixture.num_probes),
+            mesh,
+        ),
         checkpoints=checkpoints,
-        snapshot=begun.snapshot,
-        extra=begun.extra,
+        snapshot=snapshot,
+        extra=extra,
         resumed=restored is not None,
-        taken=begun.said,
+        taken=taken,
     )
+
+
+def _start_from() -> ModuleType:
+    """What few runs need: it is loaded for those that begin with another's state."""
+    from dga_jax.training import start_from
+
+    return start_from
+
+
+def _settle_start(config: ConfigDict, before: Mapping[str, Any] | None) -> None:
+    start = before["config"].get("start", {}) if before else {}
+    if start.get("from"):
+        _start_from().settle(config, start)
 
 
 def open_store(config: ConfigDict, explicit: Iterable[str]) -> Store:
@@ -202,37 +211,56 @@ def open_store(config: ConfigDict, explicit: Iterable[str]) -> Store:
     return store
 
 
-def _abstract(state, mixture, mesh):
+def _abstract_train(config: ConfigDict, mesh: Mesh) -> TrainState:
+    optimizer = make_optimizer(configs.optimizer_config(config))
+    return train_state.abstract_state(configs.model_config(config), optimizer, mesh)
+
+
+def _abstract_mixture(mixture: Mixture, mesh: Mesh) -> tuple[MixerState, np.ndarray]:
+    """Shapes of the mixer's state, and cursors."""
     where = sharding.replicated(mesh)
-    weights = jax.tree.map(
+    state = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
         jax.eval_shape(mixture.init),
     )
-    return Snapshot(state, weights, _no_cursors(mixture))
+    return state, _no_cursors(mixture)
 
 
-def _no_cursors(mixture):
+def _fresh(parts: Parts) -> Snapshot:
+    """The state of a run that begins."""
+    config, _, mesh, mixture = parts
+    optimizer = make_optimizer(configs.optimizer_config(config))
+    model = configs.model_config(config)
+    train = train_state.create(model, optimizer, mesh, config.seed)
+    where = sharding.replicated(mesh)
+    mixer_state = jax.tree.map(
+        lambda x: sharding.place(np.asarray(x), where), mixture.init()
+    )
+    return Snapshot(train, mixer_state, _no_cursors(mixture))
+
+
+def _no_cursors(mixture: Mixture) -> np.ndarray:
     return np.zeros(len(mixture.domains), np.int64)
 
 
-def _place(state, mesh):
-    where = sharding.replicated(mesh)
-    return jax.tree.map(lambda x: sharding.place(np.asarray(x), where), state)
-
-
-def _check_same_everywhere(parts):
+def _check_same_everywhere(parts: Parts) -> None:
     """Better now than when a collective waits for what another process never does."""
-    fields = same_run.flat(parts.config.to_dict(), "config.")
-    mixture = parts.mixture
+    if jax.process_count() == 1:
+        return
+    from dga_jax.training.same_run import flat
+
+    basis, fields = parts.mixture.basis, flat(parts.config.to_dict(), "config.")
     mine = {name: fields[name] for name in fields.keys() - _MAY_DIFFER}
     mine["the store's content"] = parts.store.content_hash
-    mine["the basis"] = mixture.basis.digest if mixture.basis else ""
-    mine["the initial weights"] = mixture.initial_digest
+    mine["the basis"] = basis.digest if basis else ""
+    mine["the initial weights"] = parts.mixture.initial_digest
     mine["jax"] = jax.__version__
     distributed.check_same(mine)
 
 
-def _record(config, store, mixture):
+def _record(parts: Parts) -> dict[str, Any]:
+    """What the workdir says of a run, as JSON gives it back."""
+    config, store, _, mixture = parts
     fields = config.to_dict()
     fields.pop("explicit")
     data = {
@@ -245,35 +273,39 @@ def _record(config, store, mixture):
     }
     # What another run that goes on from this one has to have as well.
     tokenizer = store.manifest["tokenizer"]["sha256"]
-    return {"config": fields, "data": data, "tokenizer": tokenizer}
+    record = {"config": fields, "data": data, "tokenizer": tokenizer}
+    return json.loads(json.dumps(record))
 
 
-def _same_run(parts, directory, checkpoints):
+def _same_run(
+    parts: Parts, directory: Path, before: Mapping[str, Any] | None, done: int
+) -> tuple[dict[str, Any], list[str]]:
     """What to record of the run, and lines worth saying.
 
-    It is compared with what the workdir recorded, if anything was computed there.
+    Args:
+      parts: of the run; an automatic warm-up becomes what it was when the run began.
+      directory: the workdir.
+      before: what it recorded, if anything was computed there: it is compared.
+      done: train steps in the newest checkpoint.
     """
-    config, store, _, mixture = parts
-    before, made_anew = workdir.read_record(directory, checkpoints)
-    if not workdir.is_begun(directory, checkpoints):
-        before = None
-    done = checkpoints.newest_step() or 0
-    if config.optimizer.warmup_steps < 0:  # automatic: what it was when the run began
-        config.optimizer.warmup_steps = (
-            same_run.warmup_steps(before)
-            if before and done
-            else configs.optimizer_config(config).warmup_steps
+    optimizer = configs.optimizer_config(parts.config)
+    if before is None:
+        parts.config.optimizer.warmup_steps = optimizer.warmup_steps
+        return _record(parts), []
+    from dga_jax.training import same_run  # as a run that begins is no other
+
+    if parts.config.optimizer.warmup_steps < 0:
+        parts.config.optimizer.warmup_steps = (
+            same_run.warmup_steps(before) if done else optimizer.warmup_steps
         )
-    record = json.loads(json.dumps(_record(config, store, mixture)))
-    said = [made_anew] if made_anew else []
-    if before:
-        said += same_run.compare(directory, before, record, done)
-        if "by_rows_until" in before["data"]:
-            record["data"]["by_rows_until"] = before["data"]["by_rows_until"]
-        if "draws" not in before["data"]:
-            record["data"]["by_rows_until"] = done
-            said.append(
-                "begun by an older version, whose weights were shares of the rows; "
-                "from here on they are shares of the tokens"
-            )
+    record = _record(parts)
+    said = same_run.compare(directory, before, record, done)
+    if "by_rows_until" in before["data"]:
+        record["data"]["by_rows_until"] = before["data"]["by_rows_until"]
+    if "draws" not in before["data"]:
+        record["data"]["by_rows_until"] = done
+        said.append(
+            "begun by an older version, whose weights were shares of the rows; "
+            "from here on they are shares of the tokens"
+        )
     return record, said

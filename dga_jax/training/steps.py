@@ -1,5 +1,6 @@
 """What runs on the device: train step, evaluation, alignment. Pure and jitted."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -9,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
 from jax.sharding import Mesh
 
 from dga_jax import sharding
 from dga_jax.mixing import alignment
-from dga_jax.model.loss import make_row_losses
+from dga_jax.model.loss import RowLosses, make_row_losses
 from dga_jax.model.transformer import ModelConfig
 from dga_jax.training import optimizer as optim
 from dga_jax.training import train_state
@@ -103,8 +105,47 @@ def make_steps(
     )
 
 
-def _make_train_step(losses, optimizer, learning_rate, options, abstract, mesh):
-    def part_loss(params, rows, tokens):
+def compiled(
+    steps: Steps, compiling: Callable[[], contextlib.AbstractContextManager]
+) -> Steps:
+    """The same steps, each compiled at its first call and apart from it.
+
+    Args:
+      steps: jitted; each is called with arguments of one shape.
+      compiling: gives the context to compile in, such as that of a clock.
+    """
+    return Steps(*(_Compiled(step, compiling) for step in steps))
+
+
+class _Compiled:
+    """A jitted function as one program; see `compiled`."""
+
+    def __init__(
+        self,
+        step: Callable,
+        compiling: Callable[[], contextlib.AbstractContextManager],
+    ):
+        self._step, self._compiling = step, compiling
+        self._program = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self._program is None:
+            with self._compiling():
+                self._program = self._step.lower(*arguments).compile()
+        return self._program(*arguments)
+
+
+def _make_train_step(
+    losses: Callable[[Any, jax.Array], RowLosses],
+    optimizer: optax.GradientTransformation,
+    learning_rate: Callable[[Any], Any],
+    options: StepOptions,
+    abstract: TrainState,
+    mesh: Mesh,
+) -> Callable:
+    def part_loss(
+        params: Any, rows: jax.Array, tokens: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         sums = losses(params, rows)
         nll = jnp.sum(sums.nll) / tokens
         return nll + options.z_loss * jnp.sum(sums.z) / tokens, nll
@@ -116,7 +157,9 @@ def _make_train_step(losses, optimizer, learning_rate, options, abstract, mesh):
         donate_argnums=0,
         out_shardings=(shardings, sharding.replicated(mesh)),
     )
-    def train_step(state: TrainState, rows: jax.Array):
+    def train_step(
+        state: TrainState, rows: jax.Array
+    ) -> tuple[TrainState, StepMetrics]:
         # The whole batch's token count weights every microbatch as it should be.
         tokens = jnp.sum(rows[:, 1:] >= 0, dtype=jnp.float32)
         part = jax.value_and_grad(part_loss, has_aux=True)
@@ -146,7 +189,9 @@ def _make_train_step(losses, optimizer, learning_rate, options, abstract, mesh):
     return train_step
 
 
-def _accumulate(part, params, rows, tokens, microbatches):
+def _accumulate(
+    part: Callable, params: Any, rows: jax.Array, tokens: jax.Array, microbatches: int
+) -> tuple[Any, jax.Array]:
     """Sum of gradients and losses over microbatches.
 
     Microbatch j holds rows j, j + m, j + 2m, ...: cut so, the sharded major part of
@@ -154,7 +199,7 @@ def _accumulate(part, params, rows, tokens, microbatches):
     """
     strided = jnp.moveaxis(rows.reshape(-1, microbatches, rows.shape[1]), 1, 0)
 
-    def add(total, microbatch):
+    def add(total: Any, microbatch: jax.Array) -> tuple[Any, None]:
         (_, loss), gradient = part(params, microbatch, tokens)
         return jax.tree.map(jnp.add, total, (gradient, loss)), None
 
@@ -170,14 +215,21 @@ def make_alignment_loss(
     return lambda params, batch: losses(params, batch["rows"]).nll * batch["scale"]
 
 
-def _make_align(graph, optimizer_config, options, mesh):
+def _make_align(
+    graph: nnx.GraphDef,
+    optimizer_config: optim.OptimizerConfig,
+    options: StepOptions,
+    mesh: Mesh,
+) -> Callable:
     target_loss = make_alignment_loss(graph, options, sharding.constrain_rows(mesh))
     probe_loss = make_alignment_loss(
         graph, options, sharding.constrain_probe_rows(mesh)
     )
 
     @functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
-    def align(state: TrainState, target: Any, probes: Any):
+    def align(
+        state: TrainState, target: Any, probes: Any
+    ) -> tuple[alignment.Alignment, jax.Array]:
         gradient, norm = alignment.target_direction(
             target_loss, state.params, target, chunk=options.target_chunk
         )

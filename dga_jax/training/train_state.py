@@ -26,7 +26,9 @@ class TrainState(NamedTuple):
     step: jax.Array
 
 
-def _build(config, optimizer, seed):
+def _build(
+    config: ModelConfig, optimizer: optax.GradientTransformation, seed: int
+) -> TrainState:
     model = Transformer(config, rngs=nnx.Rngs(seed))
     params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
     return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))

@@ -137,14 +137,14 @@ def check_room(workdir: Path, needed: int) -> None:
         )
 
 
-def _text(path):
+def _text(path: Path) -> str | None:
     try:
         return path.read_text()
     except OSError:
         return None
 
 
-def _decode(content):
+def _decode(content: bytes) -> dict[str, Any] | None:
     """The record, or None if that is not what the bytes hold."""
     try:
         record = json.loads(content)

@@ -2,7 +2,14 @@ import io
 
 import pytest
 
-from dga_jax.logs.console import Progress, duration, fraction, quantity, shorten
+from dga_jax.logs.console import (
+    Progress,
+    columns,
+    duration,
+    fraction,
+    quantity,
+    shorten,
+)
 
 LEADING = [
     ("python_code", 0.41, False),
@@ -63,3 +70,10 @@ def test_numbers_as_a_person_reads_them():
     assert [duration(x) for x in seconds] == expected
     assert [fraction(x) for x in (0, 0.414, 0.999, 1)] == [".00", ".41", "1.00", "1.00"]
     assert [shorten(x, 6) for x in ("abcdef", "abcdefg")] == ["abcdef", "abcd.."]
+
+
+def test_columns_stand_below_one_another():
+    rows = [["", "loss", "bits"], ["target", "5.4"], ["all of them", "12.25", "1"]]
+    assert columns(rows) == (
+        "              loss  bits\ntarget         5.4\nall of them  12.25     1"
+    )

@@ -9,6 +9,7 @@ import pytest
 
 from dga_jax.logs.perf import (
     Clock,
+    Pace,
     ProfilerWindow,
     mfu,
     model_flops_per_token,
@@ -142,6 +143,30 @@ def test_mfu_of_a_worked_example():
     assert mfu(178_000, flops, 1, None) is None
 
 
+@pytest.mark.parametrize("peak", [None, 1000.0])
+def test_the_clock_tells_the_share_of_the_peak(peak):
+    timer = Timer()
+    clock = Clock(2, timer, flops_per_token=30.0, peak_flops=peak)
+    assert "perf/mfu" not in clock.metrics()  # no step yet
+    steps(clock, timer, 5, seconds=2)
+    found = clock.metrics()
+    rate = found["perf/tokens_per_second"]
+    assert rate > 0
+    assert found.get("perf/mfu") == (peak and rate * 30 / (2 * 1000))
+
+
+def test_a_pace_is_of_the_time_since_it_was_last_read():
+    timer = Timer()
+    clock = Clock(timer=timer)
+    pace = Pace(clock)
+    assert pace.read() is None
+    steps(clock, timer, 5, seconds=2)
+    clock.metrics()  # has a pace of its own
+    assert pace.read() == 5
+    timer.sleep(1)
+    assert pace.read() is None
+
+
 def test_model_flops_agree_with_what_xla_counts():
     """Two layers' worth of a matrix chain: a backward pass costs two forward ones."""
     d, tokens, layers = 64, 128, 3
@@ -158,23 +183,23 @@ def test_model_flops_agree_with_what_xla_counts():
     assert counted["flops"] == pytest.approx(expected, rel=0.02)
 
 
-@pytest.mark.parametrize("num_steps", [0, 2])
-def test_the_profiler_traces_its_window_alone(tmp_path, monkeypatch, num_steps):
+@pytest.mark.parametrize("traced", [(0, 5), (3, 0), (3, 2)])
+def test_the_profiler_traces_its_window_alone(tmp_path, monkeypatch, traced):
     calls = []
     monkeypatch.setattr(jax.profiler, "start_trace", lambda path: calls.append(path))
     monkeypatch.setattr(jax.profiler, "stop_trace", lambda: calls.append("stop"))
-    window = ProfilerWindow(tmp_path, 3, num_steps)
+    window = ProfilerWindow(tmp_path, *traced)
     for step in range(10):
         window.before_step(step, pending=jnp.ones(()))
         calls.append(step)
     window.close()
-    traced = [str(tmp_path / "profile"), 3, 4, "stop"] if num_steps else [3, 4]
-    assert calls == [0, 1, 2, *traced, *range(5, 10)]
+    of_two = [str(tmp_path / "profile"), 3, 4, "stop"]
+    assert calls == [0, 1, 2, *(of_two if all(traced) else [3, 4]), *range(5, 10)]
 
 
 def test_a_run_that_ends_inside_the_window_still_gets_its_trace(tmp_path):
-    window = ProfilerWindow(tmp_path, 0, 5)
-    window.before_step(0)
+    window = ProfilerWindow(tmp_path, 1, 5)
+    window.before_step(1)
     pending = jax.jit(lambda x: x @ x)(jnp.ones((8, 8)))
     window.close(pending)
     window.close()

@@ -219,17 +219,17 @@ def test_a_run_of_subsets_and_limits_killed_and_resumed(
         log__console=1,
     )
     measured, drawn = {}, np.zeros((9, 8))
-    measure, step_of = loop.measure, loop.Trainer._train_step
+    move, step_of = loop.move_weights, loop.Trainer._train_step
 
-    def kept(run, state, step, align):
-        measured[step] = measure(run, state, step, align)
-        return measured[step]
+    def kept(run, align, state, mixer_state, step):
+        moved, measured[step] = move(run, align, state, mixer_state, step)
+        return moved, measured[step]
 
     def stepped(self, batch):
         drawn[batch.step] = np.bincount(batch.domains, minlength=8)
         step_of(self, batch)
 
-    monkeypatch.setattr(loop, "measure", kept)
+    monkeypatch.setattr(loop, "move_weights", kept)
     monkeypatch.setattr(loop.Trainer, "_train_step", stepped)
     with stopped(monkeypatch, 5, by="kill"), pytest.raises(Killed):
         train_run(config, tmp_path)

@@ -14,6 +14,7 @@ from runs import Killed, log_of, small_config, stopped, train_run
 
 from dga_jax.errors import UserError
 from dga_jax.training import loop, recorded
+from dga_jax.training.steps import compiled
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -26,29 +27,26 @@ def poisoned(monkeypatch):
     all as it was.
     """
 
-    def poison(patch, steps):
-        compiled = loop.Trainer._compiled
+    def poison(patch, poisoned):
+        def bad(steps, compiling):
+            good_steps = compiled(steps, compiling)
 
-        def bad(self, name, *arguments):
-            step = compiled(self, name, *arguments)
-            now = int(arguments[0].step) + 1 if name == "train" else 0
-            if now not in steps:
-                return step
-
-            def run(state, rows):
+            def train(state, rows):
+                if int(state.step) + 1 not in poisoned:
+                    return good_steps.train(state, rows)
                 embedding = state.params["embed"]["embedding"]
                 good = jnp.array(embedding)
                 bad = jax.device_put(embedding.at[:, 0].set(jnp.nan), good.sharding)
                 state.params["embed"]["embedding"] = bad
-                new, metrics = step(state, rows)
+                new, metrics = good_steps.train(state, rows)
                 left = new.params["embed"]["embedding"]
                 if jnp.isnan(left[:, 0]).all() and jnp.isfinite(left[:, 1:]).all():
                     new.params["embed"]["embedding"] = good
                 return new, metrics
 
-            return run
+            return good_steps._replace(train=train)
 
-        patch.setattr(loop.Trainer, "_compiled", bad)
+        patch.setattr(loop, "compiled", bad)
 
     return poison
 
@@ -165,7 +163,7 @@ def test_too_many_skipped(skipping, tmp_path, monkeypatch, poisoned):
         assert not train_run(skipping(1), tmp_path)
     words = message_of(skipping(1), tmp_path)
     assert words.startswith("step 6: the loss is nan")
-    assert "after 1 skipped, as many as loop.skip_nonfinite=1 lets" in words
+    assert "after 1 skipped, as many as train.skip_nonfinite=1 lets" in words
     assert "--config.start.from=" in words
     assert "dga_jax.rows" in words
     assert train_run(skipping(2), tmp_path)

@@ -101,7 +101,7 @@ def before(tmp_path):
 def test_of_an_older_version(before):
     """It kept no weights: exact up to its first update, which follows step 3."""
     run = recorded.read(before / "run")
-    store = run.open_store(before / "store")
+    store = run.open_store(str(before / "store"))
     sampler = run.mixture(store).sampler
     cursors = np.zeros(len(store.domains()), np.int64)
     weights = np.exp(np.asarray(run.mixture(store).init().log_weights, np.float64))
@@ -140,7 +140,7 @@ def test_of_an_older_version_that_went_on(before, monkeypatch):
 
 def test_another_store(before, byte_store):
     with pytest.raises(UserError, match="content_hash differs"):
-        recorded.read(before / "run").open_store(byte_store.path)
+        recorded.read(before / "run").open_store(str(byte_store.path))
 
 
 @pytest.mark.slow

@@ -191,7 +191,10 @@ def test_errors_of_a_run_are_the_spread_of_its_alignments(store, tmp_path):
     config.model.update(num_layers=1, d_model=8, num_heads=2, d_ff=16)
     run = open_run(parts_of(config), tmp_path)
     run.checkpoints.close()
-    measured = [measure(run, run.snapshot.train, step) for step in range(1, 101)]
+    measured = [
+        measure(run, run.steps.align, run.snapshot.train, step)
+        for step in range(1, 101)
+    ]
     indices = measured[0].indices
     values = np.stack([each.alignments for each in measured])
     errors = np.stack([each.errors for each in measured])

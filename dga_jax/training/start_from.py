@@ -4,10 +4,9 @@
 has a meaning. RUN is only read, and not any more once the new run has saved.
 """
 
-import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ from dga_jax.mixing import mixers
 from dga_jax.mixing.mixers import MixerState
 from dga_jax.training import config as configs
 from dga_jax.training import distributed, integrity, recorded
+from dga_jax.training.by_name import inner_by_name, taken_over
 from dga_jax.training.checkpoint import Snapshot, on_all_hosts
 from dga_jax.training.config import ConfigDict
 from dga_jax.training.integrity import DamagedError
@@ -31,7 +31,6 @@ from dga_jax.training.train_state import TrainState
 
 # Of the architecture: what decides how and with how many bits it is computed, not what.
 _MAY_DIFFER = ("dtype", "remat", "attention")
-_SHOWN = 8  # names, in messages
 
 
 class Found(NamedTuple):
@@ -66,31 +65,31 @@ class Begun(NamedTuple):
     said: str
 
 
-def settle(config: ConfigDict, directory: Path) -> None:
+def settle(config: ConfigDict, before: Mapping[str, str]) -> None:
     """Gives `start` the words in which the workdir recorded it, if it means the same.
 
     A run once begun needs none; another is left for the comparison to refuse.
+
+    Args:
+      config: of the run.
+      before: `start`, as the workdir recorded it; it names a run and a step.
     """
-    origin = what = ""
-    with contextlib.suppress(UserError):  # the comparison of configs says it better
-        if before := recorded.read(directory):
-            origin, what = before.start
-    given = config.start["from"]
-    if not origin or (given and _origin(given)[0] != _origin(origin)[0]):
+    given, origin = config.start["from"], before["from"]
+    if given and _origin(given)[0] != _origin(origin)[0]:
         return
     if not given:
-        config.start.what = what
+        config.start.what = before["what"]
     if not given or _origin(given)[1] in (None, _origin(origin)[1]):
         config.start["from"] = origin
 
 
 def find(
     config: ConfigDict, directory: Path, store: Store, mixture: Mixture, abstract: Any
-) -> Found | None:
-    """Reads what `start` names; None if it names nothing.
+) -> Found:
+    """Reads what `start` names.
 
     Args:
-      config: of the new run; `start.from` gets its step.
+      config: of the new run, with a `start.from`; that gets its step.
       directory: workdir of the new run.
       store: that it trains on.
       mixture: its domains.
@@ -100,8 +99,6 @@ def find(
       UserError: RUN, its checkpoint, architecture, tokenizer or step do not fit.
     """
     given = config.start["from"]
-    if not given:
-        return None
     path, asked = _origin(given)
     where = f"config.start.from={given}"
     if path == Path(os.path.abspath(directory)):
@@ -133,69 +130,56 @@ def find(
 
 
 def begin(
-    found: Found, fresh: Snapshot, config: ConfigDict, store: Store, mixture: Mixture
+    found: Found,
+    fresh: Snapshot,
+    config: ConfigDict,
+    directory: Path,
+    store: Store,
+    mixture: Mixture,
 ) -> Begun:
-    """The state that a run begins with.
+    """The state that a run begins with; its cursors are written down in its workdir.
 
     Args:
       found: what was read.
       fresh: the state that it would begin with by itself.
       config: of the new run.
+      directory: its workdir.
       store: that it trains on.
       mixture: its domains.
     """
-    origin = config.start["from"]
-    old = found.snapshot
     if config.start.what == "params":
-        train = fresh.train._replace(params=old.train.params)
-        said = f"parameters of {origin}, and nothing else"
-        return Begun(fresh._replace(train=train), {}, said)
-    log_weights, places, said = _weights_by_name(found, fresh.mixture, mixture)
-    inner = fresh.mixture.inner
+        begun = _with_params(found, fresh, config)
+    else:
+        begun = _with_all(found, fresh, config, store, mixture)
+    if jax.process_index() == 0:
+        recorded.write_cursors(directory, begun.snapshot.cursors)
+    return begun
+
+
+def _with_params(found: Found, fresh: Snapshot, config: ConfigDict) -> Begun:
+    train = fresh.train._replace(params=found.snapshot.train.params)
+    said = f"parameters of {config.start['from']}, and nothing else"
+    return Begun(fresh._replace(train=train), {}, said)
+
+
+def _with_all(
+    found: Found, fresh: Snapshot, config: ConfigDict, store: Store, mixture: Mixture
+) -> Begun:
+    old = found.snapshot
+    taken = taken_over(old.mixture, found.names, fresh.mixture, mixture)
+    inner, count = fresh.mixture.inner, len(found.names)
     if found.run.config.mixer.name == config.mixer.name:
-        inner = _inner_by_name(old.mixture.inner, inner, places, len(found.names))
+        inner = inner_by_name(old.mixture.inner, inner, taken.places, count)
     where = fresh.mixture.log_weights.sharding
     state = jax.tree.map(
-        lambda x: sharding.place(np.asarray(x), where), MixerState(log_weights, inner)
+        lambda x: sharding.place(np.asarray(x), where),
+        MixerState(taken.log_weights, inner),
     )
     cursors, also = _cursors(found, fresh.cursors, config, store)
     extra = {key: found.extra[key] for key in ("clock", "target_loss")}
-    text = f"all of {origin}: parameters, optimizer, step, clock; {said}; {also}"
+    origin = config.start["from"]
+    text = f"all of {origin}: parameters, optimizer, step, clock; {taken.said}; {also}"
     return Begun(Snapshot(old.train, state, cursors), extra, text)
-
-
-def weights_by_name(
-    old: np.ndarray,
-    places: np.ndarray,
-    initial: np.ndarray,
-    available: np.ndarray,
-) -> np.ndarray:
-    """Log-weights [n] over names of which some have weights already.
-
-    Names without any get their initial weights, the others share the rest in the
-    proportions that they had.
-
-    Args:
-      old: float32 [m], log-weights.
-      places: int64 [n], into `old`; -1 for a new name.
-      initial: float32 [n], log of the initial weights.
-      available: bool [n], what can have a weight.
-
-    Returns:
-      float32 [n]; `old` itself, to the last bit, where names and rows are the same.
-      `initial` if nothing that had a weight is left.
-    """
-    known = places >= 0
-    kept = np.where(known & available, old[places], -np.inf)
-    if np.array_equal(places, np.arange(len(old))) and np.array_equal(kept, old):
-        return old
-    kept, first = kept.astype(np.float64), initial.astype(np.float64)
-    mass = np.exp(kept).sum()
-    rest = np.exp(first[known]).sum()  # 1 minus the others would lose a small one
-    if not mass or not rest:
-        return initial
-    weights = np.where(known, kept + np.log(rest / mass), first)
-    return (weights - np.log(np.exp(weights).sum())).astype(np.float32)
 
 
 def _origin(text: str) -> tuple[Path, int | None]:
@@ -206,7 +190,7 @@ def _origin(text: str) -> tuple[Path, int | None]:
     return Path(os.path.abspath(path)), int(step)
 
 
-def _check_architecture(where, before, now):
+def _check_architecture(where: str, before: ConfigDict, now: ConfigDict) -> None:
     old, new = configs.model_config(before), configs.model_config(now)
     for field in dataclasses.fields(old):
         a, b = getattr(old, field.name), getattr(new, field.name)
@@ -217,7 +201,7 @@ def _check_architecture(where, before, now):
             )
 
 
-def _check_tokenizer(where, run, store):
+def _check_tokenizer(where: str, run: Recorded, store: Store) -> None:
     """Another vocabulary of the same size would be taken without a word."""
     if run.data["content_hash"] == store.content_hash:
         return
@@ -232,7 +216,7 @@ def _check_tokenizer(where, run, store):
         )
 
 
-def _store_of(where, run):
+def _store_of(where: str, run: Recorded) -> Store:
     """The store of a run that did not record what is asked of it."""
     try:
         return run.open_store()
@@ -242,7 +226,7 @@ def _store_of(where, run):
         ) from None
 
 
-def _candidates(where, path, asked):
+def _candidates(where: str, path: Path, asked: int | None) -> list[int]:
     """Steps to try, best first; the same on all hosts."""
     folder = path / "checkpoints"
     found = folder.iterdir() if folder.is_dir() else ()
@@ -256,7 +240,7 @@ def _candidates(where, path, asked):
     return steps[::-1] if asked is None else [asked]
 
 
-def _names(where, run, store, mixture):
+def _names(where: str, run: Recorded, store: Store, mixture: Mixture) -> Sequence[str]:
     """Names of what a run's weights are over."""
     same = (
         run.data["content_hash"] == store.content_hash
@@ -271,7 +255,7 @@ def _names(where, run, store, mixture):
     return run.mixture(_store_of(where, run)).names
 
 
-def _abstract(run, names, train):
+def _abstract(run: Recorded, names: Sequence[str], train: TrainState) -> Snapshot:
     """What a checkpoint of the run holds, placed as the new run's parameters are."""
     config, where = run.config, train.step.sharding
     if config.mixer.name not in mixers.MIXERS:
@@ -287,7 +271,9 @@ def _abstract(run, names, train):
     return Snapshot(train, state, np.zeros(run.data["domains"], np.int64))
 
 
-def _newest_good(where, path, steps, abstract):
+def _newest_good(
+    where: str, path: Path, steps: Sequence[int], abstract: Any
+) -> tuple[int, Any, dict[str, Any]]:
     """The first of `steps` that is not damaged, its arrays and JSON."""
     for step in steps:
         try:
@@ -310,7 +296,7 @@ def _newest_good(where, path, steps, abstract):
     )
 
 
-def _read(folder, abstract):
+def _read(folder: Path, abstract: Any) -> tuple[Any, dict[str, Any]]:
     """Arrays of a checkpoint, or of a part that comes first in it, and its JSON.
 
     Orbax's manager of checkpoints would tidy the folder up, which is not ours.
@@ -336,47 +322,9 @@ def _read(folder, abstract):
     return arrays, record["extra"]
 
 
-def _weights_by_name(found, fresh, mixture):
-    """New log-weights, where each comes from (-1: nowhere), and what to say of it."""
-    if found.names is mixture.names:  # there may be millions
-        names, places = found.names, np.arange(len(found.names))
-    else:
-        place = {name: i for i, name in enumerate(found.names)}
-        names = list(mixture.names)
-        places = np.array([place.get(name, -1) for name in names], np.int64)
-    old, initial = (np.asarray(s.log_weights) for s in (found.snapshot.mixture, fresh))
-    moved = weights_by_name(old, places, initial, mixture.available)
-    if moved is initial:
-        return moved, places, "weights as the config says"
-    had = places >= 0
-    said = f"weights of {int(had.sum()):,} names"
-    if names is found.names:
-        return moved, places, said
-    known = set(names)
-    new = [name for name, known in zip(names, had, strict=True) if not known]
-    gone = [name for name in found.names if name not in known]
-    said += f", {_some(new)} new" if new else ""
-    return moved, places, said + (f", {_some(gone)} gone" if gone else "")
-
-
-def _inner_by_name(old, fresh, places, count):
-    """A mixer's own state: what there is one of for each name goes with the name."""
-    leaves, structure = jax.tree.flatten(fresh)
-    before = jax.tree.leaves(old)
-    if len(before) != len(leaves):
-        return fresh
-    taken = []
-    for was, now in zip(map(np.asarray, before), map(np.asarray, leaves), strict=True):
-        if was.shape[:1] == (count,) and now.shape[:1] == places.shape:
-            now = np.array(now)
-            now[places >= 0] = was[places[places >= 0]]
-        elif was.shape == now.shape:
-            now = was
-        taken.append(now)
-    return jax.tree.unflatten(structure, taken)
-
-
-def _cursors(found, fresh, config, store):
+def _cursors(
+    found: Found, fresh: np.ndarray, config: ConfigDict, store: Store
+) -> tuple[np.ndarray, str]:
     """Rows drawn of each domain, where that still means the same rows."""
     run = found.run
     if run.data["content_hash"] != store.content_hash:
@@ -384,8 +332,3 @@ def _cursors(found, fresh, config, store):
     if run.config.data.level != config.data.level:
         return fresh, "rows from the beginning, the level is another"
     return np.array(found.snapshot.cursors), "rows where it was"
-
-
-def _some(names):
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

@@ -1,0 +1,130 @@
+"""What a run says of its steps: a line of metrics each, now and then one to read."""
+
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from dga_jax.logs import perf
+from dga_jax.logs.console import Progress
+from dga_jax.logs.metrics import MetricsWriter
+from dga_jax.mixing.mixers import MixerState
+from dga_jax.training.mixture_metrics import MixtureMetrics
+from dga_jax.training.nonfinite import Guard
+from dga_jax.training.setup import Run
+from dga_jax.training.steps import StepMetrics
+
+_SHOWN_DOMAINS = 5
+
+
+def due(config: ConfigDict, every: int, step: int) -> bool:
+    """Whether what comes every so many steps comes now: after the last one anyway."""
+    return step == config.train.steps or (every > 0 and step % every == 0)
+
+
+class StepLog:
+    """Writes the one line of each step, when all that it says is known.
+
+    Args:
+      run: going on.
+      writer: of its metrics.
+      clock: of the run; told of each step.
+      guard: asked whether a step counts.
+      of_mixture: gives the leading domains.
+
+    Attributes:
+      target_loss: of the newest evaluation; None before the first.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        writer: MetricsWriter,
+        clock: perf.Clock,
+        guard: Guard,
+        of_mixture: MixtureMetrics,
+    ):
+        self._config, self._writer, self._clock = run.config, writer, clock
+        self._guard, self._of_mixture = guard, of_mixture
+        self._console = Progress() if jax.process_index() == 0 else None
+        self._pace = perf.Pace(clock)  # from one line on the console to the next
+        self._step = run.step
+        self._pending = None  # metrics of the step, still on the device
+        self.target_loss: float | None = run.extra.get("target_loss")
+
+    def under_way(
+        self,
+        step: int,
+        metrics: StepMetrics,
+        mixer_state: MixerState,
+        cursors: np.ndarray,
+    ) -> None:
+        """Finishes the line of the step before, and begins that of one just sent off.
+
+        The step before has ended by now or soon: waiting for its numbers here keeps the
+        device busy with this one.
+        """
+        self.finish({}, mixer_state, cursors)
+        self._step, self._pending = step, metrics
+
+    def finish(
+        self, values: Mapping[str, float], mixer_state: MixerState, cursors: np.ndarray
+    ) -> None:
+        """Writes the line of the step, if it is not written and has anything to say.
+
+        Args:
+          values: metrics besides those of the train step and `perf/`.
+          mixer_state: by which the leading domains are named.
+          cursors: int64 [k], rows drawn of each domain.
+
+        Raises:
+          UserError: the step's loss or gradient is not finite, and may not be.
+        """
+        pending, self._pending = self._pending, None
+        self.target_loss = values.get("eval/target/loss", self.target_loss)
+        step, line = self._step, dict(values)
+        if pending is not None:
+            found = StepMetrics(*(x.item() for x in jax.device_get(pending)))
+            line |= self._of_step(step, found)
+        if not line:
+            return
+        self._writer.write(step, line | self._clock.metrics())
+        if pending is not None and (step == 1 or self._due(self._config.log.console)):
+            self._show(found.loss, mixer_state, cursors)
+
+    def _due(self, every: int) -> bool:
+        return due(self._config, every, self._step)
+
+    def _of_step(self, step: int, found: StepMetrics) -> dict[str, float]:
+        """`train/` metrics of a step that has ended, where they are due."""
+        skipped = self._guard.skips(step, found.loss, found.gradient_norm)
+        self._clock.tick(int(found.tokens))
+        if not (skipped or self._due(self._config.log.every)):
+            return {}
+        metrics = {
+            "train/loss": found.loss,
+            "train/gradient_norm": found.gradient_norm,
+            "train/learning_rate": found.learning_rate,
+        }
+        if self._config.train.skip_nonfinite:
+            metrics["train/skipped_steps"] = self._guard.skipped
+        return metrics
+
+    def _show(self, loss: float, mixer_state: MixerState, cursors: np.ndarray) -> None:
+        """Prints where the run stands, and which domains have been used up."""
+        if self._console is None:
+            return
+        last = self._config.train.steps
+        self._console.line(
+            self._step,
+            last,
+            loss,
+            self.target_loss,
+            self._pace.read(),
+            self._clock.eta_seconds(last - self._step),
+            self._of_mixture.leading(mixer_state, cursors, _SHOWN_DOMAINS),
+        )
+        used_up = self._of_mixture.newly_used_up(mixer_state, cursors)
+        if used_up:
+            self._console.say(used_up)
