@@ -189,7 +189,8 @@ import signal
 import sys
 import time
 
-from dga_jax import cli, distributed
+from dga_jax import cli
+from dga_jax.training import distributed
 import jax
 from jax.experimental import multihost_utils
 from dga_jax.errors import UserError
@@ -197,7 +198,7 @@ from dga_jax.errors import UserError
 
 def look(folder, name, for_steps):
     from pathlib import Path
-    from dga_jax import checkpoint, workdir
+    from dga_jax.training import checkpoint, workdir
 
     distributed._SHOWN_SECONDS = 1
     if not for_steps:

@@ -165,7 +165,7 @@ def test_too_many_skipped(skipping, tmp_path, monkeypatch, poisoned):
         assert not train_run(skipping(1), tmp_path)
     words = message_of(skipping(1), tmp_path)
     assert words.startswith("step 6: the loss is nan")
-    assert "after 1 skipped, as many as loop.skip_nonfinite=1 lets" in words
+    assert "after 1 skipped, as many as train.skip_nonfinite=1 lets" in words
     assert "--config.start.from=" in words
     assert "dga_jax.rows" in words
     assert train_run(skipping(2), tmp_path)
