@@ -14,12 +14,15 @@ _XLA_FLAGS = [
     "--xla_force_host_platform_device_count=8",
     "--xla_backend_optimization_level=0",
 ]
-os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_XLA_FLAGS])
+_INHERITED = os.environ.get("XLA_FLAGS", "").split()
+os.environ["XLA_FLAGS"] = " ".join(dict.fromkeys([*_INHERITED, *_XLA_FLAGS]))
 # Runs differ in few programs: each is compiled once, also by the processes of a test.
-_COMPILED = tempfile.mkdtemp(prefix="dga_jax_tests_")
-atexit.register(shutil.rmtree, _COMPILED, ignore_errors=True)
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+# Workers of xdist inherit the folder of the process that started them.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _COMPILED = tempfile.mkdtemp(prefix="dga_jax_tests_")
+    atexit.register(shutil.rmtree, _COMPILED, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
@@ -29,6 +32,13 @@ hypothesis.settings.register_profile("any speed", deadline=None)
 hypothesis.settings.load_profile("any speed")
 
 _DOMAIN_BYTES = 30_000
+
+
+def pytest_collection_modifyitems(config, items):
+    """Among workers, files with slow tests first: quick ones level out the end."""
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_collection_finish():

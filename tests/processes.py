@@ -44,7 +44,7 @@ def start(arguments, count=2, devices=4, of_last=()):
 
 def finish(processes):
     """What the first printed, once all ended well."""
-    results = [process.communicate(timeout=200) for process in processes]
+    results = [process.communicate() for process in processes]
     for process, (_, errors) in zip(processes, results, strict=True):
         assert process.returncode == 0, errors
     return results[0][0]

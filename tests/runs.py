@@ -1,17 +1,32 @@
 """Small runs in this process, for the tests of the loop."""
 
 import contextlib
+import functools
 import json
 
 import jax
+import jax.numpy as jnp
 
 from configs.quickstart import get_config
 from dga_jax.sharding import make_mesh
-from dga_jax.training import loop, validation, workdir
+from dga_jax.training import loop, setup, train_state, validation, workdir
 from dga_jax.training.mixture import Mixture
 from dga_jax.training.setup import Parts, open_run, open_store
 
 ONE_DEVICE = (1, 1, 1)
+_shared = functools.lru_cache(maxsize=32)
+
+
+# To trace its programs takes most of the time of a small run: runs of the same ones
+# share them, and each starts from a copy of the same state, which it may donate.
+_first_state = _shared(train_state.create)
+train_state.create = lambda *args, **named: jax.tree.map(
+    jnp.copy, _first_state(*args, **named)
+)
+train_state.graph = _shared(train_state.graph)
+train_state.abstract_state = _shared(train_state.abstract_state)
+setup.make_optimizer = _shared(setup.make_optimizer)
+setup.make_steps = _shared(setup.make_steps)
 
 
 class Killed(BaseException):

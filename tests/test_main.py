@@ -19,6 +19,7 @@ from dga_jax.errors import UserError
 from dga_jax.training.setup import check
 
 ROOT = pathlib.Path(__file__).parents[1]
+XLA_FLAGS = os.environ["XLA_FLAGS"]
 SMALL = (
     "debug,model.d_model=32,model.d_ff=64,mixer.interval=3,eval.every=4,"
     "checkpoint.every=5,train.steps=30"
@@ -26,11 +27,11 @@ SMALL = (
 
 
 def start(*flags):
-    # One device: eight forced ones would only be slower.
     return subprocess.Popen(
         [sys.executable, "-m", "dga_jax.main", *flags],
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": ""},
+        # One device: eight forced ones would only be slower.
+        env={**os.environ, "XLA_FLAGS": XLA_FLAGS.replace("count=8", "count=1")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -40,7 +41,7 @@ def start(*flags):
 def fails(*flags):
     """The one line on stderr of a command that must fail."""
     process = start(*flags)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate()
     assert process.returncode > 0
     lines = errors.strip().splitlines()
     assert len(lines) == 1, errors
@@ -154,7 +155,7 @@ def test_ended_at_random_moments(byte_store, tmp_path):
     flags.append(f"--config.data.store={byte_store.path}")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     process = start(*flags, f"--workdir={whole}")
-    output, errors = process.communicate(timeout=300)
+    output, errors = process.communicate()
     assert process.returncode == 0, errors
     assert (whole / "mixture.png").is_file()
     process = start(*flags, f"--workdir={killed}")
@@ -174,7 +175,7 @@ def test_ended_at_random_moments(byte_store, tmp_path):
         process.communicate()
         assert process.returncode in (0, 143 if how == signal.SIGTERM else -how)
     process = start(*flags, f"--workdir={killed}")
-    output, errors = process.communicate(timeout=300)
+    output, errors = process.communicate()
     assert process.returncode == 0, errors
     assert [line["step"] for line in log_of(killed)] == list(range(31))
     assert log_of(killed) == log_of(whole)
@@ -184,7 +185,7 @@ def test_ended_at_random_moments(byte_store, tmp_path):
         "this run is finished, 30 steps are done",
     ):
         process = start(*flags, f"--workdir={killed}")
-        output, errors = process.communicate(timeout=300)
+        output, errors = process.communicate()
         assert (process.returncode, errors) == (0, "")
         assert words in output
         assert log_of(killed) == log_of(whole)
@@ -203,7 +204,7 @@ def test_sigterm_says_start_me_again(byte_store, tmp_path):
         if line.startswith("step"):
             break
     process.send_signal(signal.SIGTERM)
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate()
     assert (process.returncode, errors) == (143, "")
     assert "stopped by SIGTERM, all is saved" in output
     last = log_of(tmp_path)[-1]["step"]

@@ -57,7 +57,7 @@ def test_memory_is_that_of_the_command_alone(tmp_path):
     assert small.peak_mb < 100
     assert 100 < large.peak_mb < 200
     slow = measure(python("import time; time.sleep(0.5)"), tmp_path)
-    assert 0.5 < slow.seconds < 5
+    assert 0.5 < slow.seconds < 600
 
 
 def test_command_that_fails_says_why(tmp_path):
@@ -68,7 +68,7 @@ def test_command_that_fails_says_why(tmp_path):
 def test_interrupted_command_ends(tmp_path):
     file = tmp_path / "pid"
     code = f"import os, time; open({str(file)!r}, 'w').write(str(os.getpid()))"
-    command = python(f"{code}; time.sleep(60)")
+    command = python(f"{code}; time.sleep(600)")
     parent = subprocess.Popen(
         [sys.executable, "-m", "dga_jax.benchmark.measured", *command]
     )

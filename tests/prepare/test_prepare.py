@@ -152,7 +152,7 @@ def test_interrupted_it_leaves_nothing(tmp_path, number, status, said):
         time.sleep(0.05)
     time.sleep(1)  # by now it reads
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate()
     assert process.returncode == status, stderr
     assert stderr.splitlines()[-1] == f"error: {said}"
     assert os.listdir(tmp_path / "out") == []

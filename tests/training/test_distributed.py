@@ -213,6 +213,7 @@ def look(folder, name, for_steps):
 
 
 def main(_):
+    distributed._GONE_SECONDS = {gone_seconds}
     distributed.initialize()
     cli.stop_on_sigterm()
     with distributed.together():
@@ -234,9 +235,11 @@ cli.run(main, distributed.tell)
 COLLECTIVE = "multihost_utils.process_allgather(jax.numpy.ones(1))"
 
 
-def job(index, first, others="pass"):
+def job(index, first, others="pass", gone_seconds=distributed._GONE_SECONDS):
     """Return codes and lines of stderr, that of process `index` first."""
-    script = JOB.format(index=index, first=first, others=others)
+    script = JOB.format(
+        index=index, first=first, others=others, gone_seconds=gone_seconds
+    )
     codes, said = ended(start(["-c", script], count=3, devices=1))
     order = [index, *(i for i in range(3) if i != index)]
     return [codes[i] for i in order], [said[i] for i in order]
@@ -258,7 +261,8 @@ def test_one_fails(index, others):
 @pytest.mark.parametrize("index", [0, 1])
 @pytest.mark.parametrize("others", [COLLECTIVE, "time.sleep(1000)"])
 def test_one_is_killed(index, others):
-    codes, said = job(index, "os.kill(os.getpid(), signal.SIGKILL)", others)
+    killed = "os.kill(os.getpid(), signal.SIGKILL)"
+    codes, said = job(index, killed, others, gone_seconds=10)
     assert codes == [-signal.SIGKILL, 143, 143]
     gone = f"error: process {index}: it is gone, killed or with its machine; run the"
     assert said == [[], *[[f"{gone} same command to go on"]] * 2]
