@@ -54,16 +54,16 @@ class Description(NamedTuple):
 def describe(store: Store) -> list[Description]:
     """Describes each domain of level 0 that has rows, from the store alone.
 
-    A term t is ranked by (1 + log n) log(p(t | domain) / p(t)): n rows of the domain's
-    sample hold it, a share p(t | domain), and p(t) is the mean over the domains. This
-    is sublinear TF-IDF, rows for terms and the lift for inverse document frequency.
+    A term t is ranked by (1 + log n) log(p(t | domain) / p(t)): n of the domain's rows
+    that are read hold it, a share p(t | domain), and p(t) is the mean over the domains.
+    This is sublinear TF-IDF, rows for terms, the lift for inverse document frequency.
     """
     domains = store.domains(0)
     alive = np.flatnonzero(domains.num_rows)
     finer = store.domains(1).tokens if store.num_levels > 1 else domains.tokens
     parts = finer.reshape(len(domains), -1)
     finest = store.domains(store.num_levels - 1)
-    terms = _telling_terms([_sample(store, domains, i) for i in alive])
+    terms = _telling_terms([_some_rows(store, domains, i) for i in alive])
     total = domains.tokens.sum()
     return [
         Description(
@@ -79,7 +79,7 @@ def describe(store: Store) -> list[Description]:
     ]
 
 
-def _sample(store: Store, domains: Domains, i: int) -> list[str]:
+def _some_rows(store: Store, domains: Domains, i: int) -> list[str]:
     """Texts of some rows of a domain, spread evenly."""
     first, count = domains.offsets[i], domains.num_rows[i]
     chosen = np.unique((np.arange(_ROWS) * 2 + 1) * count // (2 * _ROWS))
@@ -117,17 +117,17 @@ def _beginning(store: Store, start: int, stop: int, begins: bool) -> str:
     return shorten(" ".join(text.split()), _LONGEST)
 
 
-def _telling_terms(samples: Sequence[Sequence[str]]) -> list[list[str]]:
-    texts = [text for sample in samples for text in sample]
-    owner = np.repeat(np.arange(len(samples)), [len(sample) for sample in samples])
+def _telling_terms(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    texts = [text for of_domain in rows for text in of_domain]
+    owner = np.repeat(np.arange(len(rows)), list(map(len, rows)))
     vectorizer = CountVectorizer(
         token_pattern=_WORD, binary=True, max_features=_MOST_WORDS
     )
     try:
         held = vectorizer.fit_transform(texts)
     except ValueError:  # no word at all
-        return [[] for _ in samples]
-    shape = (len(samples), len(texts))
+        return [[] for _ in rows]
+    shape = (len(rows), len(texts))
     sums = sparse.csr_array(
         (np.ones(len(texts)), (owner, np.arange(len(texts)))), shape
     )
