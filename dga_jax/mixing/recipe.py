@@ -223,4 +223,4 @@ def _documented(function: Callable) -> dict[str, str]:
     _, _, section = inspect.cleandoc(function.__doc__ or "").partition("\nArgs:\n")
     lines = re.split(r"\n(?=\S)", section)[0]
     entries = re.findall(r"^ {2}(\w+): (.*(?:\n(?: {3,}.*)?)*)", lines, re.MULTILINE)
-    return {name: " ".join(text.split()) for name, text in entries}
+    return {name: " ".join(text.split()).rstrip(".") for name, text in entries}

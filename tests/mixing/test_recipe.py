@@ -195,9 +195,9 @@ def test_arguments_are_options():
         ("beta",),
     )
     assert mine.options == {
-        "rate": Option(1.0, AtLeast(0), "how fast, all in all: 1 is a lot."),
-        "rounds": Option(3, None, "how many."),
-        "sharp": Option(False, None, "or not."),
+        "rate": Option(1.0, AtLeast(0), "how fast, all in all: 1 is a lot"),
+        "rounds": Option(3, None, "how many"),
+        "sharp": Option(False, None, "or not"),
     }
     assert isinstance(mine.options["rate"].default, float)
     with pytest.raises(TypeError, match="two mixers 'mine'"):
