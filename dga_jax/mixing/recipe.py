@@ -110,7 +110,7 @@ class Recipe:
         def at(step: jax.typing.ArrayLike) -> optax.GradientTransformationExtraArgs:
             transform = simplex.among_probed(self._function(**_at(given, step)))
             if floor:
-                transform = optax.chain(transform, simplex.floor(floor))
+                transform = _floored(transform, floor)
             return simplex.skip_nonfinite(transform)
 
         def init(log_weights: jax.Array) -> optax.OptState:
@@ -172,6 +172,29 @@ def _at(
     }
 
 
+def _floored(
+    inner: optax.GradientTransformationExtraArgs, minimum: float
+) -> optax.GradientTransformationExtraArgs:
+    """`inner`, then the floor: one longer chain, as checkpoints have always had it."""
+    last = simplex.floor(minimum)
+
+    def init(log_weights: jax.Array) -> optax.OptState:
+        state = inner.init(log_weights)
+        links = state if type(state) is tuple else (state,)
+        return (*links, last.init(log_weights))
+
+    def update(
+        signal: jax.Array, state: optax.OptState, params: jax.Array, **extra: Any
+    ) -> tuple[jax.Array, optax.OptState]:
+        chained = type(jax.eval_shape(inner.init, params)) is tuple
+        before = tuple(state[:-1]) if chained else state[0]
+        delta, moved = inner.update(signal, before, params, **extra)
+        delta, end = last.update(delta, state[-1], params, **extra)
+        return delta, (*(moved if chained else (moved,)), end)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
 def _option(function: Callable, parameter: inspect.Parameter) -> Option:
     name, default = parameter.name, parameter.default
     where = f"mixer {function.__name__}: argument {name}"
@@ -200,4 +223,4 @@ def _documented(function: Callable) -> dict[str, str]:
     _, _, section = inspect.cleandoc(function.__doc__ or "").partition("\nArgs:\n")
     lines = re.split(r"\n(?=\S)", section)[0]
     entries = re.findall(r"^ {2}(\w+): (.*(?:\n(?: {3,}.*)?)*)", lines, re.MULTILINE)
-    return {name: " ".join(text.split()) for name, text in entries}
+    return {name: " ".join(text.split()).rstrip(".") for name, text in entries}

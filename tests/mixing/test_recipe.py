@@ -144,6 +144,17 @@ def test_dga_is_what_it_was(floor, partial):
     np.testing.assert_allclose(state.log_weights, RECORDED[floor, partial], rtol=1e-6)
 
 
+def test_a_state_has_the_form_of_before():
+    """In a checkpoint: the links of one chain, the floor the last of them."""
+    for floor, links in ((0.0, 2), (0.05, 3)):
+        made = mixers.dga(5.0, 0.1, floor=floor)
+        state = mixers.init(made, [0.5, 0.5])
+        assert state.inner.inner == (optax.EmptyState(),) * links
+        state = mixers.update(made, state, np.ones(2, np.float32), step=0)
+        assert state.inner.inner == (optax.EmptyState(),) * links
+    assert mixers.init(mixers.static(), [0.5, 0.5]).inner == optax.EmptyState()
+
+
 # --- declaring
 
 
@@ -184,9 +195,9 @@ def test_arguments_are_options():
         ("beta",),
     )
     assert mine.options == {
-        "rate": Option(1.0, AtLeast(0), "how fast, all in all: 1 is a lot."),
-        "rounds": Option(3, None, "how many."),
-        "sharp": Option(False, None, "or not."),
+        "rate": Option(1.0, AtLeast(0), "how fast, all in all: 1 is a lot"),
+        "rounds": Option(3, None, "how many"),
+        "sharp": Option(False, None, "or not"),
     }
     assert isinstance(mine.options["rate"].default, float)
     with pytest.raises(TypeError, match="two mixers 'mine'"):

@@ -135,7 +135,7 @@ def test_options_of_a_mixer_that_is_gone():
 
 @pytest.mark.usefixtures("strange")
 def test_options_are_told():
-    words = "smaller alignments count as 0."
+    words = "smaller alignments count as 0"
     assert f"mixer.strange.least=0.0: {words} (in [0, 1))" in reference.listing()
     row = f"| `mixer.strange.least` | `0.0` | in [0, 1) | {words} | fixed while"
     assert row in reference.page()
@@ -151,20 +151,21 @@ def test_a_mixer_cannot_be_called_as_a_field(monkeypatch):
 
 
 def test_the_reference_is_current():
-    """If not: python -m dga_jax.training.reference > docs/config.md."""
-    assert (ROOT / "docs" / "config.md").read_text() == reference.page()
+    current = (ROOT / "docs" / "config.md").read_text() == reference.page()
+    assert current, "make it: python -m dga_jax.training.reference > docs/config.md"
 
 
-def test_the_example_of_the_readme(byte_store, tmp_path):
+def test_the_example_of_the_readme(byte_store, tmp_path, monkeypatch):
+    monkeypatch.delitem(MIXERS, "steady", raising=False)
     section = (ROOT / "README.md").read_text().partition("## Adding a mixer")[2]
     code = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
     exec(code, dict(vars(mixers)))
+    fields = {"mixer__name": "steady", "train__steps": 6, "mixer__eta_end": 1.0}
+    config = small_config(byte_store, **fields)
+    configs.apply_argument(config, "mixer.steady.most=0.5")
     try:
-        fields = {"mixer__name": "steady", "train__steps": 6, "mixer__eta_end": 1.0}
-        config = small_config(byte_store, **fields)
-        configs.apply_argument(config, "mixer.steady.most=0.5")
         assert train_run(config, tmp_path)
-        weights = weights_of(tmp_path)
-        assert (weights[0] != weights[-1]).all()
     finally:
         del MIXERS["steady"]
+    weights = weights_of(tmp_path)
+    assert (weights[0] != weights[-1]).all()
