@@ -230,8 +230,8 @@ def test_what_may_not(field, before, now, whole, byte_store):
 
 @pytest.mark.slow
 def test_a_constant_schedule_lets_a_run_be_prolonged(byte_store, tmp_path, monkeypatch):
-    """With the warm-up that it had, automatic as it was or stated."""
-    stated = {"optimizer__schedule": "constant", "optimizer__warmup_steps": 2}
+    """With the warm-up that it had and is in, automatic as it was or stated."""
+    stated = {"optimizer__schedule": "constant", "optimizer__warmup_steps": 4}
     automatic = {"optimizer__schedule": "constant"}
 
     def run(directory, stop, steps, fields):
@@ -240,10 +240,10 @@ def test_a_constant_schedule_lets_a_run_be_prolonged(byte_store, tmp_path, monke
             assert not train_run(config, tmp_path / directory)
         return log_of(tmp_path / directory)
 
-    long = run("long", 6, 40, stated)
-    run("prolonged", 3, 20, automatic)
-    run("prolonged", 5, 40, automatic)
-    assert run("prolonged", 6, 50, stated) == long
+    long = run("long", 6, 80, stated)
+    run("prolonged", 2, 40, automatic)
+    run("prolonged", 5, 80, automatic)
+    assert run("prolonged", 6, 90, stated) == long
 
 
 @pytest.mark.slow
