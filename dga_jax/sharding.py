@@ -75,7 +75,7 @@ def tree_shardings(
       logical_axes: path ending to the logical names of the last axes.
     """
 
-    def sharding(path, leaf):
+    def sharding(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> NamedSharding:
         names = tuple(
             str(getattr(key, "key", getattr(key, "name", ""))) for key in path
         )
@@ -125,7 +125,7 @@ def constrain_probe_rows(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
 def _constrain(mesh: Mesh, axes: tuple[str, ...]) -> Callable[[jax.Array], jax.Array]:
     shards = math.prod(mesh.shape[axis] for axis in axes)
 
-    def constrain(x):
+    def constrain(x: jax.Array) -> jax.Array:
         if x.shape[0] % shards:
             return x
         return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, P(axes)))

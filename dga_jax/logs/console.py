@@ -5,7 +5,7 @@ import math
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     import tqdm
@@ -118,7 +118,7 @@ def columns(rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def progress(**options) -> "tqdm.tqdm":
+def progress(**options: Any) -> "tqdm.tqdm":
     """A progress bar, as `tqdm` takes its options; now and then if nobody watches."""
     import tqdm  # training has a line of its own
 

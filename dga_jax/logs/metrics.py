@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 from tensorboardX.event_file_writer import EventsWriter
@@ -210,7 +210,7 @@ class _TensorBoard:
         ]
         self._write(step=step, summary=Summary(value=scalars))
 
-    def _write(self, **fields) -> None:
+    def _write(self, **fields: Any) -> None:
         self._file.write_event(Event(wall_time=time.time(), **fields))
 
     def flush(self) -> None:

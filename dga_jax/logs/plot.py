@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -168,7 +168,7 @@ def _draw_weights(
 
 
 def _hold(
-    axes: "Axes", steps: np.ndarray, values: np.ndarray, end: float, **style
+    axes: "Axes", steps: np.ndarray, values: np.ndarray, end: float, **style: Any
 ) -> None:
     """A weight holds from the update that gave it to the next, or to the end."""
     steps, values = np.append(steps, end), np.append(values, values[-1])

@@ -21,6 +21,7 @@ from jax.sharding import PartitionSpec as P
 # Rows whose distances to K centroids are in memory at once, on each device: on a CPU
 # what its caches hold.
 _CHUNK_CPU, _CHUNK = 1 << 12, 1 << 16
+_Sums = tuple[jax.Array, jax.Array, jax.Array]
 einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -110,14 +111,16 @@ def _bias(centroids_GxKxd: jax.Array, prices_GxK: jax.Array) -> jax.Array:
 @functools.partial(jax.jit, static_argnames="mesh")
 def sums(
     blocks: Blocks, centroids_GxKxd: jax.Array, prices_GxK: jax.Array, *, mesh: Mesh
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> _Sums:
     """Of each cluster the sum of its points and their number; of each group inertia."""
     K = centroids_GxKxd.shape[1]
 
-    def of_device(blocks, centroids_GxKxd, prices_GxK):
+    def of_device(
+        blocks: Blocks, centroids_GxKxd: jax.Array, prices_GxK: jax.Array
+    ) -> _Sums:
         bias_GxK = _bias(centroids_GxKxd, prices_GxK)
 
-        def add(totals, blocks):
+        def add(totals: _Sums, blocks: Blocks) -> tuple[_Sums, None]:
             costs_NxBxK = _costs(blocks, centroids_GxKxd, bias_GxK)
             label_NxB = jnp.argmin(costs_NxBxK, axis=-1)
             member_NxBxK = (label_NxB[..., None] == jnp.arange(K)) & (
@@ -192,7 +195,9 @@ def _by_chunks(
 ) -> jax.Array:
     """`function` of the costs [n, B, K] of each chunk, for all blocks [N, B, ...]."""
 
-    def of_device(blocks, centroids_GxKxd, prices_GxK):
+    def of_device(
+        blocks: Blocks, centroids_GxKxd: jax.Array, prices_GxK: jax.Array
+    ) -> jax.Array:
         bias_GxK = _bias(centroids_GxKxd, prices_GxK)
         found = jax.lax.map(
             lambda chunk: function(_costs(chunk, centroids_GxKxd, bias_GxK)),

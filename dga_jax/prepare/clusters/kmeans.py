@@ -51,11 +51,13 @@ def _plus_plus(
     """
     axes = mesh.axis_names
 
-    def of_device(blocks):
+    def of_device(blocks: Blocks) -> jax.Array:
         N, B, d = blocks.x_NxBxd.shape
         place_N = jax.lax.axis_index(axes) * N + jnp.arange(N)
 
-        def draw(step, carry):
+        def draw(
+            step: jax.Array, carry: tuple[jax.Array, jax.Array]
+        ) -> tuple[jax.Array, jax.Array]:
             nearest_NxB, centroids_KxGxd = carry
             keys_N = jax.vmap(jax.random.fold_in, (None, 0))(
                 jax.random.fold_in(key, step), place_N

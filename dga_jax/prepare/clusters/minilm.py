@@ -15,7 +15,7 @@ import importlib.util
 import json
 import math
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -294,7 +294,7 @@ def _params(content: bytes, path: pathlib.Path, config: BertConfig) -> dict[str,
             " copy it again"
         ) from error
 
-    def take(name, *shape):
+    def take(name: str, *shape: int) -> np.ndarray:
         found = tensors[name].shape if name in tensors else "missing"
         if found != shape:
             raise UserError(
@@ -303,15 +303,15 @@ def _params(content: bytes, path: pathlib.Path, config: BertConfig) -> dict[str,
             )
         return tensors[name].astype(np.float32)
 
-    def layers(name, *shape):
+    def layers(name: str, *shape: int) -> np.ndarray:
         each = range(config.num_hidden_layers)
         return np.stack([take(f"encoder.layer.{i}.{name}", *shape) for i in each])
 
-    def dense(name, width, out):
+    def dense(name: str, width: int, out: int) -> dict[str, np.ndarray]:
         kernel = layers(f"{name}.weight", out, width).swapaxes(1, 2)
         return {"kernel": kernel, "bias": layers(f"{name}.bias", out)}
 
-    def norm(of, name):
+    def norm(of: Callable[..., np.ndarray], name: str) -> dict[str, np.ndarray]:
         scale, bias = (of(f"{name}.LayerNorm.{s}", d) for s in ("weight", "bias"))
         return {"scale": scale, "bias": bias}
 
