@@ -10,6 +10,7 @@ import gzip
 import json
 import lzma
 import pathlib
+from collections.abc import Sequence
 
 from absl import app, flags
 
@@ -77,7 +78,7 @@ def write(path: pathlib.Path, texts: list[str]) -> None:
     path.write_bytes(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME))
 
 
-def main(_) -> None:
+def main(_: Sequence[str]) -> None:
     """Reads --corpora, writes --output."""
     corpora, output = pathlib.Path(_CORPORA.value), pathlib.Path(_OUTPUT.value)
     corpus = []
