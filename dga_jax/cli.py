@@ -39,14 +39,16 @@ def _told(status: int, said: str) -> str:
 def stop_on_sigterm() -> None:
     """From now on SIGTERM raises `Stopped`, as Ctrl-C raises KeyboardInterrupt.
 
-    Where Python drops an exception, in a callback of the garbage collector say, it is
-    raised again a moment later.
+    Once, so that what tidies up is not interrupted by another SIGTERM. Where Python
+    drops an exception, in a callback of the garbage collector say, it is raised again a
+    moment later.
     """
     signal.signal(signal.SIGTERM, _stop)
     sys.unraisablehook = _dropped
 
 
 def _stop(signum: int, frame: types.FrameType | None) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Stopped
 
 
@@ -54,6 +56,7 @@ def _dropped(dropped: "sys.UnraisableHookArgs") -> None:
     if not isinstance(dropped.exc_value, Stopped):
         sys.__unraisablehook__(dropped)
         return
+    signal.signal(signal.SIGTERM, _stop)
     main = threading.main_thread().ident
     again = threading.Timer(_AGAIN_SECONDS, signal.pthread_kill, [main, signal.SIGTERM])
     again.daemon = True

@@ -224,6 +224,30 @@ def test_a_loss_that_is_not_finite(byte_store, tmp_path):
     assert not np.isnan(log_of(tmp_path)[-1]["train/loss"])
 
 
+def test_sigterm_twice():
+    """The second does not interrupt what the first has begun."""
+    script = """
+import signal
+from dga_jax import cli
+
+def main(argv):
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.raise_signal(signal.SIGTERM)
+        print("tidied up")
+
+cli.run(main)
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT
+    )
+    assert process.stdout == "tidied up\n"
+    said = process.stderr.splitlines()
+    assert said == ["error: stopped by SIGTERM; run the same command to go on"]
+    assert process.returncode == 143
+
+
 @pytest.mark.parametrize("how", ["__del__", "gc"])
 def test_sigterm_where_python_drops_exceptions(how):
     """It is not lost: what it fell on cannot be told from outside."""
