@@ -43,10 +43,10 @@ def listing() -> str:
 
 
 def _mixers() -> str:
-    rows = "".join(
-        f"| `{name}` | {recipe.start} | {(recipe.__doc__ or '').splitlines()[0]} |\n"
-        for name, recipe in MIXERS.items()
-    )
+    rows = ""
+    for name, recipe in MIXERS.items():
+        what = (recipe.__doc__ or name).strip().splitlines()[0]
+        rows += f"| `{name}` | {recipe.start} | {what} |\n"
     return f"\n## Mixers\n\n{_MIXERS_TITLE}{rows}"
 
 
