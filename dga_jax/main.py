@@ -9,7 +9,7 @@ from ml_collections import config_flags
 
 from dga_jax import cli
 from dga_jax.errors import ExitStatus
-from dga_jax.training import distributed, reference, workdir
+from dga_jax.training import distributed, fields, workdir
 from dga_jax.training.loop import train
 from dga_jax.training.setup import check, open_run, start_jax
 
@@ -17,7 +17,7 @@ config_flags.DEFINE_config_file(
     "config",
     None,
     "Config file: configs/NAME.py[:debug][,FIELD=VALUE]. A flag a field: "
-    f"--config.FIELD=VALUE. The fields:\n{reference.listing()}",
+    f"--config.FIELD=VALUE. The fields:\n{fields.listing()}",
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory of the run; a run that is there goes on."

@@ -43,6 +43,13 @@ class Field(NamedTuple):
     about: str
     rule: Rule | None = None
 
+    @property
+    def shown(self) -> str:
+        """The default, as a flag would give it."""
+        if isinstance(self.default, bool):
+            return str(self.default).lower()
+        return str(self.default) if self.default != "" else '""'
+
 
 _NOTHING, _ROUNDING = Touches.NOTHING, Touches.ROUNDING
 _VALUES, _UPDATES, _ALL = Touches.VALUES, Touches.UPDATES, Touches.ALL
@@ -294,6 +301,15 @@ def fields() -> dict[str, Field]:
         for option, (default, rule, about) in recipe.options.items():
             own[f"mixer.{name}.{option}"] = Field(default, Touches.OWN, about, rule)
     return _FIELDS | own
+
+
+def listing() -> str:
+    """One line a field, for `--help`."""
+    lines = []
+    for name, field in fields().items():
+        rule = f" ({field.rule})" if field.rule else ""
+        lines.append(f"{name}={field.shown}: {field.about}{rule}")
+    return "\n".join(lines)
 
 
 def default_config() -> ConfigDict:

@@ -1,4 +1,4 @@
-"""The fields of a config, for a reader: in `--help`, and as docs/config.md.
+"""The fields of a config and the mixers, for a reader: docs/config.md.
 
 python -m dga_jax.training.reference > docs/config.md
 """
@@ -34,19 +34,11 @@ def page() -> str:
     return _HEAD + "".join(tables) + _mixers()
 
 
-def listing() -> str:
-    """One line a field, for `--help`."""
-    return "\n".join(
-        f"{name}={_shown(field.default)}: {_said(field)}"
-        for name, field in fields().items()
-    )
-
-
 def _mixers() -> str:
-    rows = "".join(
-        f"| `{name}` | {recipe.start} | {(recipe.__doc__ or '').splitlines()[0]} |\n"
-        for name, recipe in MIXERS.items()
-    )
+    rows = ""
+    for name, recipe in MIXERS.items():
+        what = (recipe.__doc__ or name).strip().splitlines()[0]
+        rows += f"| `{name}` | {recipe.start} | {what} |\n"
     return f"\n## Mixers\n\n{_MIXERS_TITLE}{rows}"
 
 
@@ -54,21 +46,10 @@ def _group(name: str) -> str:
     return name.rpartition(".")[0]
 
 
-def _said(field: Field) -> str:
-    rule = f"({field.rule})" if field.rule else ""
-    return " ".join(filter(None, (field.about, rule)))
-
-
 def _row(name: str, field: Field) -> str:
     rule = str(field.rule) if field.rule else type(field.default).__name__
-    cells = (f"`{name}`", f"`{_shown(field.default)}`", rule, field.about)
+    cells = (f"`{name}`", f"`{field.shown}`", rule, field.about)
     return f"| {' | '.join(cells)} | {field.touches.value} |\n"
-
-
-def _shown(default: object) -> str:
-    if isinstance(default, bool):
-        return str(default).lower()
-    return str(default) if default != "" else '""'
 
 
 if __name__ == "__main__":

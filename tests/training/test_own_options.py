@@ -17,7 +17,7 @@ from dga_jax.mixing import mixers
 from dga_jax.mixing.mixers import MIXERS
 from dga_jax.mixing.recipe import mixer
 from dga_jax.training import config as configs
-from dga_jax.training import recorded, reference, same_run, validation
+from dga_jax.training import fields, recorded, reference, same_run, validation
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -106,9 +106,9 @@ def test_an_option_that_cannot_be():
 def record(**mixer):
     config = configs.default_config()
     config.mixer.update(mixer)
-    fields = config.to_dict()
-    del fields["explicit"]
-    return {"config": fields, "data": {}}
+    recorded_fields = config.to_dict()
+    del recorded_fields["explicit"]
+    return {"config": recorded_fields, "data": {}}
 
 
 @pytest.mark.usefixtures("strange")
@@ -136,7 +136,7 @@ def test_options_of_a_mixer_that_is_gone():
 @pytest.mark.usefixtures("strange")
 def test_options_are_told():
     words = "smaller alignments count as 0"
-    assert f"mixer.strange.least=0.0: {words} (in [0, 1))" in reference.listing()
+    assert f"mixer.strange.least=0.0: {words} (in [0, 1))" in fields.listing()
     row = f"| `mixer.strange.least` | `0.0` | in [0, 1) | {words} | fixed while"
     assert row in reference.page()
     assert "| `strange` | uniform | Follows large alignments alone. |" in (
