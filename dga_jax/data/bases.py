@@ -128,7 +128,7 @@ def smoothed(histograms: Histograms, domains: Domains, smoothing: float) -> Basi
       smoothing: s ≥ 0.
     """
     coarse = histograms.coarsened(histograms.counts.shape[1] // len(domains))
-    natural = natural_weights(domains)
+    natural = domains.natural_weights()
     basis = Basis.smoothed(coarse.names, coarse.counts, natural, smoothing)
     empty = coarse.documents == 0
     return Basis(basis.names, basis.own, np.where(empty, 1.0, basis.shares), natural)
@@ -245,14 +245,6 @@ def basis_path(store: Store, name: str) -> Path:
     return store.path / BASES / f"{name}.npz"
 
 
-def natural_weights(
-    domains: Domains, available: np.ndarray | None = None
-) -> np.ndarray:
-    """Domains' shares of the tokens, of those that are `available`: float64 [k]."""
-    tokens = domains.tokens if available is None else domains.tokens * available
-    return tokens / tokens.sum()
-
-
 def _of_stored(name: str, store: Store, domains: Domains, smoothing: float) -> Basis:
     histograms, natural, target = read_basis(store, name)
     sets = [histograms, *([target_histogram(store)] if target else [])]
@@ -274,7 +266,7 @@ def _of_level(coarse: int, store: Store, level: int, domains: Domains) -> Basis:
         )
     parents = store.domains(coarse)
     stride = len(domains) // len(parents)
-    natural = natural_weights(domains)
+    natural = domains.natural_weights()
     alive = np.flatnonzero(parents.tokens)
     columns = (alive[:, None] * stride + np.arange(stride)).ravel()
     data = natural[columns]

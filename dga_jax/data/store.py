@@ -92,6 +92,11 @@ class Domains:
         any_tokens = (rows > 0) & (self.tokens > 0)
         return np.where(any_tokens, self.tokens, 1.0) / np.where(any_tokens, rows, 1)
 
+    def natural_weights(self, available: np.ndarray | None = None) -> np.ndarray:
+        """Shares of the tokens, among domains that are `available`: float64 [k]."""
+        tokens = self.tokens if available is None else self.tokens * available
+        return tokens / tokens.sum()
+
     @property
     def num_heldout(self) -> np.ndarray:
         """int64 [k], held-out rows."""

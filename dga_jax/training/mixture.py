@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from dga_jax.data import bases
 from dga_jax.data.sampler import Cumulative, Sampler
 from dga_jax.data.store import Domains, Store
 from dga_jax.errors import UserError
@@ -73,6 +72,8 @@ class Mixture:
         self._store = store
         self.basis = None
         if config.mixer.basis:
+            from dga_jax.data import bases  # it takes SciPy, which few runs need
+
             self.basis = bases.find_basis(
                 config.mixer.basis,
                 store,
@@ -165,8 +166,10 @@ class Mixture:
                     " a basis; leave it empty or name its distributions"
                 )
             if text == "natural":
-                return bases.natural_weights(self.domains, available)
+                return self.domains.natural_weights(available)
             mixer, level = self._config.mixer, self._config.data.level
+            from dga_jax.data import bases
+
             return bases.importance_weights(
                 self._store, level, mixer.reference, mixer.smoothing, available
             )
