@@ -23,6 +23,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     atexit.register(shutil.rmtree, _COMPILED, ignore_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+os.environ["COLUMNS"] = "110"  # of the console, whoever runs the tests
 
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
