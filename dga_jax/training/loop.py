@@ -40,6 +40,8 @@ class Stop:
         self._before = None
         if jax.process_count() == 1:
             self._before = signal.signal(signal.SIGTERM, lambda *_: self._seen.set())
+            if self._before == signal.SIG_IGN:  # it came, and what it raised was lost
+                self._seen.set()
 
     def requested(self, step: int) -> bool:
         """Asked once a step, by all processes."""

@@ -1,5 +1,6 @@
 """The loop: what it does when, and what it writes down."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 from runs import log_of, parts_of, small_config, train_run
 
+from dga_jax import cli
 from dga_jax.data.store import Domains, Store
-from dga_jax.errors import UserError
+from dga_jax.errors import Stopped, UserError
 from dga_jax.training import loop, workdir
 from dga_jax.training.setup import open_run
 
@@ -209,3 +211,17 @@ def test_a_finished_run_is_finished(plain, byte_store):
         assert run.step == 12
         assert len(log_of(plain)) == 13
         run.checkpoints.close()
+
+
+def test_a_stop_that_was_lost_on_the_way():
+    """Whoever caught what SIGTERM raised: the loop ends after its first step."""
+    cli.stop_on_sigterm()
+    with contextlib.suppress(Stopped):
+        signal.raise_signal(signal.SIGTERM)
+    stop = loop.Stop()
+    assert stop.requested(1)
+    stop.close()
+    cli.stop_on_sigterm()
+    stop = loop.Stop()
+    assert not stop.requested(1)
+    stop.close()
