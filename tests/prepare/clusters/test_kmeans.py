@@ -1,11 +1,11 @@
 """K-means in many groups against faiss and brute force."""
 
-import faiss
 import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracle import inertia_of_faiss
 
 from dga_jax import sharding
 from dga_jax.prepare.clusters import kmeans
@@ -40,20 +40,6 @@ def check_level(points, groups, level):
         level.inertia, expected, rtol=1e-5, atol=scale * len(points)
     )
     return labels
-
-
-def inertia_of_faiss(points, k, seed):
-    oracle = faiss.Kmeans(
-        points.shape[1],
-        k,
-        niter=25,
-        nredo=1,
-        seed=seed,
-        min_points_per_centroid=1,
-        max_points_per_centroid=1 << 30,
-    )
-    oracle.train(points)
-    return oracle.index.search(points, 1)[0].astype(np.float64).sum()
 
 
 @pytest.mark.parametrize("k", [16, 32])

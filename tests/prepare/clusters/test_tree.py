@@ -2,9 +2,9 @@
 
 import itertools
 
-import faiss
 import numpy as np
 import pytest
+from oracle import inertia_of_faiss
 
 from dga_jax.errors import UserError
 from dga_jax.prepare.clusters import kmeans
@@ -60,20 +60,6 @@ def same(a, b):
     ):
         assert x.dtype == np.float32
         np.testing.assert_array_equal(x, y)
-
-
-def inertia_of_faiss(points, k, seed):
-    oracle = faiss.Kmeans(
-        points.shape[1],
-        k,
-        niter=25,
-        nredo=1,
-        seed=seed,
-        min_points_per_centroid=1,
-        max_points_per_centroid=1 << 30,
-    )
-    oracle.train(points)
-    return oracle.index.search(points, 1)[0].astype(np.float64).sum()
 
 
 def test_the_second_level_is_as_good_as_faiss(vectors):
