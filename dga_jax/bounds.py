@@ -1,17 +1,18 @@
 """Bounds on values that a user gives, which say what they are."""
 
+import abc
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 
-class Rule:
+class Rule(abc.ABC):
     """A bound; its `str` completes "must be ..."."""
 
+    @abc.abstractmethod
     def allows(self, value: Any) -> bool:
         """Whether a value keeps to it."""
-        raise NotImplementedError
 
     @property
     def says(self) -> str:
