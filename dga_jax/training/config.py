@@ -52,9 +52,10 @@ def apply_argument(config: ConfigDict, argument: str | None) -> ConfigDict:
 
 
 def _set(config: ConfigDict, name: str, text: str) -> None:
-    if name not in fields():
+    field = fields().get(name)
+    if field is None:
         raise UserError(f"config argument {name}={text}: no such config field")
-    kind = type(fields()[name].default)
+    kind = type(field.default)
     try:
         if kind is bool:
             value = {"true": True, "false": False}[text.lower()]

@@ -76,6 +76,7 @@ class Trainer:
         self._writer, self._clock, self._evaluator = writer, clock, evaluator
         self._step = run.step
         self._state, self._mixer_state, self._cursors = run.snapshot
+        self._rows_lie = sharding.batch_sharding(run.mesh)
         self._steps = compiled(run.steps, lambda: clock.measure("compile"))
         self._guard = Guard(
             run.config,
@@ -126,8 +127,7 @@ class Trainer:
     def _batches(self) -> Iterator[Batch]:
         """Batches to the end, read ahead up to the next update of the weights."""
         config, mixture = self._config, self._run.mixture
-        where = sharding.batch_sharding(self._run.mesh)
-        held = sharding.local_rows(where, config.train.batch_size)
+        held = sharding.local_rows(self._rows_lie, config.train.batch_size)
         while self._step < config.train.steps:
             last = config.train.steps
             if mixture.moves:
@@ -145,7 +145,7 @@ class Trainer:
 
     def _train_step(self, batch: Batch) -> None:
         """Sends a step on its way; its numbers are fetched when the next one is."""
-        rows = sharding.place(batch.rows, sharding.batch_sharding(self._run.mesh))
+        rows = sharding.place(batch.rows, self._rows_lie)
         self._state, metrics = self._steps.train(self._state, rows)
         self._step = batch.step
         self._run.mixture.sampler.advance(self._cursors, batch.domains)
