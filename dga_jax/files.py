@@ -60,6 +60,15 @@ def _sync(path: pathlib.Path) -> None:
         os.close(descriptor)
 
 
+def made_writable(directory: pathlib.Path) -> bool:
+    """Makes a directory, its parents too; whether it can be written to."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(directory, os.W_OK)
+
+
 def read_arrays(path: pathlib.Path, remedy: str) -> dict[str, np.ndarray]:
     """The arrays of an `.npz` file of ours.
 

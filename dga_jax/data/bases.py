@@ -4,7 +4,6 @@ Counts of documents are kept over the finest clusters, so that a basis that is s
 once serves every level.
 """
 
-import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +15,7 @@ from dga_jax.data.basis_file import load_basis
 from dga_jax.data.histograms import Histograms
 from dga_jax.data.store import BASES, TARGET_HISTOGRAM, Domains, Store
 from dga_jax.errors import UserError, listed
-from dga_jax.files import read_arrays, replaced
+from dga_jax.files import made_writable, read_arrays, replaced
 from dga_jax.mixing.basis import Basis
 
 TARGET, NATURAL = "target", "natural"
@@ -219,12 +218,7 @@ def write_basis(store: Store, name: str, basis: StoredBasis) -> Path:
 def check_writable(store: Store) -> None:
     """Makes the folder of a store's bases; UserError unless it can be written to."""
     folder = store.path / BASES
-    try:
-        folder.mkdir(exist_ok=True)
-        usable = os.access(folder, os.W_OK)
-    except OSError:
-        usable = False
-    if not usable:
+    if not made_writable(folder):
         raise UserError(
             f"cannot write to {folder}: a basis is stored with its store; make it"
             " writable, or copy the store"

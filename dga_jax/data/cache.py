@@ -4,7 +4,7 @@ import os
 import pathlib
 
 from dga_jax.errors import UserError
-from dga_jax.files import local_path
+from dga_jax.files import local_path, made_writable
 
 CACHE_VARIABLE = "DGA_JAX_CACHE"
 
@@ -28,12 +28,7 @@ def cache_directory(given: str | os.PathLike = "") -> pathlib.Path:
         chosen = f"{chosen}/dga_jax"
     path = local_path(name, chosen, "name a directory that is")
     cache = path.expanduser().absolute()
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        usable = os.access(cache, os.W_OK)
-    except OSError:
-        usable = False
-    if not usable:
+    if not made_writable(cache):
         raise UserError(
             f"cannot write to the cache {cache}; set {CACHE_VARIABLE} to a directory"
             " that can be written to"

@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dga_jax.errors import UserError
-from dga_jax.prepare.assemble.engine import Gather, OnBytes, Scatter, Step
+from dga_jax.files import OnBytes
+from dga_jax.prepare.assemble.engine import Gather, Scatter, Step
 from dga_jax.prepare.assemble.folder import Folder
 
 if TYPE_CHECKING:  # it need not be installed

@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dga_jax.errors import UserError
+from dga_jax.files import OnBytes
 from dga_jax.prepare.assemble.documents import (
     SEED,
     Assigned,
@@ -31,7 +32,7 @@ from dga_jax.prepare.assemble.documents import (
     file_of,
     places_of,
 )
-from dga_jax.prepare.assemble.engine import Engine, OnBytes
+from dga_jax.prepare.assemble.engine import Engine
 from dga_jax.prepare.assemble.folder import Folder
 from dga_jax.prepare.clusters import tfidf
 from dga_jax.prepare.clusters.embedders import EMBEDDINGS, load_embedder

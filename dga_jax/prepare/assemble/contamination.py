@@ -12,8 +12,9 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from dga_jax.files import OnBytes
 from dga_jax.prepare.assemble.documents import Dropped, file_of
-from dga_jax.prepare.assemble.engine import Engine, OnBytes
+from dga_jax.prepare.assemble.engine import Engine
 from dga_jax.prepare.assemble.folder import Folder, side_by_side
 from dga_jax.prepare.corpus import Corpus, read_pieces
 from dga_jax.prepare.sources import BadDocument, Shard

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from dga_jax.errors import UserError
+from dga_jax.files import OnBytes
 from dga_jax.prepare.assemble.folder import Folder
-from dga_jax.prepare.assemble.workers import OnBytes, Step, map_in_processes
+from dga_jax.prepare.assemble.workers import Step, map_in_processes
 
 _WORTH_BYTES = 4 << 20  # compressed, in seconds about two
 
@@ -107,6 +108,8 @@ def _spill(pairs: Iterator[tuple[int, bytes]], folder: pathlib.Path) -> None:
             with open(aside / str(key), "ab") as file:
                 file.write(len(data).to_bytes(8, "little"))
                 file.write(data)
+        # Not put on disk, as outputs are: there may be a million of these files. What a
+        # host that goes down loses of them is missed when tokens are counted.
         os.rename(aside, folder)
     except OSError as error:
         raise UserError(

@@ -17,7 +17,7 @@ import numpy as np
 
 from dga_jax import remote
 from dga_jax.errors import UserError
-from dga_jax.files import replaced
+from dga_jax.files import appear, replaced
 
 _READERS = 32
 # Names of files may be any bytes; what Python makes of them is an escape of JSON.
@@ -143,9 +143,8 @@ class Folder:
         if not self.is_local:
             remote.upload(path, f"{self.url}/{name}")
             return path.unlink()
-        with self._written(name) as place, open(path, "rb") as file:
-            os.fsync(file.fileno())
-            os.replace(path, place)
+        with self._written(name) as place:
+            appear(path, place)
 
     def fetch(self, directory: pathlib.Path) -> pathlib.Path:
         """A directory of this machine with these files: `directory`, if it is remote.

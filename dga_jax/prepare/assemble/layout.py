@@ -20,8 +20,9 @@ from typing import NamedTuple
 import numpy as np
 
 from dga_jax.data import sampler
+from dga_jax.files import OnBytes
 from dga_jax.prepare.assemble.documents import Documents
-from dga_jax.prepare.assemble.engine import Engine, OnBytes
+from dga_jax.prepare.assemble.engine import Engine
 from dga_jax.prepare.assemble.folder import Folder
 from dga_jax.prepare.assemble.tokenizing import DocumentTable
 from dga_jax.prepare.sources import Shard

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dga_jax.files import OnBytes
 from dga_jax.prepare.assemble.contamination import Contamination
-from dga_jax.prepare.assemble.engine import OnBytes
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,8 +17,8 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from dga_jax.errors import UserError
+from dga_jax.files import OnBytes
 from dga_jax.prepare.assemble import bad
-from dga_jax.prepare.assemble.engine import OnBytes
 from dga_jax.prepare.assemble.folder import Folder, side_by_side
 from dga_jax.prepare.corpus import PIECES, in_batches, read_pieces
 from dga_jax.prepare.sources import Document, Shard, clash

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from dga_jax.errors import UserError
+from dga_jax.files import OnBytes
 
 _LOOK_SECONDS = 0.2
 
-OnBytes = Callable[[int], object]
 Step = Callable[[Any, OnBytes], object]
 
 
