@@ -1,4 +1,4 @@
-"""A compiled program as data: the instructions of its HLO text, and how often each runs.
+"""A compiled program as data: instructions of its HLO text, how often each runs.
 
 The text is that of an optimised module, `jax.jit(f).lower(...).compile().as_text()`, of
 any backend. What only some backends say is read where it is there: the memory that an
@@ -29,6 +29,7 @@ _CALLS = re.compile(
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _LOOP = re.compile(r"condition=%?([\w.-]+), body=%?([\w.-]+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_ORIGIN = re.compile(r'op_name="([^"]*)"')
 _INDEX = re.compile(r"\bindex=(\d+)")
 # Of an asynchronous call, already counted where it started.
 _ENDS = ("-done", "-update")
@@ -141,6 +142,12 @@ class Program:
                 for one in instructions.values():
                     yield name, one, times
 
+    def inputs(self) -> Iterator[tuple[str, int]]:
+        """(name in the traced function, bytes) of each input on one device."""
+        for one in self.computations[self._entry].values():
+            if one.op == "parameter":
+                yield origin(one), sum(array.bytes for array in one.arrays)
+
     def fused(self) -> set[str]:
         """Computations whose inner results are never arrays in memory."""
         return {
@@ -226,6 +233,12 @@ class Program:
         while one.op in _SAME_VALUE:
             one = self.computations[computation][one.operands[0]]
         return computation, one
+
+
+def origin(one: Instruction) -> str:
+    """The operation of the traced function that an instruction is of, or ""."""
+    found = _ORIGIN.search(one.attributes)
+    return found[1].replace("\\'", "'") if found else ""
 
 
 def _loop(one: Instruction) -> tuple[str, str] | tuple[()]:
