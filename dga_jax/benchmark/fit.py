@@ -47,16 +47,17 @@ def define_flags() -> None:
     )
     flags.DEFINE_multi_enum("program", list(PROGRAMS), PROGRAMS, "What is compiled.")
     flags.DEFINE_bool("search", True, "Look for the largest microbatch that fits.")
-    flags.DEFINE_bool("table", False, "The tables of docs/fit.md instead.")
+    flags.DEFINE_bool("table", False, "The table of docs/fit.md instead, in Markdown.")
+    flags.DEFINE_multi_string("only", [], "Configs of the table: 750m; default all.")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Prints what one config takes on one topology, or the tables of the docs."""
+    """Prints what one config takes on one topology, or the table of the docs."""
     cli.no_arguments(argv[1:])
     chosen = flags.FLAGS
     jax.config.update("jax_platforms", "cpu")  # nothing runs, and no TPU is touched
     if chosen.table:
-        for line in fit_table.lines():
+        for line in fit_table.lines(chosen.only):
             print(line, flush=True)
         return
     if chosen["config"].value is None:
