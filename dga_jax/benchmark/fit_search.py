@@ -35,7 +35,7 @@ def largest_fitting(
         if rows not in known:
             known[rows] = compile_at(rows)
         found = known[rows]
-        return isinstance(found, Fit) and found.total <= memory
+        return not isinstance(found, DoesNotFit) and found.total <= memory
 
     low, high = -1, len(sizes)  # of indices: fits, does not fit
     for i, rows in enumerate(sizes):
