@@ -16,6 +16,7 @@ from dga_jax import cli, sharding
 from dga_jax.benchmark import fit_chips, fit_report, fit_search, fit_table
 from dga_jax.benchmark.fit_chips import Chip
 from dga_jax.benchmark.fit_programs import (
+    ALIGN,
     PROGRAMS,
     TRAIN,
     DoesNotFit,
@@ -25,6 +26,7 @@ from dga_jax.benchmark.fit_programs import (
 from dga_jax.benchmark.fit_report import Report
 from dga_jax.errors import UserError
 from dga_jax.training import fields, setup, validation
+from dga_jax.training.config import make_mixer
 from dga_jax.training.mixture import Mixture
 
 
@@ -66,10 +68,11 @@ def main(argv: Sequence[str]) -> None:
     target = _target()
     set_mesh(config, chosen.mesh)
     number = _num_probes(config, explicit, chosen.domains)
+    programs = [name for name in chosen.program if name != ALIGN or _measures(config)]
     print(_versions(), flush=True)
-    fit = fit_report.measure(config, target, number, chosen.program)
+    fit = fit_report.measure(config, target, number, programs)
     print(fit, flush=True)
-    if chosen.search and TRAIN in chosen.program:
+    if chosen.search and TRAIN in programs:
         print(largest_microbatch(config, target, number, fit), flush=True)
 
 
@@ -112,6 +115,11 @@ def _num_probes(config: ConfigDict, explicit: set[str], domains: int) -> int:
     if not config.data.store:
         return config.mixer.probe_domains or domains
     return Mixture(config, setup.open_store(config, explicit)).num_probes
+
+
+def _measures(config: ConfigDict) -> bool:
+    """Whether the weights of a run ever move."""
+    return make_mixer(config).signal is not None
 
 
 def _versions() -> str:
