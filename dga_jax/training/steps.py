@@ -93,7 +93,7 @@ def make_steps(
     losses = make_row_losses(
         graph, chunk=options.loss_chunk, constrain=sharding.constrain_rows(mesh)
     )
-    # cuDNN's attention has no forward-mode derivative: alignment takes XLA's.
+    # The kernels of attention have no forward-mode derivative: alignment takes XLA's.
     plain = train_state.graph(dataclasses.replace(config, attention="xla"))
     optimizer = optim.make_optimizer(optimizer_config)
     learning_rate = optim.learning_rate(optimizer_config)
@@ -101,7 +101,7 @@ def make_steps(
     return Steps(
         _make_train_step(losses, optimizer, learning_rate, options, state, mesh),
         jax.jit(losses, out_shardings=sharding.replicated(mesh)),
-        _make_align(plain, optimizer_config, options, mesh),
+        _make_align(plain, optimizer_config, options, state.params, mesh),
     )
 
 
@@ -151,6 +151,14 @@ def _make_train_step(
         return nll + options.z_loss * jnp.sum(sums.z) / tokens, nll
 
     shardings = jax.tree.map(lambda x: x.sharding, abstract)
+    pin = sharding.constrain_as(abstract.params)
+    part_gradient = jax.value_and_grad(part_loss, has_aux=True)
+
+    def part(
+        params: Any, rows: jax.Array, tokens: jax.Array
+    ) -> tuple[tuple[jax.Array, jax.Array], Any]:
+        losses, gradient = part_gradient(params, rows, tokens)
+        return losses, pin(gradient)
 
     @functools.partial(
         jax.jit,
@@ -162,13 +170,14 @@ def _make_train_step(
     ) -> tuple[TrainState, StepMetrics]:
         # The whole batch's token count weights every microbatch as it should be.
         tokens = jnp.sum(rows[:, 1:] >= 0, dtype=jnp.float32)
-        part = jax.value_and_grad(part_loss, has_aux=True)
         if options.microbatches == 1:
             (_, loss), gradient = part(state.params, rows, jnp.maximum(tokens, 1))
         else:
-            gradient, loss = _accumulate(
-                part, state.params, rows, jnp.maximum(tokens, 1), options.microbatches
+            zero = pin(jax.tree.map(jnp.zeros_like, state.params))
+            of_rows = functools.partial(
+                part, state.params, tokens=jnp.maximum(tokens, 1)
             )
+            gradient, loss = _accumulate(of_rows, zero, rows, options.microbatches)
         norm = optax.tree.norm(gradient)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -190,9 +199,9 @@ def _make_train_step(
 
 
 def _accumulate(
-    part: Callable, params: Any, rows: jax.Array, tokens: jax.Array, microbatches: int
+    part: Callable, zero: Any, rows: jax.Array, microbatches: int
 ) -> tuple[Any, jax.Array]:
-    """Sum of gradients and losses over microbatches.
+    """Sum of gradients and losses over microbatches, the gradients' from `zero` on.
 
     Microbatch j holds rows j, j + m, j + 2m, ...: cut so, the sharded major part of
     the row axis stays in front and no row changes device.
@@ -200,11 +209,10 @@ def _accumulate(
     strided = jnp.moveaxis(rows.reshape(-1, microbatches, rows.shape[1]), 1, 0)
 
     def add(total: Any, microbatch: jax.Array) -> tuple[Any, None]:
-        (_, loss), gradient = part(params, microbatch, tokens)
+        (_, loss), gradient = part(microbatch)
         return jax.tree.map(jnp.add, total, (gradient, loss)), None
 
-    zero = (jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.float32))
-    return jax.lax.scan(add, zero, strided)[0]
+    return jax.lax.scan(add, (zero, jnp.zeros((), jnp.float32)), strided)[0]
 
 
 def make_alignment_loss(
@@ -219,8 +227,10 @@ def _make_align(
     graph: nnx.GraphDef,
     optimizer_config: optim.OptimizerConfig,
     options: StepOptions,
+    params: Any,
     mesh: Mesh,
 ) -> Callable:
+    pin = sharding.constrain_as(params)
     target_loss = make_alignment_loss(graph, options, sharding.constrain_rows(mesh))
     probe_loss = make_alignment_loss(
         graph, options, sharding.constrain_probe_rows(mesh)
@@ -231,11 +241,16 @@ def _make_align(
         state: TrainState, target: Any, probes: Any
     ) -> tuple[alignment.Alignment, jax.Array]:
         gradient, norm = alignment.target_direction(
-            target_loss, state.params, target, chunk=options.target_chunk
+            target_loss,
+            state.params,
+            target,
+            chunk=options.target_chunk,
+            constrain=pin,
         )
         direction = gradient
         if options.precondition:
-            direction = optim.precondition(optimizer_config, state.opt_state, gradient)
+            scaled = optim.precondition(optimizer_config, state.opt_state, gradient)
+            direction = pin(scaled)
             norm = jnp.sqrt(alignment.tree_dot(gradient, direction))
         result = alignment.alignment_step(
             probe_loss,
