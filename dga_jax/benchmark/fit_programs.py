@@ -94,7 +94,7 @@ class Programs:
 
     def __init__(self, config: ConfigDict, mesh: Mesh, num_probes: int):
         self._config, self._mesh, self._probes = config, mesh, num_probes
-        model = configs.model_config(config)
+        model = configs.model_config(config, mesh)
         optimizer = configs.optimizer_config(config)
         options = configs.step_options(config, mesh, num_probes)
         self._steps = make_steps(model, optimizer, options, mesh)

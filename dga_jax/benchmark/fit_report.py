@@ -4,7 +4,6 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -25,7 +24,7 @@ from dga_jax.benchmark.tables import Table, number
 from dga_jax.logs import perf
 from dga_jax.model.transformer import matrix_parameter_count, parameter_count
 from dga_jax.training import config as configs
-from dga_jax.training import validation
+from dga_jax.training import placement, validation
 
 GIB = 2**30
 _ATTENTION = (
@@ -119,7 +118,8 @@ class Report:
             f"{self.name}: {self.mesh.size} x {first.device_kind}, mesh {axes}; "
             f"{count:,} parameters, {config.train.batch_size} rows of "
             f"{config.train.seq_len} tokens a step in {config.train.microbatches} "
-            f"microbatches of {rows} rows"
+            f"microbatches of {rows} rows; attention: "
+            f"{configs.attention_kernel(config, self.mesh)[0]}, of alignments xla"
         )
 
     def _bytes(self, fits: Mapping[str, Fit]) -> Table:
@@ -246,12 +246,6 @@ def microbatch_line(
     )
 
 
-def make_mesh(config: ConfigDict, devices: Sequence[jax.Device]) -> Mesh:
-    """The mesh that a config has on these devices."""
-    mesh = config.mesh
-    return sharding.make_mesh(mesh.data, mesh.fsdp, mesh.tensor, devices)
-
-
 def measure(
     config: ConfigDict, target: Target, num_probes: int, programs: Sequence[str]
 ) -> Report:
@@ -261,7 +255,7 @@ def measure(
       UserError: a config that is not valid, or not on this mesh.
     """
     validation.validate(config)
-    mesh = make_mesh(config, target.devices)
+    mesh = placement.make_mesh(config, target.devices, target.chip.memory)
     validation.check_batch(config, sharding.batch_shards(mesh))
     compiled = Programs(config, mesh, num_probes)
     fits = {name: compiled.compile(name) for name in programs}
