@@ -5,12 +5,9 @@ import sys
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec as P
 
-from dga_jax import sharding
 from dga_jax.benchmark import (
     alignment,
     clusters,
@@ -22,7 +19,6 @@ from dga_jax.benchmark import (
     traffic,
 )
 from dga_jax.benchmark import variants as sizes
-from dga_jax.benchmark.collectives import collective_bytes, collectives
 from dga_jax.errors import Stopped, UserError
 
 TINY = dataclasses.replace(
@@ -101,64 +97,6 @@ def test_environment_names_hardware_and_versions():
     line = tables.environment()
     assert f"8 x {jax.devices()[0].device_kind}" in line
     assert f"jax {jax.__version__}" in line
-
-
-def test_collectives_in_a_loop_count_every_time():
-    mesh = sharding.make_mesh()
-
-    def body(x, _):
-        total = jax.lax.psum(x * 2, "data")
-        return jnp.sin(total) + x, jnp.sum(total)
-
-    def looped(x):
-        return jax.lax.scan(body, x, None, length=5)
-
-    mapped = jax.shard_map(
-        looped,
-        mesh=mesh,
-        in_specs=P("data"),
-        out_specs=(P("data"), P()),
-        check_vma=False,
-    )
-    x = jax.ShapeDtypeStruct((8 * 96,), jnp.float32)
-    text = jax.jit(mapped).lower(x).compile().as_text()
-    (found,) = collectives(text)
-    assert found == ("all-reduce", ((96,),), 96 * 4, 5)
-    assert collective_bytes(text) == 96 * 4 * 5
-
-
-_ASYNCHRONOUS = """
-%body (p: (s32[], f32[8])) -> (s32[], f32[8]) {
-  %g = (bf16[4]{0}, bf16[8]{0}) all-gather-start(%x), dimensions={0}
-  %d = bf16[8]{0} all-gather-done(%g)
-  ROOT %t = (s32[], f32[8]{0}) tuple(%i, %y)
-}
-
-%condition (p: (s32[], f32[8])) -> pred[] {
-  ROOT %less = pred[] compare(%i, %n), direction=LT
-}
-
-%never (p: f32[8]) -> f32[8] {
-  ROOT %r = f32[8]{0} all-reduce(%p), to_apply=%add
-}
-
-ENTRY %main (a: f32[8]) -> f32[8] {
-  %p = (f32[4]{0}, f32[4]{0}, u32[], u32[]) collective-permute-start(%a)
-  %q = f32[4]{0} collective-permute-done(%p)
-  %w = (s32[], f32[8]{0}) while(%t), condition=%condition, body=%body, \
-backend_config={"known_trip_count":{"n":"3"}}
-  ROOT %s = (f32[2,3]{1,0}, pred[5]{0}) all-reduce-start(%u, %v), to_apply=%add
-}
-"""
-
-
-def test_asynchronous_collectives_count_their_results_once():
-    found = {one.op: one for one in collectives(_ASYNCHRONOUS)}
-    assert set(found) == {"all-gather", "collective-permute", "all-reduce"}
-    assert found["all-gather"] == ("all-gather", ((8,),), 16, 3)
-    assert found["collective-permute"].total_bytes == 16
-    assert found["all-reduce"].shapes == ((2, 3), (5,))
-    assert found["all-reduce"].bytes == 2 * 3 * 4 + 5
 
 
 @pytest.mark.slow
