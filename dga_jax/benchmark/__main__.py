@@ -11,6 +11,7 @@ from dga_jax.benchmark import (
     alignment,
     clusters,
     domains,
+    peers,
     pipeline,
     prepare,
     sampler,
@@ -30,6 +31,7 @@ PARTS = (
     "clusters",
     "prepare",
     "stages",
+    "peers",
 )
 
 _PART = flags.DEFINE_multi_enum(
@@ -71,6 +73,7 @@ def _runner(part: str) -> Callable[[], Iterator[Table]]:
         "clusters": clusters,
         "prepare": prepare,
         "stages": stages,
+        "peers": peers,
     }
     module = modules[part]
     return functools.partial(module.run, module.QUICK if quick else module.Size())
