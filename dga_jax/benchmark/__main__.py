@@ -17,6 +17,7 @@ from dga_jax.benchmark import (
     clusters,
     domains,
     fit,
+    peers,
     pipeline,
     prepare,
     sampler,
@@ -38,6 +39,7 @@ PARTS = (
     "clusters",
     "prepare",
     "stages",
+    "peers",
 )
 
 
@@ -82,6 +84,7 @@ def _runner(part: str) -> Callable[[], Iterator[Table]]:
         "clusters": clusters,
         "prepare": prepare,
         "stages": stages,
+        "peers": peers,
     }
     module = modules[part]
     return functools.partial(module.run, module.QUICK if quick else module.Size())

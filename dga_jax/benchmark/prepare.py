@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 
-from dga_jax.benchmark import corpora
+from dga_jax.benchmark import corpora, library
 from dga_jax.benchmark.measured import Measured, measure
 from dga_jax.benchmark.tables import Check, Table, Timings, number
 
@@ -45,6 +45,7 @@ class Size:
       vocab_size: V of both tokenizers.
       learnt_mb: of text that they are trained on.
       rounds: in which variants take turns.
+      workers: processes, where all of it is held against the tokenizer alone.
     """
 
     mb: float = 100.0
@@ -54,6 +55,7 @@ class Size:
     vocab_size: int = 8192
     learnt_mb: float = 10.0
     rounds: int = 3
+    workers: tuple[int, ...] = (1, 2)
 
 
 QUICK = Size(
@@ -101,7 +103,7 @@ class Bench:
 
 
 def run(size: Size) -> Iterator[Table]:
-    """Formats and tokenizers; memory of a large corpus; Apache Beam."""
+    """Formats and tokenizers; the library alone; memory; Apache Beam."""
     with tempfile.TemporaryDirectory() as folder:
         directory = pathlib.Path(folder)
         bench = Bench(directory, size.rounds)
@@ -110,6 +112,7 @@ def run(size: Size) -> Iterator[Table]:
         model = _train_sentence_piece(directory, size)
         found = bench.in_turn(_variants(globs, bpe, model))
         yield _formats_table(size, num_bytes, found)
+        yield _library_table(size, bench, globs[corpora.GZ], num_bytes, bpe)
         shutil.rmtree(directory / "small")
         large, large_bytes = _gz_corpus(directory / "large", size.large_mb)
         measured = {num_bytes: _median(found[BASE])}
@@ -204,6 +207,21 @@ def _ratio_check(
     name: str, limit: float, rows: Mapping[str, tuple[float, ...]]
 ) -> Check:
     return Check(f"{name} in at most {limit:.1f} x the time", rows[name][2], limit)
+
+
+def _library_table(
+    size: Size, bench: Bench, glob: str, num_bytes: int, bpe: pathlib.Path
+) -> Table:
+    digits = library.behind_digits(bpe, bpe.with_name("digits.json"))
+    return library.library_table(
+        lambda flags: bench.store([f"--generic={glob}", *flags]).seconds,
+        {library.WORDS: bpe, library.ITS_OWN: digits},
+        [glob, str(corpora.TARGET)],
+        _megabytes(num_bytes),
+        size.workers,
+        size.rounds,
+        goals=size == Size(),
+    )
 
 
 def _memory_table(size: Size, measured: Mapping[int, Measured]) -> Table:

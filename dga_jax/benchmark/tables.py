@@ -51,16 +51,19 @@ class Table:
       columns: headings of the values, units included.
       rows: values by the row's name, one for each column; None where there is none.
       checks: goals that the values are held against.
+      notes: lines about how to read it.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: Mapping[str, tuple[float | None, ...]]
     checks: tuple[Check, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         rows = [(name, *map(number, values)) for name, values in self.rows.items()]
         lines = [*columns([("", *self.columns), *rows]).splitlines(), *self.checks]
+        lines += self.notes
         return "\n".join([self.title, *(f"  {line}" for line in lines)])
 
 

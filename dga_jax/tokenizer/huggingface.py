@@ -1,5 +1,6 @@
 """A Hugging Face `tokenizer.json`."""
 
+import array
 import functools
 import json
 import pathlib
@@ -153,7 +154,11 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def _encode_with_library(self, texts: Sequence[str]) -> list[np.ndarray]:
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        return [np.array(encoding.ids, np.uint32) for encoding in encodings]
+        # Of a list an array makes numbers in half the time that NumPy takes.
+        return [
+            np.frombuffer(array.array("I", encoding.ids), np.uint32)
+            for encoding in encodings
+        ]
 
     def decode(self, ids: Sequence[int]) -> str:
         """See the base class."""

@@ -103,7 +103,8 @@ def word_pattern(spec: dict) -> str | None:
     by_words = (
         model.get("type") == "BPE"
         and not model.get("dropout")
-        and spec.get("normalizer") is None
+        # NFC leaves plain texts as they are: nothing in them composes.
+        and spec.get("normalizer") in (None, {"type": "NFC"})
         # Special tokens are encoded as the text they spell, others wherever they occur.
         and all(token["special"] for token in spec.get("added_tokens") or [])
     )

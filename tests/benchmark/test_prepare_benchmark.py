@@ -9,14 +9,16 @@ import time
 
 import pytest
 
-from dga_jax.benchmark import corpora, prepare
+from dga_jax.benchmark import corpora, library, prepare
 from dga_jax.benchmark.measured import measure
 from dga_jax.errors import UserError
 from dga_jax.prepare.corpus import Corpus
+from dga_jax.prepare.sample import SAMPLE
 from dga_jax.prepare.sources import expand
+from dga_jax.tokenizer import load_tokenizer
 
 TINY = dataclasses.replace(
-    prepare.QUICK, mb=0.1, large_mb=0.2, vocab_size=500, learnt_mb=0.1
+    prepare.QUICK, mb=0.1, large_mb=0.2, vocab_size=500, learnt_mb=0.1, workers=(1,)
 )
 
 
@@ -80,14 +82,46 @@ def test_interrupted_command_ends(tmp_path):
         os.kill(int(file.read_text()), 0)
 
 
+def test_library_alone_is_held_against_all_of_prepare(tmp_path):
+    file = tmp_path / "text.jsonl"
+    file.write_text('{"text": "one two"}\n{"text": ""}\n{"text": "<|endoftext|>"}\n')
+    bpe = SAMPLE / "tokenizer.json"
+    digits = library.behind_digits(bpe, tmp_path / "digits.json")
+    assert load_tokenizer(bpe)._words
+    assert load_tokenizer(digits)._words is None
+    calls = []
+
+    def make(flags):
+        calls.append(flags)
+        return 1e6
+
+    files = {"words": bpe, "digits": digits}
+    table = library.library_table(make, files, [str(file)], 3.0, (2,), 1, goals=True)
+    assert list(table.rows) == [
+        "words, the library alone",
+        "words, --workers=2",
+        "digits, the library alone",
+        "digits, --workers=2",
+    ]
+    assert calls == [[f"--tokenizer={bpe}", "--workers=2"] for bpe in (bpe, digits)]
+    for name, (_, seconds, ratio) in table.rows.items():
+        base = table.rows[f"{name.partition(',')[0]}, the library alone"][1]
+        assert ratio == pytest.approx(seconds / base)
+    assert [check.met for check in table.checks] == [False, False]
+    with pytest.raises(UserError, match="run of the benchmark failed"):
+        library.alone(tmp_path / "nothing.json", [str(tmp_path / "nothing")])
+
+
 @pytest.mark.slow
 def test_prepare_part_without_beam(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(prepare.tempfile, "tempdir", str(tmp_path))
-    formats, memory, beam = prepare.run(TINY)
+    formats, alone, memory, beam = prepare.run(TINY)
     assert len(formats.rows) == 7
     assert formats.rows[prepare.BASE][2] == 1
-    for table in (formats, memory):
+    assert len(alone.rows) == 4
+    assert [row[2] == 1 for row in alone.rows.values()] == [True, False] * 2
+    for table in (formats, alone, memory):
         assert all(value > 0 for row in table.rows.values() for value in row)
         assert table.checks == ()
     (small, large) = memory.rows.values()
