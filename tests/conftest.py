@@ -1,6 +1,7 @@
 """Eight CPU devices before JAX wakes up, and stores of real text."""
 
 import atexit
+import gc
 import json
 import lzma
 import os
@@ -43,8 +44,13 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_collection_finish():
-    """No module that was imported has changed what all tests run under."""
+    """No module that was imported has changed what all tests run under.
+
+    What is there by now stays: the garbage collector need not look at it again.
+    """
     assert all(flag in os.environ["XLA_FLAGS"] for flag in _XLA_FLAGS)
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
