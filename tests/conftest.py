@@ -7,6 +7,7 @@ import lzma
 import os
 import shutil
 import signal
+import sys
 import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -46,9 +47,13 @@ def pytest_collection_modifyitems(config, items):
 def pytest_collection_finish():
     """No module that was imported has changed what all tests run under.
 
-    What is there by now stays: the garbage collector need not look at it again.
+    What is there by now stays: the garbage collector need not look at it again. To
+    fit an embedder of 128 dimensions takes most of the time of a test of clusters; the
+    tests of the command do.
     """
     assert all(flag in os.environ["XLA_FLAGS"] for flag in _XLA_FLAGS)
+    if tfidf := sys.modules.get("dga_jax.prepare.clusters.tfidf"):
+        tfidf.DIM = 32
     gc.collect()
     gc.freeze()
 
