@@ -1,12 +1,12 @@
 import dataclasses
 import math
-import subprocess
-import sys
 from typing import NamedTuple
 
+import forks
 import jax
 import numpy as np
 import pytest
+from processes import ROOT
 
 from dga_jax.benchmark import (
     alignment,
@@ -177,7 +177,8 @@ def test_pipeline_part():
 
 @pytest.mark.slow
 def test_step_part(quick_compilation):
-    config = "configs/quickstart.py:debug,data.store=,model.vocab_size=300"
+    config = "configs/quickstart.py:debug,data.store=,model.vocab_size=300,"
+    config += "train.seq_len=32,model.d_model=32,model.d_ff=64,mixer.probe_rows=2"
     programs, around = step.run(step.Size(rounds=1, steps=9), [config])
     names = {
         "train step",
@@ -225,14 +226,12 @@ def test_config_that_cannot_be_loaded(text, message):
 
 
 def test_command():
-    command = [sys.executable, "-m", "dga_jax.benchmark"]
-    done = subprocess.run(
-        [*command, "--quick", "--part=sampler"], capture_output=True, text=True
-    )
+    command = ["-m", "dga_jax.benchmark"]
+    done = forks.run([*command, "--quick", "--part=sampler"], ROOT)
     assert done.returncode == 0, done.stderr
     assert "262,144 domains" in done.stdout
     assert "jax " in done.stdout.splitlines()[0]
-    wrong = subprocess.run([*command, "smapler"], capture_output=True, text=True)
+    wrong = forks.run([*command, "smapler"], ROOT)
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("error: no part 'smapler'")
     assert len(wrong.stderr.splitlines()) == 1

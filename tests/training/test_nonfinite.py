@@ -3,9 +3,8 @@
 import math
 import pathlib
 import shlex
-import subprocess
-import sys
 
+import forks
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,13 +67,7 @@ def command_in(words, module):
 
 
 def typed(arguments):
-    result = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env=None,
-        capture_output=True,
-        text=True,
-    )
+    result = forks.run(arguments, ROOT)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
