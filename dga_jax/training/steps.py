@@ -19,6 +19,7 @@ from dga_jax.model.loss import RowLosses, make_row_losses
 from dga_jax.model.transformer import ModelConfig
 from dga_jax.training import optimizer as optim
 from dga_jax.training import train_state
+from dga_jax.training.suited import loss_head, suited_model
 from dga_jax.training.train_state import TrainState
 
 
@@ -89,9 +90,13 @@ def make_steps(
     mesh: Mesh,
 ) -> Steps:
     """The steps of a run, compiled when first called."""
+    config = suited_model(config, mesh)
     graph = train_state.graph(config)
     losses = make_row_losses(
-        graph, chunk=options.loss_chunk, constrain=sharding.constrain_rows(mesh)
+        graph,
+        chunk=options.loss_chunk,
+        constrain=sharding.constrain_rows(mesh),
+        head=loss_head(mesh),
     )
     # cuDNN's attention has no forward-mode derivative: alignment takes XLA's.
     plain = train_state.graph(dataclasses.replace(config, attention="xla"))
