@@ -110,7 +110,7 @@ def _chunk_sums(kernel_DxV: jax.Array, head: Head) -> _Sums:
         targets_T = targets_BxC.reshape(*parts, -1)
         logits_TxV = jnp.matmul(hidden_TxD, kernel, preferred_element_type=jnp.float32)
         top_T = jax.nn.logsumexp(logits_TxV, axis=-1)
-        nll_T = top_T - picked(hidden_TxD, kernel, logits_TxV, targets_T)
+        nll_T = top_T - picked(hidden_TxD, kernel_DxV, logits_TxV, targets_T)
         real = targets_BxC >= 0
         return tuple(
             jnp.sum(x.reshape(real.shape), axis=-1, where=real)

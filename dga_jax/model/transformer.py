@@ -10,9 +10,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 
 from dga_jax.model.attention import Attention, document_positions
-
 
 # What the backward pass of a layer keeps beside its input, by the name of `remat`.
 _POLICIES = {
@@ -41,15 +41,15 @@ class ModelConfig:
         "none"; "dots", all but products of activations and kernels; or "full".
       unrolled: layers are written out one by one and not as a loop, which takes longer
         to compile; for XLA's CPU backend, where a loop is slower.
-      attention: "xla", or "cudnn", which is faster on NVIDIA but has no forward-mode
-        derivative.
+      attention: one of `kernels.KERNELS`; only "xla" has a forward-mode derivative.
+      mesh: that a kernel is spread over; None: it computes where its arguments lie.
       document_end: id of the token that ends a document: positions attend within their
         document, and rotary positions begin anew with each, which holds L² bytes more a
         row, once for all layers. None: a position attends to all of its row before it,
         whatever document it is of.
 
     Raises:
-      ValueError: `document_end` is not in the vocabulary.
+      ValueError: `document_end` is not in the vocabulary, or `remat` has another name.
     """
 
     vocab_size: int
@@ -65,9 +65,12 @@ class ModelConfig:
     remat: str = "full"
     unrolled: bool = False
     attention: str = "xla"
+    mesh: Mesh | None = None
     document_end: int | None = None
 
     def __post_init__(self):
+        if self.remat not in REMAT:
+            raise ValueError(f"remat={self.remat!r} is none of {', '.join(REMAT)}")
         end = self.document_end
         if end is not None and not 0 <= end < self.vocab_size:
             raise ValueError(
