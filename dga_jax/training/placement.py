@@ -21,8 +21,8 @@ _COPIES = 5
 # Of a device's memory, what the estimate may take up.
 _FILLED = 0.9
 # Scores of one layer that are held at a time where XLA computes attention, as for the
-# target's gradient: scores, weights, and the gradients of both, float32.
-_SCORES = 4
+# target's gradient: weights, and the gradients of both, float32.
+_SCORES = 3
 _LOGITS = 3  # of a chunk: they, their exponentials and their gradient, float32
 
 
