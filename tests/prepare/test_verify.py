@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import numpy as np
@@ -92,13 +93,14 @@ def test_one_bit_of_any_file(cluster_store, tmp_path):
 
 
 def test_one_character_of_the_manifest(tmp_path):
+    """Of a number, word or hash the first and the last."""
     store = write(tmp_path / "s", load_tokenizer(SAMPLE / "tokenizer.json"))
     path = store.path / "manifest.json"
     whole = path.read_text()
-    for place, character in enumerate(whole):
-        if character.isspace():
-            continue
-        path.write_text(whole[:place] + chr(ord(character) ^ 1) + whole[place + 1 :])
+    found = [match.span() for match in re.finditer(r"\w+|[^\w\s]", whole)]
+    for place in sorted({place for begin, end in found for place in (begin, end - 1)}):
+        other = chr(ord(whole[place]) ^ 1)
+        path.write_text(whole[:place] + other + whole[place + 1 :])
         with pytest.raises(UserError, match=str(store.path)):
             verify(Store.open(store.path))
 
