@@ -1,11 +1,13 @@
 """Eight CPU devices before JAX wakes up, and stores of real text."""
 
 import atexit
+import gc
 import json
 import lzma
 import os
 import shutil
 import signal
+import sys
 import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -43,8 +45,17 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_collection_finish():
-    """No module that was imported has changed what all tests run under."""
+    """No module that was imported has changed what all tests run under.
+
+    What is there by now stays: the garbage collector need not look at it again. To
+    fit an embedder of 128 dimensions takes most of the time of a test of clusters; the
+    tests of the command do.
+    """
     assert all(flag in os.environ["XLA_FLAGS"] for flag in _XLA_FLAGS)
+    if tfidf := sys.modules.get("dga_jax.prepare.clusters.tfidf"):
+        tfidf.DIM = 32
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,8 @@
 import os
 import pathlib
 import socket
-import subprocess
-import sys
+
+import forks
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -15,28 +15,19 @@ def start(arguments, count=2, devices=4, of_last=()):
     `of_last` are arguments of the last one alone.
     """
     port = free_port()
-    inherited = os.environ.copy()
-    inherited.pop("TF_CPP_MIN_LOG_LEVEL", None)  # JAX in this process has set it
     flags = os.environ["XLA_FLAGS"].replace("count=8", f"count={devices}")
     return [
-        subprocess.Popen(
-            [
-                sys.executable,
-                *map(str, arguments),
-                *map(str, of_last if i == count - 1 else ()),
-            ],
-            cwd=ROOT,
-            env={
-                **inherited,
+        forks.Process(
+            [*arguments, *(of_last if i == count - 1 else ())],
+            ROOT,
+            {
+                **os.environ,
                 "XLA_FLAGS": flags,
                 "PYTHONPATH": str(ROOT),
                 "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
                 "JAX_NUM_PROCESSES": str(count),
                 "JAX_PROCESS_ID": str(i),
             },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
         )
         for i in range(count)
     ]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import forks
 import numpy as np
 import pytest
 from runs import log_of, small_config
@@ -26,16 +27,12 @@ SMALL = (
 )
 
 
+# One device: eight forced ones would only be slower.
+ONE_DEVICE = {**os.environ, "XLA_FLAGS": XLA_FLAGS.replace("count=8", "count=1")}
+
+
 def start(*flags):
-    return subprocess.Popen(
-        [sys.executable, "-m", "dga_jax.main", *flags],
-        cwd=ROOT,
-        # One device: eight forced ones would only be slower.
-        env={**os.environ, "XLA_FLAGS": XLA_FLAGS.replace("count=8", "count=1")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return forks.Process(["-m", "dga_jax.main", *flags], ROOT, ONE_DEVICE)
 
 
 def fails(*flags):
@@ -154,9 +151,10 @@ def test_ended_at_random_moments(byte_store, tmp_path):
     flags = [f"--config=configs/quickstart.py:{SMALL}"]
     flags.append(f"--config.data.store={byte_store.path}")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    process = start(*flags, f"--workdir={whole}")
-    output, errors = process.communicate()
-    assert process.returncode == 0, errors
+    command = [sys.executable, "-m", "dga_jax.main", *flags, f"--workdir={whole}"]
+    # No fork: its sets of strings have an order of their own, which must not matter.
+    done = subprocess.run(command, cwd=ROOT, env=ONE_DEVICE, capture_output=True)
+    assert done.returncode == 0, done.stderr
     assert (whole / "mixture.png").is_file()
     process = start(*flags, f"--workdir={killed}")
     while not (killed / ".lock").exists():  # it sets up what it needs

@@ -1,9 +1,8 @@
 """No command takes a URL for a path: nothing appears where it is started."""
 
 import os
-import subprocess
-import sys
 
+import forks
 import pytest
 from processes import ROOT
 
@@ -60,11 +59,8 @@ def test_one_line_and_nothing_else(name, byte_store, tmp_path):
     texts.write_text('{"text": "some words"}\n' * 40)
     places = {"texts": texts, "elsewhere": tmp_path / "else", "store": byte_store.path}
     module, *flags = (part.format(**places) for part in COMMANDS[name])
-    command = [sys.executable, "-m", f"dga_jax.{module}", *flags]
     path = {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    result = subprocess.run(
-        command, cwd=here, env=os.environ | path, capture_output=True, text=True
-    )
+    result = forks.run(["-m", f"dga_jax.{module}", *flags], here, os.environ | path)
     assert result.returncode == 2, result.stderr
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ")

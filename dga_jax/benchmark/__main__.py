@@ -1,6 +1,11 @@
-"""Speed and memory, in tables: `python -m dga_jax.benchmark [PART ...]`."""
+"""Speed and memory, in tables: `python -m dga_jax.benchmark [PART ...]`.
+
+`python -m dga_jax.benchmark fit --help` is of what a run takes on chips that are not
+here; see `fit`.
+"""
 
 import functools
+import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
@@ -11,11 +16,13 @@ from dga_jax.benchmark import (
     alignment,
     clusters,
     domains,
+    fit,
     peers,
     pipeline,
     prepare,
     sampler,
     stages,
+    start,
     step,
     variants,
 )
@@ -27,6 +34,7 @@ PARTS = (
     "sampler",
     "pipeline",
     "step",
+    "start",
     "domains",
     "clusters",
     "prepare",
@@ -34,21 +42,23 @@ PARTS = (
     "peers",
 )
 
-_PART = flags.DEFINE_multi_enum(
-    "part", [], PARTS, "What to measure, as positional arguments do; default all."
-)
-_QUICK = flags.DEFINE_bool("quick", False, "Small sizes, in seconds: a trial run.")
-_CONFIG = flags.DEFINE_multi_string(
-    "config",
-    ["configs/quickstart.py"],
-    "Config whose train step is measured: configs/NAME.py[:debug][,field=value]. May"
-    " be repeated.",
-)
+
+def _define_flags() -> None:
+    flags.DEFINE_multi_enum(
+        "part", [], PARTS, "What to measure, as positional arguments do; default all."
+    )
+    flags.DEFINE_bool("quick", False, "Small sizes, in seconds: a trial run.")
+    flags.DEFINE_multi_string(
+        "config",
+        ["configs/quickstart.py"],
+        "Config whose train step or start is measured:"
+        " configs/NAME.py[:debug][,field=value]. May be repeated.",
+    )
 
 
 def main(argv: Sequence[str]) -> None:
     """Prints the tables of the parts asked for, each as it is done."""
-    parts = list(dict.fromkeys([*argv[1:], *_PART.value])) or PARTS
+    parts = list(dict.fromkeys([*argv[1:], *flags.FLAGS.part])) or PARTS
     for part in parts:
         if part not in PARTS:
             raise UserError(f"no part {part!r}; choose from {', '.join(PARTS)}")
@@ -59,13 +69,14 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _runner(part: str) -> Callable[[], Iterator[Table]]:
-    quick = _QUICK.value
+    quick = flags.FLAGS.quick
     if part == "alignment":
         large = variants.SMALL if jax.default_backend() == "cpu" else variants.LARGE
         return functools.partial(alignment.run, variants.QUICK if quick else large)
-    if part == "step":
-        size = step.QUICK if quick else step.Size()
-        return functools.partial(step.run, size, _CONFIG.value)
+    if part in ("start", "step"):
+        module = {"start": start, "step": step}[part]
+        size = module.QUICK if quick else module.Size()
+        return functools.partial(module.run, size, flags.FLAGS.config)
     modules = {
         "sampler": sampler,
         "pipeline": pipeline,
@@ -80,4 +91,8 @@ def _runner(part: str) -> Callable[[], Iterator[Table]]:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["fit"]:  # its --config has fields that flags change
+        fit.define_flags()
+        cli.run(fit.main)
+    _define_flags()
     cli.run(main)

@@ -1,48 +1,75 @@
 """What a compiled program moves between devices, read from its HLO text."""
 
-import collections
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import NamedTuple
 
-# Results of an asynchronous start hold its operands in front; an all-reduce's do not.
-_COLLECTIVE = re.compile(
-    r" = (?P<type>.*?) (?P<op>all-gather|all-reduce|reduce-scatter|all-to-all"
-    r"|ragged-all-to-all|collective-permute|collective-broadcast)(?P<start>-start)?"
-    r"\((?P<operands>[^)]*)\)"
+from dga_jax.benchmark.program import Array, Instruction, Program
+
+KINDS = (
+    "all-gather",
+    "all-reduce",
+    "reduce-scatter",
+    "all-to-all",
+    "ragged-all-to-all",
+    "collective-permute",
+    "collective-broadcast",
 )
-_SHAPE = re.compile(r"\b(pred|bf16|[suf]\d+\w*|c64|c128)\[([\d,]*)\]")
-_COMPUTATION = re.compile(r"^(?P<entry>ENTRY )?%?(?P<name>[\w.-]+) \(.*\{$")
-_WHILE = re.compile(r" while\(.*condition=%?([\w.-]+), body=%?([\w.-]+)")
-_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
-_CALLS = re.compile(
-    r"\b(?:calls|to_apply|true_computation|false_computation)=%?([\w.-]+)"
-)
-_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
-_ENDS = re.compile(r"-(?:done|update)\(")  # of an asynchronous call, already counted
+_PARTITIONS = re.compile(r"\bnum_partitions=(\d+)")
+_CHANNEL = re.compile(r"\bchannel_id=(\d+)")
+# The ways to write groups of devices: {{0,1},{2,3}}; [groups,size]<=[devices];
+# mesh['data'=2,'fsdp'=4] {'fsdp'}.
+_LISTED = re.compile(r"replica_groups=\{\{([\d,]*)\}")
+_IOTA = re.compile(r"replica_groups=\[\d+,(\d+)\]<=")
+_OF_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}")
+_AXIS = re.compile(r"'([^']+)'(?::\(\d+\)(\d+))?")
+_SIZE = re.compile(r"'([^']+)'=(\d+)")
 
 
 class Collective(NamedTuple):
     """One collective operation of a program.
 
     Attributes:
-      op: as HLO calls it, such as "all-reduce".
+      op: as HLO calls it, such as "all-reduce". A sum of which each device keeps its
+        part alone is a "reduce-scatter", also where HLO has it as an all-reduce and a
+        slice in one fusion, as TPU does.
       shapes: of its results on one device; several where operations were combined.
       bytes: of these results.
       executions: how often it runs: the product of the trip counts of the loops around
-        it, where a loop whose count the compiler does not know counts once.
+        it, where a loop whose count is not known counts once.
+      group: how many devices take part in it together.
     """
 
     op: str
     shapes: tuple[tuple[int, ...], ...]
     bytes: int
     executions: int
+    group: int = 1
 
     @property
     def total_bytes(self) -> int:
-        """Bytes over all executions."""
+        """Bytes of results over all executions."""
         return self.bytes * self.executions
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes that each device sends, at least, over all executions.
+
+        Those of algorithms that are optimal in bandwidth (Chan et al. 2007, doi
+        10.1002/cpe.1206): with n devices, a gather sends (n-1)/n of its result, a
+        scattered sum n-1 times its result, a sum both.
+        """
+        others = max(self.group - 1, 0)
+        share = others / max(self.group, 1)
+        times = {
+            "all-gather": share,
+            "all-reduce": 2 * share,
+            "reduce-scatter": others,
+            "all-to-all": share,
+            "ragged-all-to-all": share,
+        }.get(self.op, 1.0)
+        return round(self.total_bytes * times)
 
 
 def collectives(hlo_text: str) -> list[Collective]:
@@ -51,14 +78,35 @@ def collectives(hlo_text: str) -> list[Collective]:
     Args:
       hlo_text: of an optimised module, `jax.jit(f).lower(...).compile().as_text()`.
     """
-    computations, entry = _split(hlo_text)
-    executions = _executions(computations, entry)
-    return [
-        _parse(match, executions[name])
-        for name, lines in computations.items()
-        for match in filter(None, map(_COLLECTIVE.search, lines))
-        if executions[name]
-    ]
+    return of_program(Program(hlo_text), hlo_text)
+
+
+def of_program(program: Program, hlo_text: str) -> list[Collective]:
+    """The same of a program that is parsed already."""
+    partitions = _PARTITIONS.search(hlo_text)
+    devices = int(partitions[1]) if partitions else 1
+    started = _started(program)
+    found = []
+    for name, one, times in program.instructions():
+        kind = one.op.removesuffix("-start")
+        if kind not in KINDS:
+            continue
+        # TPU computes while it moves: the same operation is then in several fusions,
+        # of which the one that starts it counts.
+        if _channel(one) in started and name not in started[_channel(one)]:
+            continue
+        scattered = kind == "all-reduce" and _kept_part(program, name, one)
+        results = scattered or _results(one, kind)
+        found.append(
+            Collective(
+                "reduce-scatter" if scattered else kind,
+                tuple(array.shape for array in results),
+                sum(array.bytes for array in results),
+                times,
+                _group(one, devices),
+            )
+        )
+    return found
 
 
 def collective_bytes(hlo_text: str) -> int:
@@ -66,59 +114,58 @@ def collective_bytes(hlo_text: str) -> int:
     return sum(one.total_bytes for one in collectives(hlo_text))
 
 
-def _split(text: str) -> tuple[dict[str, list[str]], str | None]:
-    """Lines of each computation, by name, and the name of the entry."""
-    computations, entry, lines = {}, None, []
-    for line in text.splitlines():
-        header = _COMPUTATION.match(line)
-        if header:
-            lines = computations.setdefault(header["name"], [])
-            entry = header["name"] if header["entry"] else entry
-        else:
-            lines.append(line)
-    return computations, entry
+def sent_bytes(found: Iterable[Collective]) -> int:
+    """Bytes that each device sends for these; see `Collective.sent_bytes`."""
+    return sum(one.sent_bytes for one in found)
 
 
-def _executions(
-    computations: Mapping[str, list[str]], entry: str | None
-) -> Mapping[str, int]:
-    """How often each computation runs. HLO lists callees before their callers."""
-    executions = collections.Counter({entry: 1})
-    for name in reversed(computations):
-        for line in computations[name]:
-            for callee, times in _callees(line):
-                executions[callee] += executions[name] * times
-    return executions
+def _started(program: Program) -> dict[str, set[str]]:
+    """By channel: the computations that start an operation which goes on elsewhere."""
+    found: dict[str, set[str]] = {}
+    for name, instructions in program.computations.items():
+        lines = instructions.values()
+        if any('"AsyncCollectiveStart"' in one.attributes for one in lines):
+            for one in lines:
+                if channel := _channel(one):
+                    found.setdefault(channel, set()).add(name)
+    return found
 
 
-def _callees(line: str) -> list[tuple[str, int]]:
-    """The computations that a line of HLO runs, and how often."""
-    if _ENDS.search(line):
-        return []
-    loop = _WHILE.search(line)
-    if loop:
-        trips = _TRIPS.search(line)
-        return [(name, int(trips[1]) if trips else 1) for name in loop.groups()]
-    names = _CALLS.findall(line)
-    for branches in _BRANCHES.findall(line):
-        names += [name.strip(" %") for name in branches.split(",")]
-    return [(name, 1) for name in names]
+def _channel(one: Instruction) -> str:
+    found = _CHANNEL.search(one.attributes)
+    return found[1] if found else ""
 
 
-def _parse(match: re.Match, executions: int) -> Collective:
-    shapes = _SHAPE.findall(match["type"])
-    if match["start"] and match["op"] != "all-reduce":
-        operands = match["operands"].count("%")
-        shapes = shapes[operands : 2 * operands]
-    sizes = [tuple(int(n) for n in dims.split(",") if n) for _, dims in shapes]
-    total = sum(
-        math.prod(size) * _item_bytes(kind)
-        for size, (kind, _) in zip(sizes, shapes, strict=True)
-    )
-    return Collective(match["op"], tuple(sizes), total, executions)
+def _kept_part(
+    program: Program, computation: str, one: Instruction
+) -> tuple[Array, ...]:
+    """What a fusion keeps of a sum, if it is a part of it; else nothing."""
+    if "all-reduce-scatter" not in computation:
+        return ()
+    users = [
+        user
+        for user in program.computations[computation].values()
+        if one.name in user.operands
+    ]
+    parts = [user for user in users if user.op == "dynamic-slice"]
+    return parts[0].arrays if parts and len(parts) == len(users) else ()
 
 
-def _item_bytes(kind: str) -> int:
-    """Bytes of an element, such as 4 of "f32"; at least 1."""
-    digits = re.search(r"\d+", kind)
-    return max(int(digits[0]) // 8, 1) if digits else 1
+def _results(one: Instruction, kind: str) -> tuple[Array, ...]:
+    """Of an operation; an asynchronous start holds its operands in front of them."""
+    if one.op == kind or kind == "all-reduce":
+        return one.arrays
+    operands = len(one.operands)
+    return one.arrays[operands : 2 * operands]
+
+
+def _group(one: Instruction, devices: int) -> int:
+    if listed := _LISTED.search(one.attributes):
+        return listed[1].count(",") + 1
+    if iota := _IOTA.search(one.attributes):
+        return int(iota[1])
+    if of_mesh := _OF_MESH.search(one.attributes):
+        sizes = dict(_SIZE.findall(of_mesh[1]))
+        axes = _AXIS.findall(of_mesh[2])
+        return math.prod(int(part or sizes[axis]) for axis, part in axes)
+    return devices

@@ -12,6 +12,9 @@ from ml_collections import ConfigDict
 from dga_jax.bounds import Above, AtLeast, OneOf, Or, Rule, Within
 from dga_jax.mixing.alignment import ESTIMATORS
 from dga_jax.mixing.mixers import MIXERS
+from dga_jax.model.kernels import AUTO, KERNELS
+from dga_jax.model.loss import LOGITS_BUDGET
+from dga_jax.model.transformer import REMAT
 from dga_jax.training.optimizer import SCHEDULES
 
 
@@ -86,13 +89,18 @@ _FIELDS: dict[str, Field] = {
         "bfloat16", _ALL, "of activations", OneOf(("bfloat16", "float32"))
     ),
     "model.remat": Field(
-        True, _ROUNDING, "recompute layers in the backward pass, which saves memory"
+        "full",
+        _ROUNDING,
+        "what of a layer the backward pass computes again, which saves memory: nothing,"
+        " all but products with kernels, all",
+        OneOf(REMAT),
     ),
     "model.attention": Field(
-        "xla",
+        AUTO,
         _ROUNDING,
-        "kernel of training; cudnn is faster on NVIDIA",
-        OneOf(("xla", "cudnn")),
+        "kernel of training and evaluation; auto: splash on TPU and cudnn on NVIDIA"
+        " where they can run, else xla; alignments take xla",
+        OneOf((AUTO, *KERNELS)),
     ),
     "model.document_mask": Field(
         False, _ALL, "attend within documents, not across a row"
@@ -114,7 +122,11 @@ _FIELDS: dict[str, Field] = {
         0.0, _ALL, "weight of the squared log-partition in the loss", _NOT_NEGATIVE
     ),
     "train.loss_chunk": Field(
-        128, _ROUNDING, "positions whose logits are held at a time", _POSITIVE
+        0,
+        _ROUNDING,
+        "positions whose logits are held at a time; 0: as many as fit into "
+        f"{LOGITS_BUDGET >> 20} MiB a device",
+        _NOT_NEGATIVE,
     ),
     "train.skip_nonfinite": Field(
         0,
@@ -263,7 +275,12 @@ _FIELDS: dict[str, Field] = {
     "mesh.data": Field(
         -1, _ROUNDING, "devices that share a batch; -1: all that are left"
     ),
-    "mesh.fsdp": Field(1, _ROUNDING, "that also share the parameters"),
+    "mesh.fsdp": Field(
+        -1,
+        _ROUNDING,
+        "that also share the parameters; -1: as few as let a run fit into their memory,"
+        " or, with mesh.data given, all that are left",
+    ),
     "mesh.tensor": Field(1, _ROUNDING, "that share each layer"),
     "log.every": Field(10, _NOTHING, "steps between lines of metrics.jsonl", _POSITIVE),
     "log.console": Field(10, _NOTHING, "steps between lines on the console", _POSITIVE),
@@ -282,10 +299,25 @@ _FIELDS: dict[str, Field] = {
         "what is taken: all are parameters, optimizer, weights, cursors and step",
         OneOf(("params", "all")),
     ),
+    "compile_cache": Field(
+        "",
+        _NOTHING,
+        "where compiled programs are kept for the next start; off: nowhere;"
+        ' "": JAX_COMPILATION_CACHE_DIR, or with the copies of data.cache',
+    ),
     "deterministic": Field(
         False, _ROUNDING, "on GPU: XLA flags for bit-equal runs, slower"
     ),
 }
+
+
+# What values of an older version are called now, by how they were written.
+_FORMER = {"model.remat": {"true": "full", "false": "none"}}
+
+
+def current(name: str, value: Any) -> Any:
+    """A field's value as this version writes it, given as any version writes it."""
+    return _FORMER.get(name, {}).get(str(value).lower(), value)
 
 
 def fields() -> dict[str, Field]:

@@ -1,6 +1,5 @@
 """What runs on the device: train step, evaluation, alignment. Pure and jitted."""
 
-import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -10,15 +9,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 from jax.sharding import Mesh
 
 from dga_jax import sharding
 from dga_jax.mixing import alignment
-from dga_jax.model.loss import RowLosses, make_row_losses
+from dga_jax.model.loss import (
+    LOGITS_BUDGET,
+    Constrain,
+    Head,
+    RowLosses,
+    make_row_losses,
+)
 from dga_jax.model.transformer import ModelConfig
 from dga_jax.training import optimizer as optim
 from dga_jax.training import train_state
+from dga_jax.training.suited import loss_head, suited_model
 from dga_jax.training.train_state import TrainState
 
 
@@ -45,7 +50,7 @@ class StepOptions:
     Attributes:
       microbatches: parts of the batch whose gradients are added up in turn.
       z_loss: coefficient of mean log²Z (PaLM, arXiv 2204.02311, section 5); 0 is off.
-      loss_chunk: positions whose logits are held at a time.
+      loss_chunk: positions whose logits are held at a time; 0: what a budget allows.
       estimator: of alignments, "forward" or "reverse".
       chunk: domains probed at a time; None for all.
       target_chunk: target rows differentiated at a time.
@@ -89,50 +94,23 @@ def make_steps(
     mesh: Mesh,
 ) -> Steps:
     """The steps of a run, compiled when first called."""
-    graph = train_state.graph(config)
+    graph = train_state.graph(suited_model(config, mesh))
     losses = make_row_losses(
-        graph, chunk=options.loss_chunk, constrain=sharding.constrain_rows(mesh)
+        graph,
+        chunk=options.loss_chunk,
+        constrain=sharding.constrain_rows(mesh),
+        head=loss_head(mesh),
     )
-    # cuDNN's attention has no forward-mode derivative: alignment takes XLA's.
-    plain = train_state.graph(dataclasses.replace(config, attention="xla"))
+    # The kernels of attention have no forward-mode derivative: alignment takes XLA's.
+    plain = dataclasses.replace(config, attention="xla")
     optimizer = optim.make_optimizer(optimizer_config)
     learning_rate = optim.learning_rate(optimizer_config)
     state = train_state.abstract_state(config, optimizer, mesh)
     return Steps(
         _make_train_step(losses, optimizer, learning_rate, options, state, mesh),
         jax.jit(losses, out_shardings=sharding.replicated(mesh)),
-        _make_align(plain, optimizer_config, options, mesh),
+        _make_align(plain, optimizer_config, options, state.params, mesh),
     )
-
-
-def compiled(
-    steps: Steps, compiling: Callable[[], contextlib.AbstractContextManager]
-) -> Steps:
-    """The same steps, each compiled at its first call and apart from it.
-
-    Args:
-      steps: jitted; each is called with arguments of one shape.
-      compiling: gives the context to compile in, such as that of a clock.
-    """
-    return Steps(*(_Compiled(step, compiling) for step in steps))
-
-
-class _Compiled:
-    """A jitted function as one program; see `compiled`."""
-
-    def __init__(
-        self,
-        step: Callable,
-        compiling: Callable[[], contextlib.AbstractContextManager],
-    ):
-        self._step, self._compiling = step, compiling
-        self._program = None
-
-    def __call__(self, *arguments: Any) -> Any:
-        if self._program is None:
-            with self._compiling():
-                self._program = self._step.lower(*arguments).compile()
-        return self._program(*arguments)
 
 
 def _make_train_step(
@@ -151,6 +129,14 @@ def _make_train_step(
         return nll + options.z_loss * jnp.sum(sums.z) / tokens, nll
 
     shardings = jax.tree.map(lambda x: x.sharding, abstract)
+    pin = sharding.constrain_as(abstract.params)
+    part_gradient = jax.value_and_grad(part_loss, has_aux=True)
+
+    def part(
+        params: Any, rows: jax.Array, tokens: jax.Array
+    ) -> tuple[tuple[jax.Array, jax.Array], Any]:
+        losses, gradient = part_gradient(params, rows, tokens)
+        return losses, pin(gradient)
 
     @functools.partial(
         jax.jit,
@@ -162,13 +148,14 @@ def _make_train_step(
     ) -> tuple[TrainState, StepMetrics]:
         # The whole batch's token count weights every microbatch as it should be.
         tokens = jnp.sum(rows[:, 1:] >= 0, dtype=jnp.float32)
-        part = jax.value_and_grad(part_loss, has_aux=True)
         if options.microbatches == 1:
             (_, loss), gradient = part(state.params, rows, jnp.maximum(tokens, 1))
         else:
-            gradient, loss = _accumulate(
-                part, state.params, rows, jnp.maximum(tokens, 1), options.microbatches
+            zero = pin(jax.tree.map(jnp.zeros_like, state.params))
+            of_rows = functools.partial(
+                part, state.params, tokens=jnp.maximum(tokens, 1)
             )
+            gradient, loss = _accumulate(of_rows, zero, rows, options.microbatches)
         norm = optax.tree.norm(gradient)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -190,9 +177,9 @@ def _make_train_step(
 
 
 def _accumulate(
-    part: Callable, params: Any, rows: jax.Array, tokens: jax.Array, microbatches: int
+    part: Callable, zero: Any, rows: jax.Array, microbatches: int
 ) -> tuple[Any, jax.Array]:
-    """Sum of gradients and losses over microbatches.
+    """Sum of gradients and losses over microbatches, the gradients' from `zero` on.
 
     Microbatch j holds rows j, j + m, j + 2m, ...: cut so, the sharded major part of
     the row axis stays in front and no row changes device.
@@ -200,42 +187,61 @@ def _accumulate(
     strided = jnp.moveaxis(rows.reshape(-1, microbatches, rows.shape[1]), 1, 0)
 
     def add(total: Any, microbatch: jax.Array) -> tuple[Any, None]:
-        (_, loss), gradient = part(params, microbatch, tokens)
+        (_, loss), gradient = part(microbatch)
         return jax.tree.map(jnp.add, total, (gradient, loss)), None
 
-    zero = (jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.float32))
-    return jax.lax.scan(add, zero, strided)[0]
+    return jax.lax.scan(add, (zero, jnp.zeros((), jnp.float32)), strided)[0]
 
 
-def make_alignment_loss(
-    graph: Any, options: StepOptions, constrain: Callable[[jax.Array], jax.Array]
-) -> alignment.LossFn:
-    """Per-row losses whose mean is nats per token; batches from `weighted_rows`."""
-    losses = make_row_losses(graph, chunk=options.loss_chunk, constrain=constrain)
-    return lambda params, batch: losses(params, batch["rows"]).nll * batch["scale"]
+def make_alignment_losses(
+    config: ModelConfig, options: StepOptions, mesh: Mesh
+) -> tuple[alignment.LossFn, alignment.LossFn]:
+    """Per-row losses of a target batch and of one domain's rows, from `weighted_rows`.
+
+    Their mean is nats per token.
+    """
+    graph = train_state.graph(suited_model(config, mesh))
+    # Domains are computed side by side, each with its logits and their tangents.
+    together = max((options.chunk or 1) // mesh.shape["data"], 1)
+    probe_head = loss_head(mesh, ("fsdp",), LOGITS_BUDGET // (2 * together))
+
+    def weighted(constrain: Constrain, head: Head) -> alignment.LossFn:
+        losses = make_row_losses(
+            graph, chunk=options.loss_chunk, constrain=constrain, head=head
+        )
+        return lambda params, batch: losses(params, batch["rows"]).nll * batch["scale"]
+
+    return (
+        weighted(sharding.constrain_rows(mesh), loss_head(mesh)),
+        weighted(sharding.constrain_probe_rows(mesh), probe_head),
+    )
 
 
 def _make_align(
-    graph: nnx.GraphDef,
+    config: ModelConfig,
     optimizer_config: optim.OptimizerConfig,
     options: StepOptions,
+    params: Any,
     mesh: Mesh,
 ) -> Callable:
-    target_loss = make_alignment_loss(graph, options, sharding.constrain_rows(mesh))
-    probe_loss = make_alignment_loss(
-        graph, options, sharding.constrain_probe_rows(mesh)
-    )
+    pin = sharding.constrain_as(params)
+    target_loss, probe_loss = make_alignment_losses(config, options, mesh)
 
     @functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
     def align(
         state: TrainState, target: Any, probes: Any
     ) -> tuple[alignment.Alignment, jax.Array]:
         gradient, norm = alignment.target_direction(
-            target_loss, state.params, target, chunk=options.target_chunk
+            target_loss,
+            state.params,
+            target,
+            chunk=options.target_chunk,
+            constrain=pin,
         )
         direction = gradient
         if options.precondition:
-            direction = optim.precondition(optimizer_config, state.opt_state, gradient)
+            scaled = optim.precondition(optimizer_config, state.opt_state, gradient)
+            direction = pin(scaled)
             norm = jnp.sqrt(alignment.tree_dot(gradient, direction))
         result = alignment.alignment_step(
             probe_loss,

@@ -1,16 +1,13 @@
 import dataclasses
 import math
-import subprocess
-import sys
 from typing import NamedTuple
 
+import forks
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec as P
+from processes import ROOT
 
-from dga_jax import sharding
 from dga_jax.benchmark import (
     alignment,
     clusters,
@@ -22,7 +19,6 @@ from dga_jax.benchmark import (
     traffic,
 )
 from dga_jax.benchmark import variants as sizes
-from dga_jax.benchmark.collectives import collective_bytes, collectives
 from dga_jax.errors import Stopped, UserError
 
 TINY = dataclasses.replace(
@@ -103,64 +99,6 @@ def test_environment_names_hardware_and_versions():
     assert f"jax {jax.__version__}" in line
 
 
-def test_collectives_in_a_loop_count_every_time():
-    mesh = sharding.make_mesh()
-
-    def body(x, _):
-        total = jax.lax.psum(x * 2, "data")
-        return jnp.sin(total) + x, jnp.sum(total)
-
-    def looped(x):
-        return jax.lax.scan(body, x, None, length=5)
-
-    mapped = jax.shard_map(
-        looped,
-        mesh=mesh,
-        in_specs=P("data"),
-        out_specs=(P("data"), P()),
-        check_vma=False,
-    )
-    x = jax.ShapeDtypeStruct((8 * 96,), jnp.float32)
-    text = jax.jit(mapped).lower(x).compile().as_text()
-    (found,) = collectives(text)
-    assert found == ("all-reduce", ((96,),), 96 * 4, 5)
-    assert collective_bytes(text) == 96 * 4 * 5
-
-
-_ASYNCHRONOUS = """
-%body (p: (s32[], f32[8])) -> (s32[], f32[8]) {
-  %g = (bf16[4]{0}, bf16[8]{0}) all-gather-start(%x), dimensions={0}
-  %d = bf16[8]{0} all-gather-done(%g)
-  ROOT %t = (s32[], f32[8]{0}) tuple(%i, %y)
-}
-
-%condition (p: (s32[], f32[8])) -> pred[] {
-  ROOT %less = pred[] compare(%i, %n), direction=LT
-}
-
-%never (p: f32[8]) -> f32[8] {
-  ROOT %r = f32[8]{0} all-reduce(%p), to_apply=%add
-}
-
-ENTRY %main (a: f32[8]) -> f32[8] {
-  %p = (f32[4]{0}, f32[4]{0}, u32[], u32[]) collective-permute-start(%a)
-  %q = f32[4]{0} collective-permute-done(%p)
-  %w = (s32[], f32[8]{0}) while(%t), condition=%condition, body=%body, \
-backend_config={"known_trip_count":{"n":"3"}}
-  ROOT %s = (f32[2,3]{1,0}, pred[5]{0}) all-reduce-start(%u, %v), to_apply=%add
-}
-"""
-
-
-def test_asynchronous_collectives_count_their_results_once():
-    found = {one.op: one for one in collectives(_ASYNCHRONOUS)}
-    assert set(found) == {"all-gather", "collective-permute", "all-reduce"}
-    assert found["all-gather"] == ("all-gather", ((8,),), 16, 3)
-    assert found["collective-permute"].total_bytes == 16
-    assert found["all-reduce"].shapes == ((2, 3), (5,))
-    assert found["all-reduce"].bytes == 2 * 3 * 4 + 5
-
-
 @pytest.mark.slow
 def test_alignment_part(quick_compilation):
     times, memory = alignment.time_table(TINY), alignment.memory_table(TINY)
@@ -239,7 +177,8 @@ def test_pipeline_part():
 
 @pytest.mark.slow
 def test_step_part(quick_compilation):
-    config = "configs/quickstart.py:debug,data.store=,model.vocab_size=300"
+    config = "configs/quickstart.py:debug,data.store=,model.vocab_size=300,"
+    config += "train.seq_len=32,model.d_model=32,model.d_ff=64,mixer.probe_rows=2"
     programs, around = step.run(step.Size(rounds=1, steps=9), [config])
     names = {
         "train step",
@@ -287,14 +226,12 @@ def test_config_that_cannot_be_loaded(text, message):
 
 
 def test_command():
-    command = [sys.executable, "-m", "dga_jax.benchmark"]
-    done = subprocess.run(
-        [*command, "--quick", "--part=sampler"], capture_output=True, text=True
-    )
+    command = ["-m", "dga_jax.benchmark"]
+    done = forks.run([*command, "--quick", "--part=sampler"], ROOT)
     assert done.returncode == 0, done.stderr
     assert "262,144 domains" in done.stdout
     assert "jax " in done.stdout.splitlines()[0]
-    wrong = subprocess.run([*command, "smapler"], capture_output=True, text=True)
+    wrong = forks.run([*command, "smapler"], ROOT)
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("error: no part 'smapler'")
     assert len(wrong.stderr.splitlines()) == 1

@@ -2,9 +2,9 @@
 
 import os
 import signal
-import subprocess
 import time
 
+import forks
 import pytest
 from test_clusters import flags_of
 from test_prepare import ROOT, command, run
@@ -34,13 +34,12 @@ STEPS = {
 
 def kill_at(flags, work, pattern, output, how=signal.SIGKILL):
     """Starts a job, and ends it as soon as a file appears; whether it was in time."""
-    process = subprocess.Popen(
-        command(*flags), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = forks.Process(command(*flags), ROOT)
     while not list(work.glob(pattern)) and process.poll() is None:
         time.sleep(0.002)
     process.send_signal(how)
-    status = process.wait()
+    process.communicate()
+    status = process.returncode
     # 143 says: start me again.
     assert status in (0, 143 if how == signal.SIGTERM else -how)
     return status != 0 and not output.exists()

@@ -4,9 +4,9 @@ import os
 import pathlib
 import signal
 import subprocess
-import sys
 import time
 
+import forks
 import pytest
 
 from dga_jax.data.store import Store
@@ -19,14 +19,12 @@ TARGET = str(SAMPLE / "target" / "python_docs.eval.jsonl.xz")
 
 
 def command(*flags: str) -> list[str]:
-    return [sys.executable, "-m", "dga_jax.prepare", *flags]
+    return ["-m", "dga_jax.prepare", *flags]
 
 
 def run(*flags: str, cwd: pathlib.Path = ROOT) -> subprocess.CompletedProcess:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        command(*flags), cwd=cwd, env=environment, capture_output=True, text=True
-    )
+    return forks.run(command(*flags), cwd, environment)
 
 
 def fails(*flags: str) -> str:
@@ -136,7 +134,7 @@ def test_interrupted_it_leaves_nothing(tmp_path, number, status, said):
     (tmp_path / "out").mkdir()
     slow = tmp_path / "slow.jsonl.gz"  # so many empty lines take a minute to read
     slow.write_bytes(gzip.compress(b"\n" * (1 << 20), 1) * 500)
-    process = subprocess.Popen(
+    process = forks.Process(
         command(
             f"--generic={slow}",
             f"--target={TARGET}",
@@ -144,9 +142,7 @@ def test_interrupted_it_leaves_nothing(tmp_path, number, status, said):
             "--seq_len=10",
             f"--output={tmp_path}/out/store",
         ),
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
+        ROOT,
     )
     while process.poll() is None and not os.listdir(tmp_path / "out"):
         time.sleep(0.05)

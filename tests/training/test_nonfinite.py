@@ -3,9 +3,8 @@
 import math
 import pathlib
 import shlex
-import subprocess
-import sys
 
+import forks
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +13,7 @@ from runs import Killed, log_of, small_config, stopped, train_run
 
 from dga_jax.errors import UserError
 from dga_jax.training import loop, recorded
-from dga_jax.training.steps import compiled
+from dga_jax.training.programs import compiled
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -28,8 +27,8 @@ def poisoned(monkeypatch):
     """
 
     def poison(patch, poisoned):
-        def bad(steps, compiling):
-            good_steps = compiled(steps, compiling)
+        def bad(steps, compiling, programs):
+            good_steps = compiled(steps, compiling, programs)
 
             def train(state, rows):
                 if int(state.step) + 1 not in poisoned:
@@ -68,13 +67,7 @@ def command_in(words, module):
 
 
 def typed(arguments):
-    result = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env=None,
-        capture_output=True,
-        text=True,
-    )
+    result = forks.run(arguments, ROOT)
     assert result.returncode == 0, result.stderr
     return result.stdout
 

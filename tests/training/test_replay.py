@@ -4,11 +4,10 @@ import dataclasses
 import json
 import os
 import pathlib
-import subprocess
-import sys
 import tarfile
 import time
 
+import forks
 import numpy as np
 import pytest
 from runs import Killed, parts_of, small_config, stopped, train_run
@@ -164,12 +163,7 @@ def test_the_command(byte_store, tmp_path):
     os.rename(tmp_path / "run", moved)
 
     def shown(*flags):
-        return subprocess.run(
-            [sys.executable, "-m", "dga_jax.rows", f"--workdir={moved}", *flags],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-        )
+        return forks.run(["-m", "dga_jax.rows", f"--workdir={moved}", *flags], ROOT)
 
     result = shown("--step=2", "--limit=5")
     assert result.returncode == 0, result.stderr
