@@ -3,8 +3,9 @@
     python -m dga_jax.benchmark.library TOKENIZER PATTERN...
 
 reads the documents into memory, encodes them with as many threads as the library
-chooses, and prints the seconds that encoding took as a line of JSON. It is a process of
-its own, so that the library's threads and what it holds are nobody else's.
+chooses, and prints what encoding took, seconds and those of all threads, as a line of
+JSON. It is a process of its own, so that the library's threads and what it holds are
+nobody else's.
 """
 
 import functools
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import tokenizers
 
@@ -28,6 +30,13 @@ WORDS, ITS_OWN = "byte-level BPE", "the same behind Digits"
 _LIMIT = 1.2  # of the library's time
 _BATCH = 4096  # documents: enough for all threads, in memory that is bounded
 _PARALLEL = "TOKENIZERS_PARALLELISM"
+
+
+class Took(NamedTuple):
+    """Seconds, and CPU seconds of all threads."""
+
+    seconds: float
+    cpu_seconds: float
 
 
 def behind_digits(bpe: pathlib.Path, output: pathlib.Path) -> pathlib.Path:
@@ -47,7 +56,7 @@ def behind_digits(bpe: pathlib.Path, output: pathlib.Path) -> pathlib.Path:
 
 
 def library_table(
-    prepare: Callable[[Sequence[str]], float],
+    prepare: Callable[[Sequence[str]], Took],
     files: Mapping[str, pathlib.Path],
     patterns: Sequence[str],
     megabytes: float,
@@ -58,7 +67,7 @@ def library_table(
     """All of `prepare` against encoding alone, in turns.
 
     Args:
-      prepare: makes a store with these flags, and says how many seconds it took.
+      prepare: makes a store with these flags, and says what it took.
       files: tokenizers by name.
       patterns: of the corpora that it reads, which the library is given too.
       megabytes: of text in them.
@@ -75,13 +84,23 @@ def library_table(
             flags = [f"--tokenizer={file}", f"--workers={count}"]
             calls[f"{name}, --workers={count}"] = functools.partial(prepare, flags)
             bases[f"{name}, --workers={count}"] = base
-    seconds = {name: [] for name in calls}
+    found = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            seconds[name].append(call())
-    timings = Timings(seconds)
+            found[name].append(call())
+
+    def timings(field: int) -> Timings:
+        return Timings({name: [one[field] for one in found[name]] for name in found})
+
+    wall, cpu = map(timings, range(len(Took._fields)))
     rows = {
-        name: (megabytes / timings[name], timings[name], timings.ratio(name, base))
+        name: (
+            megabytes / wall[name],
+            wall[name],
+            wall.ratio(name, base),
+            cpu[name],
+            cpu.ratio(name, base),
+        )
         for name, base in bases.items()
     }
     checks = [
@@ -92,14 +111,14 @@ def library_table(
     return Table(
         f"prepare: {megabytes:,.3g} MB from text to store, and the tokenizers library"
         " alone on the same documents in memory",
-        ("MB/s", "s", "time / the library alone"),
+        ("MB/s", "s", "s / the library's", "CPU s", "CPU s / the library's"),
         rows,
         tuple(checks),
     )
 
 
-def alone(tokenizer: pathlib.Path, patterns: Sequence[str]) -> float:
-    """Seconds of encoding, in a process of its own.
+def alone(tokenizer: pathlib.Path, patterns: Sequence[str]) -> Took:
+    """What encoding takes, in a process of its own.
 
     Raises:
       UserError: it failed; with the last line it said.
@@ -114,20 +133,20 @@ def alone(tokenizer: pathlib.Path, patterns: Sequence[str]) -> float:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise UserError(f"a run of the benchmark failed: {last}")
-    return float(json.loads(done.stdout))
+    return Took(*json.loads(done.stdout))
 
 
-def _encode(file: str, patterns: Iterable[str]) -> float:
+def _encode(file: str, patterns: Iterable[str]) -> Took:
     tokenizer = tokenizers.Tokenizer.from_file(file)
     tokenizer.encode_special_tokens = True  # as text, which is how `prepare` has them
     corpora = [Corpus(tuple(expand([pattern]))) for pattern in patterns]
     documents = itertools.chain.from_iterable(one.documents() for one in corpora)
     texts = [document.text for document in documents]
     batches = [texts[i : i + _BATCH] for i in range(0, len(texts), _BATCH)]
-    began = time.perf_counter()
+    began, cpu_began = time.perf_counter(), time.process_time()
     for batch in batches:
         tokenizer.encode_batch_fast(batch, add_special_tokens=False)
-    return time.perf_counter() - began
+    return Took(time.perf_counter() - began, time.process_time() - cpu_began)
 
 
 if __name__ == "__main__":

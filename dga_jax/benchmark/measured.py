@@ -2,7 +2,7 @@
 
     python -m dga_jax.benchmark.measured COMMAND...
 
-runs the command and prints its seconds and peak memory in MB as one line of JSON. It is
+runs the command and prints its `Measured` as one line of JSON. It is
 small on purpose: what the process held that starts another, Linux counts as the other's
 peak; and a benchmark holds JAX and what earlier parts left.
 """
@@ -32,10 +32,13 @@ class Measured(NamedTuple):
       seconds: from its start to its end.
       peak_mb: the most memory that was resident at a time, in it and the processes that
         it started, looked at ten times a second; what they share counts for each.
+      cpu_seconds: of all threads, in it and in those of its processes that it waited
+        for; other work on the machine changes them less than the seconds.
     """
 
     seconds: float
     peak_mb: float
+    cpu_seconds: float
 
 
 def measure(command: Sequence[str], temporary: str | os.PathLike) -> Measured:
@@ -87,7 +90,8 @@ def _main(command: Sequence[str]) -> int:
     seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
     peak = max(peak, usage.ru_maxrss * _UNIT)
-    print(json.dumps(Measured(seconds, peak / 1e6)))
+    cpu_seconds = usage.ru_utime + usage.ru_stime
+    print(json.dumps(Measured(seconds, peak / 1e6, cpu_seconds)))
     return int(process.returncode != 0)
 
 

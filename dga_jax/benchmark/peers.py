@@ -282,7 +282,8 @@ def _ours(
     options = configs.step_options(config, mesh, num_probes=1)
     state = train_state.create(model, make_optimizer(adam), mesh, config.seed)
     batch = sharding.place(rows, sharding.batch_sharding(mesh))
-    step = make_steps(model, adam, options, mesh).train
+    of_run = configs.model_config(config, mesh)  # with the kernels of its devices
+    step = make_steps(of_run, adam, options, mesh).train
     return Contender(parameter_count(model), _moving(step, state, batch))
 
 

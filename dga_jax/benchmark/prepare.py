@@ -213,8 +213,13 @@ def _library_table(
     size: Size, bench: Bench, glob: str, num_bytes: int, bpe: pathlib.Path
 ) -> Table:
     digits = library.behind_digits(bpe, bpe.with_name("digits.json"))
+
+    def made(flags: Sequence[str]) -> library.Took:
+        measured = bench.store([f"--generic={glob}", *flags])
+        return library.Took(measured.seconds, measured.cpu_seconds)
+
     return library.library_table(
-        lambda flags: bench.store([f"--generic={glob}", *flags]).seconds,
+        made,
         {library.WORDS: bpe, library.ITS_OWN: digits},
         [glob, str(corpora.TARGET)],
         _megabytes(num_bytes),

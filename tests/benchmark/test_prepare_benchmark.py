@@ -60,6 +60,10 @@ def test_memory_is_that_of_the_command_alone(tmp_path):
     assert 100 < large.peak_mb < 200
     slow = measure(python("import time; time.sleep(0.5)"), tmp_path)
     assert 0.5 < slow.seconds < 600
+    busy = measure(
+        python("import time\nwhile time.process_time() < 0.5: pass"), tmp_path
+    )
+    assert slow.cpu_seconds < 0.5 <= busy.cpu_seconds
 
 
 def test_command_that_fails_says_why(tmp_path):
@@ -93,7 +97,7 @@ def test_library_alone_is_held_against_all_of_prepare(tmp_path):
 
     def make(flags):
         calls.append(flags)
-        return 1e6
+        return library.Took(1e6, 2e6)
 
     files = {"words": bpe, "digits": digits}
     table = library.library_table(make, files, [str(file)], 3.0, (2,), 1, goals=True)
@@ -104,9 +108,10 @@ def test_library_alone_is_held_against_all_of_prepare(tmp_path):
         "digits, --workers=2",
     ]
     assert calls == [[f"--tokenizer={bpe}", "--workers=2"] for bpe in (bpe, digits)]
-    for name, (_, seconds, ratio) in table.rows.items():
-        base = table.rows[f"{name.partition(',')[0]}, the library alone"][1]
-        assert ratio == pytest.approx(seconds / base)
+    for name, (_, seconds, ratio, cpu_seconds, cpu_ratio) in table.rows.items():
+        base = table.rows[f"{name.partition(',')[0]}, the library alone"]
+        assert ratio == pytest.approx(seconds / base[1])
+        assert cpu_ratio == pytest.approx(cpu_seconds / base[3])
     assert [check.met for check in table.checks] == [False, False]
     with pytest.raises(UserError, match="run of the benchmark failed"):
         library.alone(tmp_path / "nothing.json", [str(tmp_path / "nothing")])
