@@ -9,7 +9,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     """3 layers of 128, towards the Python documentation."""
     config = default_config()
     config.model.update(num_layers=3, d_model=128, num_heads=4, dtype="float32")
-    config.model.remat = False
+    config.model.remat = "none"
     config.train.update(steps=300, batch_size=16, seq_len=128)
     config.optimizer.learning_rate = 3e-3
     config.mixer.update(interval=10, eta=5.0, beta=0.3, probe_rows=4, target_rows=16)

@@ -19,7 +19,7 @@ from dga_jax.training import train_state
 from dga_jax.training.loop import train
 from dga_jax.training.optimizer import make_optimizer
 from dga_jax.training.setup import open_run
-from dga_jax.training.steps import make_alignment_loss, weighted_rows
+from dga_jax.training.steps import make_alignment_losses, weighted_rows
 
 ALL_EIGHT = [(2**i, 2**j, 2 ** (3 - i - j)) for i in range(4) for j in range(4 - i)]
 TRAINED = [(8, 1, 1), (1, 8, 1), (1, 1, 8), (2, 2, 2)]
@@ -160,9 +160,7 @@ def aligned(store, mesh, num_domains, function):
     mesh = mesh_of(*mesh)
     state = train_state.abstract_state(model, make_optimizer(adam), mesh)
     options = configs.step_options(config, mesh, num_domains)
-    loss = make_alignment_loss(
-        train_state.graph(model), options, sharding.constrain_probe_rows(mesh)
-    )
+    _, loss = make_alignment_losses(model, options, mesh)
     rows = store.read("train", np.arange(8 * num_domains)).reshape(num_domains, 8, -1)
     where = sharding.probe_sharding(mesh, 8)
     probes = jax.tree.map(

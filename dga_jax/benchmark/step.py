@@ -23,15 +23,13 @@ from dga_jax.mixing.alignment import (
     alignment_step,
     target_direction,
 )
-from dga_jax.model.loss import Constrain
-from dga_jax.model.transformer import ModelConfig, matrix_parameter_count
+from dga_jax.model.transformer import matrix_parameter_count
 from dga_jax.training import config as configs
-from dga_jax.training import train_state
 from dga_jax.training.probe import measure
 from dga_jax.training.setup import Run, check, open_run
 from dga_jax.training.steps import (
     StepMetrics,
-    make_alignment_loss,
+    make_alignment_losses,
     make_steps,
     weighted_rows,
 )
@@ -201,17 +199,16 @@ class Programs:
         self.state = opened.snapshot.train
         self._step = opened.steps.train
         self._options = configs.step_options(config, mesh, opened.mixture.num_probes)
-        model = configs.model_config(config)
+        model = configs.model_config(config, mesh)
         end = opened.store.end_of_text if model.document_end is None else None
         other = dataclasses.replace(model, document_end=end, attention="xla")
         adam = configs.optimizer_config(config)
         self._other_step = make_steps(other, adam, self._options, mesh).train
-        plain = dataclasses.replace(model, attention="xla")  # as the alignment step
-        rows, probe_rows = sharding.constrain_rows, sharding.constrain_probe_rows
-        self._train_loss = self._loss(model, rows(mesh))
-        self._target_loss = self._loss(plain, rows(mesh))
-        self._probe_loss = self._loss(plain, probe_rows(mesh))
-        self._other_probe_loss = self._loss(other, probe_rows(mesh))
+        self._target_loss, self._probe_loss = make_alignment_losses(
+            dataclasses.replace(model, attention="xla"), self._options, mesh
+        )
+        self._train_loss, _ = make_alignment_losses(model, self._options, mesh)
+        _, self._other_probe_loss = make_alignment_losses(other, self._options, mesh)
         self._place_batches(opened)
 
     def rows(self, program: Callable) -> int:
@@ -220,10 +217,6 @@ class Programs:
             return self._probes["scale"].size
         whose = self._target if program == self.target_gradient else self._batch
         return len(whose["rows"])
-
-    def _loss(self, model: ModelConfig, constrain: Constrain) -> LossFn:
-        graph = train_state.graph(model)
-        return make_alignment_loss(graph, self._options, constrain)
 
     def _place_batches(self, opened: Run) -> None:
         """Keeps the batches on the device, those of an update as they are for it."""

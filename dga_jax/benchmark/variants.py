@@ -94,7 +94,7 @@ def row_loss(config: ModelConfig, constrain: Constrain = lambda x: x) -> LossFn:
 
 def plain_loss(config: ModelConfig) -> LossFn:
     """The same loss, nothing computed twice: activations and logits are all held."""
-    graph = train_state.graph(dataclasses.replace(config, remat=False))
+    graph = train_state.graph(dataclasses.replace(config, remat="none"))
 
     def loss(params: PyTree, batch: PyTree) -> jax.Array:
         inputs, targets = batch["rows"][:, :-1], batch["rows"][:, 1:]

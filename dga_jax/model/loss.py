@@ -1,5 +1,6 @@
-"""Next-token loss of rows of tokens, never holding the logits of a whole row."""
+"""Next-token loss of rows of tokens, holding no more logits than a budget allows."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,7 +8,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-Constrain = Callable[[jax.Array], jax.Array]  # pins the sharding of activations
+Constrain = Callable[[jax.Array], jax.Array]  # pins the sharding of an array
+
+# Bytes of float32 logits that a device holds at a time where no chunk is given. Beside
+# them the backward pass holds about as much again.
+LOGITS_BUDGET = 512 * 2**20
 
 
 class RowLosses(NamedTuple):
@@ -24,57 +29,152 @@ class RowLosses(NamedTuple):
     count: jax.Array
 
 
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """How logits are computed; what they are does not depend on it.
+
+    Attributes:
+      budget: bytes of float32 logits that a device may hold at a time.
+      copies: parts that a mesh cuts the rows into. Each multiplies with its own copy of
+        the unembedding, which is gathered once and whose gradient is added up over the
+        mesh once, however many chunks there are.
+      place: pins copies [copies, D, V] to where their rows lie.
+      shards: parts that the vocabulary is cut into.
+      indexed: a target's logit is found by its index and not by a masked sum over all,
+        which is faster on a CPU; for an unembedding that every device holds whole.
+    """
+
+    budget: int = LOGITS_BUDGET
+    copies: int = 1
+    place: Constrain = lambda x: x
+    shards: int = 1
+    indexed: bool = False
+
+    def chunk(self, rows: int, length: int, vocab_size: int) -> int:
+        """Positions of so many rows whose logits fit; chunks of a row are alike."""
+        row_bytes = 4 * -(-vocab_size // self.shards)
+        each = -(-rows // self.copies) * row_bytes  # of a position, on one device
+        chunks = -(-length // max(self.budget // each, 1))
+        return -(-length // chunks)
+
+
 def row_losses(
     model: Any,
     rows_BxS: jax.Array,
     *,
-    chunk: int,
+    chunk: int = 0,
     constrain: Constrain = lambda x: x,
+    head: Head = Head(),
 ) -> RowLosses:
     """Losses of rows of L+1 tokens, S = L+1, of which the first is only read.
 
     Args:
-      model: has `hidden` and `logits`, see `Transformer`.
+      model: has `hidden` and `unembedding`, see `Transformer`.
       rows_BxS: int32 token ids; below 0 where there is none, at the end of a row.
-      chunk: positions whose logits are held at a time, [B, chunk, V] float32.
+      chunk: positions whose logits are held at a time, [B, chunk, V] float32; 0: as
+        many as the head's budget allows.
       constrain: pins down the sharding of activations [B, L, D].
+      head: how logits are computed.
     """
     inputs, targets = rows_BxS[:, :-1], rows_BxS[:, 1:]
     hidden_BxLxD = model.hidden(jnp.maximum(inputs, 0), constrain)
-    length = inputs.shape[1]
-    chunk = min(chunk, length)
-    fill = -length % chunk
-    hidden_BxLxD = jnp.pad(hidden_BxLxD, ((0, 0), (0, fill), (0, 0)))
-    targets = jnp.pad(targets, ((0, 0), (0, fill)), constant_values=-1)
+    kernel_DxV = model.unembedding()
+    rows, length = inputs.shape
+    chunk = min(chunk or head.chunk(rows, length, kernel_DxV.shape[1]), length)
+    if rows % head.copies:
+        head = dataclasses.replace(head, copies=1)
+    sums = _chunk_sums(kernel_DxV, head)
+    if chunk == length:
+        nll_B, z_B = sums((hidden_BxLxD, targets))
+    else:
+        nll_B, z_B = _sum_of_chunks(sums, hidden_BxLxD, targets, chunk)
+    count_B = jnp.sum(targets >= 0, axis=1, dtype=jnp.float32)
+    return RowLosses(nll_B, z_B, count_B)
 
-    @jax.checkpoint
-    def sums(part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        hidden_BxCxD, targets_BxC = part
-        logits_BxCxV = model.logits(hidden_BxCxD)
-        top = jax.nn.logsumexp(logits_BxCxV, axis=-1)
-        # A masked sum, not a gather: it shards over the vocabulary.
-        ids = jnp.arange(logits_BxCxV.shape[-1])
-        is_target = ids == targets_BxC[..., None]
-        picked = jnp.sum(logits_BxCxV, axis=-1, where=is_target)
+
+_Sums = Callable[[tuple[jax.Array, jax.Array]], tuple[jax.Array, jax.Array]]
+
+
+def _chunk_sums(kernel_DxV: jax.Array, head: Head) -> _Sums:
+    """(activations [B, C, D], targets [B, C]) -> each row's sums (nll, z), [B]."""
+    parts, kernel = (), kernel_DxV
+    if head.copies > 1:
+        parts = (head.copies,)
+        kernel = head.place(jnp.broadcast_to(kernel_DxV, (*parts, *kernel_DxV.shape)))
+    picked = _picked_by_index if head.indexed else _picked_by_mask
+
+    def sums(chunk: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        hidden_BxCxD, targets_BxC = chunk
+        # One axis of tokens, T, as in `Projection`; with copies, one for each part.
+        hidden_TxD = hidden_BxCxD.reshape(*parts, -1, hidden_BxCxD.shape[-1])
+        targets_T = targets_BxC.reshape(*parts, -1)
+        logits_TxV = jnp.matmul(hidden_TxD, kernel, preferred_element_type=jnp.float32)
+        top_T = jax.nn.logsumexp(logits_TxV, axis=-1)
+        nll_T = top_T - picked(hidden_TxD, kernel_DxV, logits_TxV, targets_T)
         real = targets_BxC >= 0
-        nll = jnp.sum(top - picked, axis=-1, where=real)
-        return nll, jnp.sum(top**2, axis=-1, where=real)
+        return tuple(
+            jnp.sum(x.reshape(real.shape), axis=-1, where=real)
+            for x in (nll_T, top_T**2)
+        )
+
+    return sums
+
+
+# The targets' logits [T]; where there is no target, any.
+
+
+def _picked_by_mask(
+    hidden_TxD: jax.Array,
+    kernel_DxV: jax.Array,
+    logits_TxV: jax.Array,
+    targets_T: jax.Array,
+) -> jax.Array:
+    del hidden_TxD, kernel_DxV
+    is_target = jnp.arange(logits_TxV.shape[-1]) == targets_T[..., None]
+    return jnp.sum(logits_TxV, axis=-1, where=is_target)
+
+
+def _picked_by_index(
+    hidden_TxD: jax.Array,
+    kernel_DxV: jax.Array,
+    logits_TxV: jax.Array,
+    targets_T: jax.Array,
+) -> jax.Array:
+    """Computed anew, from the target's column: all logits are read once less."""
+    del logits_TxV
+    columns_TxD = jnp.take(kernel_DxV.T, jnp.maximum(targets_T, 0), axis=0)
+    products_TxD = hidden_TxD.astype(jnp.float32) * columns_TxD.astype(jnp.float32)
+    return jnp.sum(products_TxD, axis=-1)
+
+
+def _sum_of_chunks(
+    sums: _Sums, hidden_BxLxD: jax.Array, targets_BxL: jax.Array, chunk: int
+) -> tuple[jax.Array, jax.Array]:
+    """`sums` of whole rows, chunk by chunk; their logits are computed again."""
+    fill = -targets_BxL.shape[1] % chunk
+    hidden_BxLxD = jnp.pad(hidden_BxLxD, ((0, 0), (0, fill), (0, 0)))
+    targets_BxL = jnp.pad(targets_BxL, ((0, 0), (0, fill)), constant_values=-1)
 
     def chunked(x: jax.Array) -> jax.Array:
         return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
 
-    nll, z = jax.lax.map(sums, (chunked(hidden_BxLxD), chunked(targets)))
-    count = jnp.sum(rows_BxS[:, 1:] >= 0, axis=1, dtype=jnp.float32)
-    return RowLosses(jnp.sum(nll, axis=0), jnp.sum(z, axis=0), count)
+    parts = jax.lax.map(
+        jax.checkpoint(sums), (chunked(hidden_BxLxD), chunked(targets_BxL))
+    )
+    return tuple(jnp.sum(part, axis=0) for part in parts)
 
 
 def make_row_losses(
-    graph: nnx.GraphDef, *, chunk: int, constrain: Constrain = lambda x: x
+    graph: nnx.GraphDef,
+    *,
+    chunk: int = 0,
+    constrain: Constrain = lambda x: x,
+    head: Head = Head(),
 ) -> Callable[[Any, jax.Array], RowLosses]:
     """`row_losses` as a pure function of (parameters, rows [B, L+1])."""
 
     def losses(params: Any, rows_BxS: jax.Array) -> RowLosses:
         model = nnx.merge(graph, params)
-        return row_losses(model, rows_BxS, chunk=chunk, constrain=constrain)
+        return row_losses(model, rows_BxS, chunk=chunk, constrain=constrain, head=head)
 
     return losses

@@ -14,6 +14,13 @@ from jax.sharding import Mesh
 
 from dga_jax.model.attention import Attention, document_positions
 
+# What the backward pass of a layer keeps beside its input, by the name of `remat`.
+_POLICIES = {
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+REMAT = ("none", *_POLICIES)
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
@@ -30,7 +37,10 @@ class ModelConfig:
       rope_theta: base of the rotary frequencies.
       norm_eps: added to the mean square in RMSNorm.
       dtype: of activations: "bfloat16" or "float32".
-      remat: recompute each layer in the backward pass instead of keeping it.
+      remat: what of each layer the backward pass computes again instead of keeping it:
+        "none"; "dots", all but products of activations and kernels; or "full".
+      unrolled: layers are written out one by one and not as a loop, which takes longer
+        to compile; for XLA's CPU backend, where a loop is slower.
       attention: one of `kernels.KERNELS`; only "xla" has a forward-mode derivative.
       mesh: that a kernel is spread over; None: it computes where its arguments lie.
       document_end: id of the token that ends a document: positions attend within their
@@ -39,7 +49,7 @@ class ModelConfig:
         whatever document it is of.
 
     Raises:
-      ValueError: `document_end` is not in the vocabulary.
+      ValueError: `document_end` is not in the vocabulary, or `remat` has another name.
     """
 
     vocab_size: int
@@ -52,12 +62,15 @@ class ModelConfig:
     rope_theta: float = 10_000.0
     norm_eps: float = 1e-5
     dtype: str = "float32"
-    remat: bool = True
+    remat: str = "full"
+    unrolled: bool = False
     attention: str = "xla"
     mesh: Mesh | None = None
     document_end: int | None = None
 
     def __post_init__(self):
+        if self.remat not in REMAT:
+            raise ValueError(f"remat={self.remat!r} is none of {', '.join(REMAT)}")
         end = self.document_end
         if end is not None and not 0 <= end < self.vocab_size:
             raise ValueError(
@@ -66,13 +79,13 @@ class ModelConfig:
 
     def linear(
         self, fan_in: int, fan_out: int, *, rngs: nnx.Rngs, residual: bool = False
-    ) -> nnx.Linear:
+    ) -> "Projection":
         """A bias-free projection; those that write to the residual start smaller.
 
         Standard deviation 1/√fan_in, times 1/√(2N) for the 2N residual writes (GPT-2).
         """
         scale = 1.0 / (2 * self.num_layers) if residual else 1.0
-        return nnx.Linear(
+        return Projection(
             fan_in,
             fan_out,
             use_bias=False,
@@ -86,6 +99,19 @@ class ModelConfig:
         return nnx.RMSNorm(
             self.d_model, epsilon=self.norm_eps, dtype=jnp.dtype(self.dtype), rngs=rngs
         )
+
+
+class Projection(nnx.Linear):
+    """Rows times a kernel, [..., fan_in] to [..., fan_out]."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """The leading axes are one while it is computed.
+
+        The kernel's gradient then sums over one axis: over two, XLA's CPU backend takes
+        no matrix product for it.
+        """
+        flat = super().__call__(x.reshape(-1, x.shape[-1]))
+        return flat.reshape(*x.shape[:-1], -1)
 
 
 # Logical axes of every parameter, by the end of its path. Layers are stacked in front.
@@ -175,29 +201,53 @@ class Transformer(nnx.Module):
         if end is not None:
             positions_BxL = document_positions(tokens_BxL, end)
 
-        def layer(x_BxLxD: jax.Array, parameters: nnx.State) -> tuple[jax.Array, None]:
-            return constrain(nnx.merge(graph, parameters)(x_BxLxD, positions_BxL)), None
+        def layer(x_BxLxD: jax.Array, parameters: nnx.State) -> jax.Array:
+            return constrain(nnx.merge(graph, parameters)(x_BxLxD, positions_BxL))
 
-        if self.config.remat:
-            layer = jax.checkpoint(layer, prevent_cse=False)
-        x_BxLxD, _ = jax.lax.scan(layer, constrain(self.embed(tokens_BxL)), layers)
+        if self.config.remat != "none":
+            # Inside a loop nothing could be taken from the forward pass anyway.
+            layer = jax.checkpoint(
+                layer,
+                policy=_POLICIES[self.config.remat],
+                prevent_cse=self.config.unrolled,
+            )
+        x_BxLxD = constrain(self.embed(tokens_BxL))
+        if self.config.unrolled:
+            for parameters in _unstacked(layers, self.config.num_layers):
+                x_BxLxD = layer(x_BxLxD, parameters)
+        else:
+            x_BxLxD, _ = jax.lax.scan(
+                lambda x, parameters: (layer(x, parameters), None), x_BxLxD, layers
+            )
         return self.final_norm(x_BxLxD)
 
-    def logits(self, hidden_BxLxD: jax.Array) -> jax.Array:
-        """Unnormalised log-probabilities, float32 [B, L, V]."""
+    def unembedding(self) -> jax.Array:
+        """What activations are multiplied with for logits, [D, V] of their dtype."""
         if self.config.tied_embeddings:
             kernel_DxV = self.embed.embedding[...].T
         else:
             kernel_DxV = self.unembed.kernel[...]
+        return kernel_DxV.astype(self.config.dtype)
+
+    def logits(self, hidden_BxLxD: jax.Array) -> jax.Array:
+        """Unnormalised log-probabilities, float32 [B, L, V]."""
         return jnp.matmul(
-            hidden_BxLxD,
-            kernel_DxV.astype(hidden_BxLxD.dtype),
-            preferred_element_type=jnp.float32,
+            hidden_BxLxD, self.unembedding(), preferred_element_type=jnp.float32
         )
 
     def __call__(self, tokens_BxL: jax.Array) -> jax.Array:
         """Logits, float32 [B, L, V]; training uses `hidden` and a chunked loss."""
         return self.logits(self.hidden(tokens_BxL))
+
+
+def _unstacked(layers: nnx.State, num_layers: int) -> list[nnx.State]:
+    """The parameters of each layer; their gradients are stacked once, not added up."""
+    leaves, tree = jax.tree.flatten(layers)
+    parts = [jax.lax.split(leaf, (1,) * num_layers) for leaf in leaves]
+    return [
+        jax.tree.unflatten(tree, [part[i][0] for part in parts])
+        for i in range(num_layers)
+    ]
 
 
 def parameter_count(config: ModelConfig) -> int:

@@ -13,7 +13,7 @@ from dga_jax.mixing.recipe import Mixer
 from dga_jax.model import kernels
 from dga_jax.model.transformer import ModelConfig
 from dga_jax.sharding import batch_shards
-from dga_jax.training.fields import default_config, fields, get
+from dga_jax.training.fields import current, default_config, fields, get
 from dga_jax.training.optimizer import OptimizerConfig
 from dga_jax.training.steps import StepOptions
 
@@ -61,7 +61,7 @@ def _set(config: ConfigDict, name: str, text: str) -> None:
         if kind is bool:
             value = {"true": True, "false": False}[text.lower()]
         else:
-            value = kind(text)
+            value = kind(current(name, text))
     except (KeyError, TypeError, ValueError):
         raise UserError(
             f"config argument {name}={text}: expected a value of type {kind.__name__}"
@@ -73,19 +73,27 @@ def from_fields(record: Mapping[str, Any]) -> ConfigDict:
     """The config of a run from what it recorded, nested mappings of fields.
 
     A field that the record lacks, being older, has its default; one that is no longer
-    there is left out.
+    there is left out; a value that is written otherwise by now is the same.
     """
     config = default_config()
     _fill(config, record)
     return config
 
 
-def _fill(group: ConfigDict, record: Mapping[str, Any]) -> None:
+def _fill(group: ConfigDict, record: Mapping[str, Any], prefix: str = "") -> None:
     for name, value in record.items():
         if isinstance(group.get(name), ConfigDict):
-            _fill(group[name], value)
+            _fill(group[name], value, f"{prefix}{name}.")
         elif name in group:
-            group[name] = value
+            group[name] = current(f"{prefix}{name}", value)
+
+
+def update_former(config: ConfigDict) -> None:
+    """Writes values that flags gave as an older version had them as they are now."""
+    for name in fields():
+        value = get(config, name)
+        if current(name, value) != value:
+            config.update_from_flattened_dict({name: current(name, value)})
 
 
 def take_from_store(

@@ -13,6 +13,8 @@ from dga_jax.bounds import Above, AtLeast, OneOf, Or, Rule, Within
 from dga_jax.mixing.alignment import ESTIMATORS
 from dga_jax.mixing.mixers import MIXERS
 from dga_jax.model.kernels import AUTO, KERNELS
+from dga_jax.model.loss import LOGITS_BUDGET
+from dga_jax.model.transformer import REMAT
 from dga_jax.training.optimizer import SCHEDULES
 
 
@@ -87,7 +89,11 @@ _FIELDS: dict[str, Field] = {
         "bfloat16", _ALL, "of activations", OneOf(("bfloat16", "float32"))
     ),
     "model.remat": Field(
-        True, _ROUNDING, "recompute layers in the backward pass, which saves memory"
+        "full",
+        _ROUNDING,
+        "what of a layer the backward pass computes again, which saves memory: nothing,"
+        " all but products with kernels, all",
+        OneOf(REMAT),
     ),
     "model.attention": Field(
         AUTO,
@@ -116,7 +122,11 @@ _FIELDS: dict[str, Field] = {
         0.0, _ALL, "weight of the squared log-partition in the loss", _NOT_NEGATIVE
     ),
     "train.loss_chunk": Field(
-        128, _ROUNDING, "positions whose logits are held at a time", _POSITIVE
+        0,
+        _ROUNDING,
+        "positions whose logits are held at a time; 0: as many as fit into "
+        f"{LOGITS_BUDGET >> 20} MiB a device",
+        _NOT_NEGATIVE,
     ),
     "train.skip_nonfinite": Field(
         0,
@@ -293,6 +303,15 @@ _FIELDS: dict[str, Field] = {
         False, _ROUNDING, "on GPU: XLA flags for bit-equal runs, slower"
     ),
 }
+
+
+# What values of an older version are called now, by how they were written.
+_FORMER = {"model.remat": {"true": "full", "false": "none"}}
+
+
+def current(name: str, value: Any) -> Any:
+    """A field's value as this version writes it, given as any version writes it."""
+    return _FORMER.get(name, {}).get(str(value).lower(), value)
 
 
 def fields() -> dict[str, Field]:

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dga_jax import sharding
+from dga_jax.model.loss import Head
 from dga_jax.model.transformer import ModelConfig, parameter_count
 from dga_jax.training import config as configs
 
@@ -20,8 +21,8 @@ _COPIES = 5
 # Of a device's memory, what the estimate may take up.
 _FILLED = 0.9
 # Scores of one layer that are held at a time where XLA computes attention, as for the
-# target's gradient: scores, weights, and the gradients of both, float32.
-_SCORES = 4
+# target's gradient: weights, and the gradients of both, float32.
+_SCORES = 3
 _LOGITS = 3  # of a chunk: they, their exponentials and their gradient, float32
 
 
@@ -173,10 +174,7 @@ def device_memory(devices: Sequence[jax.Device]) -> float | None:
 def _activations(config: ConfigDict, devices: int, tensor: int) -> float:
     per_microbatch = config.train.batch_size // config.train.microbatches
     rows = -(-per_microbatch * tensor // devices)
-    return activation_bytes(
-        configs.model_config(config),
-        rows,
-        config.train.seq_len,
-        config.train.loss_chunk,
-        tensor,
-    )
+    model, length = configs.model_config(config), config.train.seq_len
+    fits = Head(shards=tensor).chunk(rows, length, model.vocab_size)
+    chunk = config.train.loss_chunk or fits
+    return activation_bytes(model, rows, length, chunk, tensor)

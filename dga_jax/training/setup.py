@@ -119,6 +119,7 @@ def check(config: ConfigDict, explicit: Iterable[str]) -> Parts:
     Raises:
       UserError: whatever is wrong; nothing was written by then.
     """
+    configs.update_former(config)
     validation.validate(config)
     store = open_store(config, explicit)
     mesh = placement.make_mesh(config)  # which depends on the vocabulary

@@ -10,15 +10,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 from jax.sharding import Mesh
 
 from dga_jax import sharding
 from dga_jax.mixing import alignment
-from dga_jax.model.loss import RowLosses, make_row_losses
+from dga_jax.model.loss import (
+    LOGITS_BUDGET,
+    Constrain,
+    Head,
+    RowLosses,
+    make_row_losses,
+)
 from dga_jax.model.transformer import ModelConfig
 from dga_jax.training import optimizer as optim
 from dga_jax.training import train_state
+from dga_jax.training.suited import loss_head, suited_model
 from dga_jax.training.train_state import TrainState
 
 
@@ -45,7 +51,7 @@ class StepOptions:
     Attributes:
       microbatches: parts of the batch whose gradients are added up in turn.
       z_loss: coefficient of mean log²Z (PaLM, arXiv 2204.02311, section 5); 0 is off.
-      loss_chunk: positions whose logits are held at a time.
+      loss_chunk: positions whose logits are held at a time; 0: what a budget allows.
       estimator: of alignments, "forward" or "reverse".
       chunk: domains probed at a time; None for all.
       target_chunk: target rows differentiated at a time.
@@ -89,12 +95,15 @@ def make_steps(
     mesh: Mesh,
 ) -> Steps:
     """The steps of a run, compiled when first called."""
-    graph = train_state.graph(config)
+    graph = train_state.graph(suited_model(config, mesh))
     losses = make_row_losses(
-        graph, chunk=options.loss_chunk, constrain=sharding.constrain_rows(mesh)
+        graph,
+        chunk=options.loss_chunk,
+        constrain=sharding.constrain_rows(mesh),
+        head=loss_head(mesh),
     )
     # The kernels of attention have no forward-mode derivative: alignment takes XLA's.
-    plain = train_state.graph(dataclasses.replace(config, attention="xla"))
+    plain = dataclasses.replace(config, attention="xla")
     optimizer = optim.make_optimizer(optimizer_config)
     learning_rate = optim.learning_rate(optimizer_config)
     state = train_state.abstract_state(config, optimizer, mesh)
@@ -215,26 +224,39 @@ def _accumulate(
     return jax.lax.scan(add, (zero, jnp.zeros((), jnp.float32)), strided)[0]
 
 
-def make_alignment_loss(
-    graph: Any, options: StepOptions, constrain: Callable[[jax.Array], jax.Array]
-) -> alignment.LossFn:
-    """Per-row losses whose mean is nats per token; batches from `weighted_rows`."""
-    losses = make_row_losses(graph, chunk=options.loss_chunk, constrain=constrain)
-    return lambda params, batch: losses(params, batch["rows"]).nll * batch["scale"]
+def make_alignment_losses(
+    config: ModelConfig, options: StepOptions, mesh: Mesh
+) -> tuple[alignment.LossFn, alignment.LossFn]:
+    """Per-row losses of a target batch and of one domain's rows, from `weighted_rows`.
+
+    Their mean is nats per token.
+    """
+    graph = train_state.graph(suited_model(config, mesh))
+    # Domains are computed side by side, each with its logits and their tangents.
+    together = max((options.chunk or 1) // mesh.shape["data"], 1)
+    probe_head = loss_head(mesh, ("fsdp",), LOGITS_BUDGET // (2 * together))
+
+    def weighted(constrain: Constrain, head: Head) -> alignment.LossFn:
+        losses = make_row_losses(
+            graph, chunk=options.loss_chunk, constrain=constrain, head=head
+        )
+        return lambda params, batch: losses(params, batch["rows"]).nll * batch["scale"]
+
+    return (
+        weighted(sharding.constrain_rows(mesh), loss_head(mesh)),
+        weighted(sharding.constrain_probe_rows(mesh), probe_head),
+    )
 
 
 def _make_align(
-    graph: nnx.GraphDef,
+    config: ModelConfig,
     optimizer_config: optim.OptimizerConfig,
     options: StepOptions,
     params: Any,
     mesh: Mesh,
 ) -> Callable:
     pin = sharding.constrain_as(params)
-    target_loss = make_alignment_loss(graph, options, sharding.constrain_rows(mesh))
-    probe_loss = make_alignment_loss(
-        graph, options, sharding.constrain_probe_rows(mesh)
-    )
+    target_loss, probe_loss = make_alignment_losses(config, options, mesh)
 
     @functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
     def align(

@@ -26,10 +26,10 @@ PLAIN = ModelConfig(
     num_heads=4,
     num_kv_heads=2,
     d_ff=32,
-    remat=False,
+    remat="none",
 )
 FIRST = dataclasses.replace(PLAIN, document_end=0)  # what padding is read as, too
-LAST = dataclasses.replace(PLAIN, document_end=10, remat=True)
+LAST = dataclasses.replace(PLAIN, document_end=10, remat="full")
 
 
 @functools.cache
@@ -172,7 +172,7 @@ def test_positions_and_what_they_see(tokens, end):
     )
 
 
-@pytest.mark.parametrize("remat", [False, True])
+@pytest.mark.parametrize("remat", ["none", "dots", "full"])
 def test_the_mask_is_held_once(remat):
     """Not by layer, nor by head, by the gradient: B L² bytes and what is B L."""
 

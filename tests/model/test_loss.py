@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import pytest
 from flax import nnx
 
 from dga_jax.data.store import PAD
-from dga_jax.model.loss import make_row_losses
+from dga_jax.model.loss import Head, make_row_losses
 from dga_jax.model.transformer import ModelConfig, Transformer
 
 TINY = ModelConfig(
@@ -18,7 +19,7 @@ TINY = ModelConfig(
     num_heads=2,
     num_kv_heads=2,
     d_ff=32,
-    remat=False,
+    remat="none",
 )
 
 
@@ -66,11 +67,65 @@ def test_any_chunk_gives_the_direct_loss(chunk, tied, rows):
     assert losses.nll[2] == losses.z[2] == 0
 
 
-@pytest.mark.parametrize(("chunk", "remat"), [(5, False), (5, True)])
-def test_gradients_are_those_of_the_direct_loss(chunk, remat, rows):
+HEADS = {
+    "sum": Head(),
+    "index": Head(indexed=True),
+    "copies": Head(copies=2),
+    "index of copies": Head(copies=2, indexed=True),
+    "little": Head(budget=4 * 4 * 257 * 7),  # 7 positions of 4 rows
+    "little of two": Head(budget=2 * 4 * 257 * 7, copies=2),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_any_head_gives_the_direct_loss(name, rows):
+    graph, params = split(TINY)
+    losses = jax.jit(make_row_losses(graph, head=HEADS[name]))
+    expected = direct(TINY, params, rows)
+    for found, want in zip(losses(params, rows), expected, strict=True):
+        np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-5)
+    # Copies that do not divide the rows are left out.
+    for found, want in zip(losses(params, rows[:3]), expected, strict=True):
+        np.testing.assert_allclose(found, want[:3], rtol=1e-5, atol=1e-5)
+
+
+def test_the_chunk_follows_from_the_budget():
+    """750M on eight devices, a microbatch of 8 rows each: 1.65 GB of logits in all."""
+    head = Head(budget=2**29, copies=8)
+    assert head.chunk(64, 1024, 50_304) == 256  # 4 alike, where 333 positions fit
+    assert head.chunk(65, 1024, 50_304) == 256
+    assert head.chunk(16, 1024, 50_304) == 1024
+    assert dataclasses.replace(head, shards=2).chunk(64, 1024, 50_304) == 512
+    assert dataclasses.replace(head, copies=1).chunk(64, 1024, 50_304) == 41
+    assert Head(budget=1).chunk(64, 1024, 50_304) == 1  # never none
+
+
+def test_no_more_logits_are_held_than_the_budget_allows(rows):
+    graph, params = split(TINY)
+    losses = make_row_losses(graph, head=HEADS["little"])
+    gradient = jax.grad(lambda p: jnp.sum(losses(p, rows).nll))
+    text = jax.jit(gradient).lower(params).compile().as_text()
+    shapes = [
+        [int(n) for n in shape.split(",")]
+        for shape in re.findall(r"\bf32\[([\d,]+)\]", text)
+    ]
+    # 32 positions in 5 chunks of 7; the unembedding's side has 257, too.
+    assert max(np.prod(s) for s in shapes if 257 in s and 16 not in s) == 28 * 257
+
+
+@pytest.mark.parametrize(
+    ("chunk", "remat", "name"),
+    [
+        (0, "none", "sum"),
+        (5, "full", "index"),
+        (0, "none", "index"),
+        (5, "none", "copies"),
+    ],
+)
+def test_gradients_are_those_of_the_direct_loss(chunk, remat, name, rows):
     config = dataclasses.replace(TINY, remat=remat)
     graph, params = split(config)
-    losses = make_row_losses(graph, chunk=chunk)
+    losses = make_row_losses(graph, chunk=chunk, head=HEADS[name])
 
     def of_chunks(p):
         sums = losses(p, rows)

@@ -23,7 +23,7 @@ TINY = ModelConfig(
     num_heads=4,
     num_kv_heads=4,
     d_ff=64,
-    remat=False,
+    remat="none",
 )
 
 
@@ -49,7 +49,8 @@ def config_of(name):
 )
 def test_parameter_counts(name, count):
     config = config_of(name)
-    assert (config.vocab_size, config.dtype, config.remat) == (50_304, "bfloat16", True)
+    assert (config.vocab_size, config.dtype) == (50_304, "bfloat16")
+    assert config.remat == "full"
     assert parameter_count(config) == count
     assert matrix_parameter_count(config) == count
 
@@ -60,6 +61,53 @@ def test_parameter_counts_by_hand():
     untied = dataclasses.replace(TINY, num_kv_heads=2, tied_embeddings=False)
     assert parameter_count(untied) == n * layer + d + 2 * v * d
     assert matrix_parameter_count(untied) == n * layer + d + v * d
+
+
+@pytest.mark.parametrize(
+    ("remat", "unrolled"), [("dots", False), ("full", True), ("none", True)]
+)
+def test_how_layers_are_computed_does_not_matter(remat, unrolled, tokens):
+    """Of the logits' squares, the gradient too; no layer is a loop when unrolled."""
+
+    def program(config):
+        graph, params = nnx.split(Transformer(config, rngs=nnx.Rngs(0)), nnx.Param)
+        params = nnx.to_pure_dict(params)
+        loss = jax.value_and_grad(lambda p: jnp.sum(nnx.merge(graph, p)(tokens) ** 2))
+        return jax.jit(loss).lower(params).compile(), params
+
+    other = dataclasses.replace(TINY, remat=remat, unrolled=unrolled)
+    (plain, params), (compiled, same) = program(TINY), program(other)
+    assert (" while(" in compiled.as_text()) is not unrolled
+    jax.tree.map(np.testing.assert_array_equal, params, same)
+    for found, expected in zip(
+        jax.tree.leaves(compiled(params)), jax.tree.leaves(plain(params)), strict=True
+    ):
+        scale = float(jnp.abs(expected).max())
+        np.testing.assert_allclose(found, expected, atol=1e-5 * scale)
+
+
+def test_what_the_backward_pass_keeps():
+    """Less by each name, in bytes of the compiled program.
+
+    Of layers without a loop around them: there the compiler could find again what is to
+    be computed anew, and keep it.
+    """
+
+    def temporaries(remat):
+        config = dataclasses.replace(TINY, num_layers=6, unrolled=True, remat=remat)
+        graph, params = nnx.split(Transformer(config, rngs=nnx.Rngs(0)), nnx.Param)
+        tokens = jax.ShapeDtypeStruct((8, 128), jnp.int32)
+        gradient = jax.grad(lambda p, t: nnx.merge(graph, p).hidden(t).sum())
+        compiled = jax.jit(gradient).lower(params, tokens).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    kept = [temporaries(remat) for remat in ("none", "dots", "full")]
+    assert kept[0] > 1.1 * kept[1] > 1.2 * kept[2]
+
+
+def test_an_unknown_remat():
+    with pytest.raises(ValueError, match="none, dots, full"):
+        dataclasses.replace(TINY, remat="some")
 
 
 def test_quickstart_fits_the_sample(sample_store):

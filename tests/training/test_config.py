@@ -29,7 +29,8 @@ def test_the_defaults_are_valid():
         ("train.batch_size", 0),
         ("train.microbatches", 0),
         ("train.seq_len", -1),
-        ("train.loss_chunk", 0),
+        ("train.loss_chunk", -1),
+        ("model.remat", "some"),
         ("model.num_layers", 0),
         ("model.d_model", 0),
         ("model.num_heads", 0),
@@ -119,13 +120,29 @@ def test_arguments():
         ("nothing.at.all=3", "no such config field"),
         ("train.steps=many", "type int"),
         ("train.steps=1.5", "type int"),
-        ("model.remat=maybe", "type bool"),
+        ("model.tied_embeddings=maybe", "type bool"),
         ("seed.x=1", "no such config field"),
     ],
 )
 def test_wrong_arguments(argument, words):
     with pytest.raises(UserError, match=words):
         apply_argument(default_config(), argument)
+
+
+@pytest.mark.parametrize(
+    ("before", "now"), [(True, "full"), (False, "none"), ("dots", "dots")]
+)
+def test_remat_as_older_versions_had_it(before, now):
+    """A switch: in what a run recorded, as the config's argument, and as a flag."""
+    record = default_config().to_dict()
+    record["model"]["remat"] = before
+    assert configs.from_fields(record).model.remat == now
+    argument = f"model.remat={str(before).lower()}"
+    assert apply_argument(default_config(), argument).model.remat == now
+    config = default_config()
+    config.model.remat = str(before)
+    configs.update_former(config)
+    assert config.model.remat == now
 
 
 def test_the_store_decides_unless_told_otherwise():

@@ -116,7 +116,7 @@ def test_sizes_that_make_no_mesh(sizes, words):
 
 def test_keeping_activations_takes_more_than_making_them_again():
     model = configs.model_config(of_750m())
-    kept = dataclasses.replace(model, remat=False)
+    kept = dataclasses.replace(model, remat="none")
     assert placement.activation_bytes(kept, 8, 1024, 128) > 4 * (
         placement.activation_bytes(model, 8, 1024, 128)
     )

@@ -253,12 +253,12 @@ def test_other_microbatches(whole, byte_store, tmp_path, monkeypatch, capfd):
     _stop_after_5(small_config(byte_store, **fields), tmp_path, monkeypatch)
     capfd.readouterr()
     config = small_config(
-        byte_store, train__microbatches=4, train__loss_chunk=16, model__remat=True
+        byte_store, train__microbatches=4, train__loss_chunk=16, model__remat="dots"
     )
     assert train_run(config, tmp_path)
     said = capfd.readouterr().out.splitlines()
     assert [line for line in said if "rounding" in line] == [
-        f"{tmp_path}: model.remat: False -> True; train.loss_chunk: 128 -> 16; "
+        f"{tmp_path}: model.remat: 'none' -> 'dots'; train.loss_chunk: 0 -> 16; "
         "train.microbatches: 1 -> 4, changes rounding only"
     ]
     lines = log_of(tmp_path)

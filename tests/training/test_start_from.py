@@ -299,7 +299,7 @@ def test_another_tokenizer_of_the_same_size(old, fewer_store, tmp_path):
 
 
 def test_what_decides_how_may_differ(old, byte_store, tmp_path):
-    fields = {"model__dtype": "bfloat16", "model__remat": True}
+    fields = {"model__dtype": "bfloat16", "model__remat": "full"}
     fields |= {"train__microbatches": 2}
     assert begun(starting(byte_store, f"{old()}@10", **fields), tmp_path).step == 10
 

@@ -27,7 +27,7 @@ MODEL = ModelConfig(
     num_heads=4,
     num_kv_heads=2,
     d_ff=64,
-    remat=False,
+    remat="none",
 )
 ADAM = OptimizerConfig(
     learning_rate=0.01,
