@@ -1,10 +1,12 @@
 """What the compiled steps hold on each device of a mesh, read from the programs."""
 
+import dataclasses
 import functools
 import re
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import nnx
 from runs import mesh_of
@@ -136,3 +138,23 @@ def test_the_embedding_is_looked_up_in_parts(sizes):
     gradient = jax.jit(lambda params, tokens: pin(jax.grad(total)(params, tokens)))
     found = shapes_in(gradient.lower(state.params, tokens).compile().as_text())
     assert (344, 64) not in found
+
+
+@pytest.mark.slow
+def test_a_step_with_splash_is_one_with_xla(byte_store):
+    """Interpreted, on a mesh, under remat and in the loop over layers; documents."""
+    mesh = mesh_of(2, 2, 2)
+    rows = byte_store.read("train", np.arange(8) * 100)
+    placed = sharding.place(rows, sharding.batch_sharding(mesh))
+    results = []
+    for attention in ("xla", "splash"):
+        model = dataclasses.replace(
+            MODEL, document_end=10, num_kv_heads=4, attention=attention, mesh=mesh
+        )
+        state = train_state.create(model, make_optimizer(ADAM), mesh, seed=0)
+        steps = make_steps(model, ADAM, OPTIONS, mesh)
+        sums = steps.evaluate(state.params, placed)
+        state, metrics = steps.train(state, placed)
+        results.append((sums.nll, metrics.loss, metrics.gradient_norm))
+    for found, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=2e-5)
