@@ -130,7 +130,7 @@ def topology_devices(name: str) -> Sequence[jax.Device]:
 
 
 def _described(name: str) -> Sequence[jax.Device]:
-    """Devices of a topology; a part of a host's chips is told as such to old libtpus."""
+    """Devices of a topology; older libtpus have to be told of a part of a host."""
     try:
         return topologies.get_topology_desc(name, platform="tpu").devices
     except jax.errors.JaxRuntimeError as error:
