@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -117,7 +118,7 @@ def topology_devices(name: str) -> Sequence[jax.Device]:
     if not re.fullmatch(r"\w+:\d+(x\d+){1,2}", name):
         raise UserError(f"--topology={name}: {known}")
     try:
-        devices = topologies.get_topology_desc(name, platform="tpu").devices
+        devices = _described(name)
     except jax.errors.JaxRuntimeError as error:
         said = str(error).splitlines()[0].removeprefix("INVALID_ARGUMENT: ")
         raise UserError(f"--topology={name}: {known}; libtpu says: {said}") from None
@@ -126,6 +127,20 @@ def topology_devices(name: str) -> Sequence[jax.Device]:
             f"--topology={name}: no figures for a {devices[0].device_kind}; {known}"
         )
     return devices
+
+
+def _described(name: str) -> Sequence[jax.Device]:
+    """Devices of a topology; older libtpus have to be told of a part of a host."""
+    try:
+        return topologies.get_topology_desc(name, platform="tpu").devices
+    except jax.errors.JaxRuntimeError as error:
+        shape = [int(n) for n in name.partition(":")[2].split("x")]
+        if "chips_per_host_bounds" not in str(error) or math.prod(shape) > 4:
+            raise
+        bounds = (*shape, 1)[:3]
+        return topologies.get_topology_desc(
+            name, platform="tpu", chips_per_host_bounds=bounds
+        ).devices
 
 
 def tpu(devices: Sequence[jax.Device]) -> Chip:

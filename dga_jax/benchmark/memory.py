@@ -12,6 +12,7 @@ from dga_jax.benchmark.program import Array, Computation, Instruction, Program, 
 # What moves nothing: names for what is there, or what runs others.
 _FREE = {
     "after-all",
+    "async-start",
     "bitcast",
     "call",
     "conditional",
