@@ -181,6 +181,21 @@ _FIELDS: dict[str, Field] = {
         "least weight of any domain, or of any distribution of the basis",
         _NOT_NEGATIVE,
     ),
+    "mixer.kl": Field(
+        0.0,
+        Touches.MIXER,
+        "a step without units: η is such that KL(α̂ ‖ α) is this; 0: η is eta",
+        _NOT_NEGATIVE,
+    ),
+    "mixer.shrink": Field(
+        False, Touches.MIXER, "shrink alignments by their standard errors"
+    ),
+    "mixer.debias": Field(
+        False, Touches.MIXER, "take off what the noise of alignments adds to weights"
+    ),
+    "mixer.adapt": Field(
+        False, Touches.MIXER, "β times the part of the alignments that is not noise"
+    ),
     "mixer.probe_rows": Field(
         8, _UPDATES, "b, rows of a domain that an update measures", _POSITIVE
     ),

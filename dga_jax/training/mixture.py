@@ -93,7 +93,7 @@ class Mixture:
     @property
     def moves(self) -> bool:
         """Whether any update ever comes."""
-        return self.mixer.signal is not None
+        return self.mixer.moves
 
     @property
     def initial_digest(self) -> str:
