@@ -297,6 +297,12 @@ _FIELDS: dict[str, Field] = {
         "what is taken: all are parameters, optimizer, weights, cursors and step",
         OneOf(("params", "all")),
     ),
+    "compile_cache": Field(
+        "",
+        _NOTHING,
+        "where compiled programs are kept for the next start; off: nowhere;"
+        ' "": JAX_COMPILATION_CACHE_DIR, or with the copies of data.cache',
+    ),
     "deterministic": Field(
         False, _ROUNDING, "on GPU: XLA flags for bit-equal runs, slower"
     ),
