@@ -155,6 +155,7 @@ def step_options(config: ConfigDict, mesh: Mesh, num_probes: int) -> StepOptions
         target_chunk=max(n for n in pieces if n <= max(microbatch, shards)),
         normalise=mixer.normalise,
         precondition=mixer.precondition,
+        head=mixer.head or MIXERS[mixer.name].head,
         skip_nonfinite=config.train.skip_nonfinite > 0,
     )
 

@@ -220,6 +220,22 @@ _FIELDS: dict[str, Field] = {
     "mixer.precondition": Field(
         False, _UPDATES, "align with the step that Adam would make, not the gradient"
     ),
+    "mixer.head": Field(
+        False, _UPDATES, "align by the gradient of the output head alone"
+    ),
+    "mixer.apply": Field(
+        "draws",
+        Touches.MIXER,
+        "rows are drawn by the weights; or by the first weights, and each row's loss is"
+        " scaled by what they have become",
+        OneOf(("draws", "loss")),
+    ),
+    "mixer.reference_run": Field(
+        "",
+        Touches.MIXER,
+        "a run on the same store, whose losses some mixers read: its workdir, @STEP or"
+        " the newest checkpoint",
+    ),
     "mixer.basis": Field(
         "",
         _DIGESTS,

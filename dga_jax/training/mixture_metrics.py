@@ -10,11 +10,23 @@ import numpy as np
 from dga_jax.logs.metrics import MetricsWriter
 from dga_jax.logs.series import leading
 from dga_jax.mixing.mixers import MixerState
+from dga_jax.mixing.signals import COUNTED
 from dga_jax.training.evaluate import Evaluation
 from dga_jax.training.mixture import Mixture
 from dga_jax.training.probe import Measured
 
 LOG_WEIGHT = "mixture/log_weight"  # what moves, exact: by it rows are found again
+# What is logged of the signals, and as what; counts are `mixture/drawn`.
+_SERIES = {
+    "alignments": "alignment",
+    "standard_errors": "alignment_error",
+    "losses": "probe_loss",
+    "reference_losses": "reference_loss",
+    "train_losses": "train_loss",
+    "gradient_norms": "gradient_norm",
+    "gradient_variances": "gradient_variance",
+    "generic_alignments": "generic_alignment",
+}
 _NAMED = 3  # domains in the line about those that are used up
 
 
@@ -70,23 +82,31 @@ class MixtureMetrics:
             )
         return metrics
 
-    def alignments(
+    def measured(
         self, step: int, state: MixerState, measured: Measured
     ) -> dict[str, float]:
-        """`mixture/alignment` and its error, NaN for what this update did not probe."""
+        """What the mixer read, `mixture/alignment` and so on.
+
+        NaN for what this update did not probe.
+        """
         mixture = self._mixture
-        metrics = {
-            "mixture/target_gradient_norm": measured.target_norm,
-            "mixture/skipped_updates": mixture.skipped_updates(state),
-        }
-        for name, values in (
-            ("mixture/alignment", measured.alignments),
-            ("mixture/alignment_error", measured.errors),
-        ):
-            spread = np.full(len(mixture.names), np.nan, np.float32)
-            spread[measured.indices] = values
+        metrics = {"mixture/skipped_updates": mixture.skipped_updates(state)}
+        if np.isfinite(measured.target_norm) or measured.signals.alignments is not None:
+            metrics["mixture/target_gradient_norm"] = measured.target_norm
+        for signal, name in _SERIES.items():
+            values = getattr(measured.signals, signal)
+            if values is None:
+                continue
+            spread = values
+            if signal not in COUNTED:
+                spread = np.full(len(mixture.names), np.nan, np.float32)
+                spread[measured.indices] = values
             metrics |= self._writer.write_series(
-                step, name, spread, mixture.names, rank_by=mixture.weights(state)
+                step,
+                f"mixture/{name}",
+                spread,
+                mixture.names,
+                rank_by=mixture.weights(state),
             )
         return metrics
 

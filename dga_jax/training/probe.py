@@ -1,8 +1,9 @@
-"""An update of a run's weights: from rows of the store to alignments to new weights."""
+"""An update of a run's weights: from rows of the store to signals to new weights."""
 
+import functools
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -12,7 +13,11 @@ from ml_collections import ConfigDict
 from dga_jax import sharding
 from dga_jax.data.store import PAD
 from dga_jax.mixing.mixers import MixerState
-from dga_jax.training.steps import weighted_rows
+from dga_jax.mixing.signals import Signals
+from dga_jax.training import config as configs
+from dga_jax.training.optimizer import learning_rate
+from dga_jax.training.steps import StepMetrics, Steps, weighted_rows
+from dga_jax.training.train_losses import TrainLosses
 from dga_jax.training.train_state import TrainState
 
 if TYPE_CHECKING:
@@ -21,34 +26,41 @@ if TYPE_CHECKING:
 Batch = dict[str, jax.Array]
 
 
+# What each way of measuring on probe rows is for.
+_OF_GRADIENTS = {"gradient_norms", "gradient_variances", "generic_alignments"}
+_BY_TARGET = {"target_alignments", "target_losses"}
+_OF_LOSSES = {"losses", "reference_losses"}
+
+
 class Measured(NamedTuple):
-    """Alignments of m domains, or basis distributions, on the host.
+    """What an update measured of m domains, or basis distributions, on the host.
 
     Attributes:
       indices: int64 [m], into the weights.
-      alignments: float32 [m].
-      errors: their standard errors, float32 [m]; NaN where all probe rows are one.
-      target_norm: ‖∇ℓ(θ; y)‖, or its preconditioned counterpart.
+      signals: float32 [m] each, but what is counted [k], and what is not by domain.
+      target_norm: ‖∇ℓ(θ; y)‖, or its preconditioned counterpart; NaN where no
+        alignments were measured.
     """
 
     indices: np.ndarray
-    alignments: np.ndarray
-    errors: np.ndarray
+    signals: Signals
     target_norm: float
 
 
 class Rows(NamedTuple):
-    """What an update measures on, placed on the mesh.
+    """What an update measures on, placed on the mesh; empty where it is not read.
 
     Attributes:
       indices: int64 [m], into the weights.
       target: the target's batch.
       probes: the probe batches of m domains, or more where the mesh asks for it.
+      batches: the m b probe rows, in batches for `Steps.evaluate`.
     """
 
     indices: np.ndarray
     target: Batch
     probes: Batch
+    batches: list[jax.Array]
 
 
 def batch_shapes(
@@ -80,13 +92,22 @@ class Updates:
     are read and placed while the steps before it run, and the target's stay where they
     are as long as they are the same ones.
 
+    Only what the mixer reads is measured: one that is driven by losses differentiates
+    nothing.
+
     Args:
       run: of which; not changed.
-      align: as `run.steps.align`.
+      steps: as `run.steps`.
     """
 
-    def __init__(self, run: "Run", align: Callable):
-        self._run, self._align = run, align
+    def __init__(self, run: "Run", steps: Steps):
+        self._run, self._steps = run, steps
+        self._reads = set(run.mixture.mixer.reads)
+        self._rate = learning_rate(configs.optimizer_config(run.config))
+        self._trained = None
+        if "train_losses" in self._reads:
+            pending = run.extra.get("train_losses")
+            self._trained = TrainLosses(len(run.mixture.domains), pending)
         self._thread = ThreadPoolExecutor(1, "rows of updates")
         self._ahead: dict[int, Future[Rows]] = {}  # by step, of the next update alone
         self._target_ids = np.zeros(0, np.int64)
@@ -96,8 +117,21 @@ class Updates:
         """Begins to read what the update after train step `step` measures on."""
         self._ahead = {step: self._thread.submit(self._read, step)}
 
+    def trained(self, domains: np.ndarray, metrics: StepMetrics) -> None:
+        """What a train step says of the domains [B] of its rows; nothing waits."""
+        if self._trained is not None:
+            self._trained.add(domains, metrics.rows)
+
+    def pending(self) -> dict[str, list] | None:
+        """Training losses since the last update, ready for JSON; None if not read."""
+        return self._trained and self._trained.pending()
+
     def move(
-        self, state: TrainState, mixer_state: MixerState, step: int
+        self,
+        state: TrainState,
+        mixer_state: MixerState,
+        step: int,
+        cursors: np.ndarray,
     ) -> tuple[MixerState, Measured]:
         """The update after a train step, and what was measured for it.
 
@@ -105,18 +139,21 @@ class Updates:
           state: parameters and optimizer state to measure at.
           mixer_state: what the last update left.
           step: the train step.
+          cursors: int64 [k], rows drawn of each domain.
 
         Raises:
           UserError: rows cannot be read.
         """
-        found = self.measure(state, step)
+        found = self.measure(state, step, cursors)
         moved = self._run.mixture.update(
-            mixer_state, step, found.indices, found.alignments
+            mixer_state, step, found.indices, found.signals
         )
         return moved, found
 
-    def measure(self, state: TrainState, step: int) -> Measured:
-        """Alignments after train step `step`.
+    def measure(
+        self, state: TrainState, step: int, cursors: np.ndarray | None = None
+    ) -> Measured:
+        """What the mixer reads, after train step `step`.
 
         The rows are the same whatever the mesh; what fills its parts up does not count.
         For the arguments see `move`.
@@ -124,24 +161,96 @@ class Updates:
         if step not in self._ahead:
             self.read_ahead(step)
         rows = self._ahead.pop(step).result()
-        result, norm = jax.device_get(self._align(state, rows.target, rows.probes))
-        count = len(rows.indices)
-        return Measured(
-            rows.indices,
-            result.alignments[:count],
-            result.standard_errors[:count],
-            float(norm),
-        )
+        found, norm, count = {}, np.nan, len(rows.indices)
+        if "alignments" in self._reads:
+            result, norm = jax.device_get(
+                self._steps.align(state, rows.target, rows.probes)
+            )
+            found |= {name: x[:count] for name, x in result._asdict().items()}
+        if self._reads & _OF_GRADIENTS:
+            found |= self._of_gradients(state, rows.probes, count)
+        if rows.batches:
+            found |= self._losses(state, rows.batches, count)
+        found |= self._counted(cursors)
+        found["learning_rate"] = np.float32(self._rate(step - 1))
+        read = {*self._reads, "standard_errors"}
+        signals = Signals(**{name: x for name, x in found.items() if name in read})
+        return Measured(rows.indices, signals, float(norm))
 
     def close(self) -> None:
         """Ends the reading; what was read ahead is forgotten."""
         self._thread.shutdown(cancel_futures=True)
 
+    def _of_gradients(
+        self, state: TrainState, probes: Batch, count: int
+    ) -> dict[str, np.ndarray]:
+        size = len(probes["scale"])
+        counts = (np.arange(size) < count).astype(np.float32)
+        where = sharding.replicated(self._run.mesh)
+        found = jax.device_get(
+            self._steps.gradients(state.params, probes, sharding.place(counts, where))
+        )
+        return {
+            "gradient_norms": found.norms[:count],
+            "gradient_variances": found.variances[:count],
+            "generic_alignments": found.alignments[:count],
+        }
+
+    def _losses(
+        self, state: TrainState, batches: list[jax.Array], count: int
+    ) -> dict[str, np.ndarray]:
+        """Nats per token of the probe rows, of this model and of the reference."""
+        found = {}
+        mean = functools.partial(
+            _mean_losses,
+            batches=batches,
+            count=count,
+            per_domain=self._run.config.mixer.probe_rows,
+        )
+        if "losses" in self._reads and "alignments" not in self._reads:
+            found["losses"] = mean(self._steps.evaluate, state.params)
+        if "reference_losses" in self._reads:
+            found["reference_losses"] = mean(*self._run.reference)
+        return found
+
+    def _counted(self, cursors: np.ndarray | None) -> dict[str, np.ndarray]:
+        """What was counted while the run went on, by domain [k]."""
+        found = {}
+        if cursors is not None:
+            per_row = self._run.mixture.domains.tokens_per_row
+            found["rows"] = cursors.astype(np.float32)
+            found["tokens"] = (cursors * per_row).astype(np.float32)
+        if self._trained is not None:
+            found["train_losses"] = self._trained.means()
+        return found
+
     def _read(self, step: int) -> Rows:
+        """Reads for the update after a train step."""
+        by_gradient = self._reads & {"alignments", *_OF_GRADIENTS, *_BY_TARGET}
+        # Alignments bring the losses of their rows with them.
+        by_loss = self._reads & _OF_LOSSES - (
+            {"losses"} if "alignments" in self._reads else set()
+        )
+        if not by_gradient | by_loss:
+            return Rows(np.flatnonzero(self._run.mixture.available), {}, {}, [])
         probes = self._run.mixture.probes(step)
         return Rows(
-            probes.indices, self._target_batch(step), self._probe_batches(probes.rows)
+            probes.indices,
+            self._target_batch(step) if "alignments" in self._reads else {},
+            self._probe_batches(probes.rows) if by_gradient else {},
+            self._evaluated(probes.rows.ravel()) if by_loss else [],
         )
+
+    def _evaluated(self, ids: np.ndarray) -> list[jax.Array]:
+        """Training rows `ids` in batches of the shape that evaluation has."""
+        run, train = self._run, self._run.config.train
+        size = train.batch_size // train.microbatches
+        rows = run.store.read("train", ids)
+        rows = np.pad(rows, ((0, -len(rows) % size), (0, 0)), constant_values=PAD)
+        where = sharding.batch_sharding(run.mesh)
+        return [
+            sharding.place(rows[i : i + size], where) for i in range(0, len(rows), size)
+        ]
 
     def _target_batch(self, step: int) -> Batch:
         run = self._run
@@ -166,6 +275,24 @@ class Updates:
         _, labels = np.unique(ids, return_inverse=True)
         where = sharding.probe_sharding(mesh, ids.shape[1])
         return _place(rows, where, ids=labels.reshape(ids.shape).astype(np.int32))
+
+
+def _mean_losses(
+    evaluate: Callable,
+    params: Any,
+    batches: list[jax.Array],
+    count: int,
+    per_domain: int,
+) -> np.ndarray:
+    """Nats per token, float32 [count], of domains with equally many rows in turn."""
+    # All batches are dispatched before the first result is fetched.
+    found = jax.device_get([evaluate(params, rows) for rows in batches])
+    nats = np.concatenate([np.asarray(sums.nll, np.float64) for sums in found])
+    tokens = np.concatenate([np.asarray(sums.count, np.float64) for sums in found])
+    each = per_domain * count
+    sums = (x[:each].reshape(count, per_domain).sum(axis=1) for x in (nats, tokens))
+    nats, tokens = sums
+    return (nats / np.maximum(tokens, 1)).astype(np.float32)
 
 
 def _fill(count: int, parts: int) -> int:
