@@ -245,6 +245,12 @@ _FIELDS: dict[str, Field] = {
     "data.max_epochs": Field(
         0, _ALL, "how often a row may be drawn; 0: no limit", _NOT_NEGATIVE
     ),
+    "data.answers_after": Field(
+        "",
+        _ALL,
+        "only what follows the last of this text in a document is predicted, and the"
+        ' rest is read; "": all is predicted',
+    ),
     "data.threads": Field(4, _NOTHING, "that read ahead", _POSITIVE),
     "eval.every": Field(
         500,
