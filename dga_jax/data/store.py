@@ -14,7 +14,8 @@ A directory holds
                                         of text, and clusters of vectors
     target_histogram.npz                the target's documents by finest cluster
     bases/NAME.npz                      bases made later; not in the manifest
-    SPLIT-00000-of-00001.array_record   rows of train, heldout, target, target_eval
+    SPLIT-00000-of-00001.array_record   rows of train, heldout, target, target_eval;
+                                        of several targets one behind the other
 
 A row is L + 1 tokens of one domain's documents, each followed by an end of text: one
 document behind the other, cut where a row ends. The last token of a row is the first of
@@ -39,6 +40,7 @@ from dga_jax.data.answers import Answers
 from dga_jax.data.domains import ClusterNames as ClusterNames
 from dga_jax.data.domains import Domains
 from dga_jax.data.domains import coarsened as coarsened
+from dga_jax.data.targets import Targets
 from dga_jax.errors import UserError
 from dga_jax.files import read_arrays
 
@@ -119,7 +121,9 @@ class Store:
                     f" manifest says {expected:,}; prepare the store again"
                 )
         try:
-            return cls(path, manifest)
+            store = cls(path, manifest)
+            store.targets  # noqa: B018 (read, to see that it can be)
+            return store
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise _damaged(path, error) from error
 
@@ -151,6 +155,25 @@ class Store:
             raise UserError(
                 f"cannot read {path} (it lacks {error}); prepare the store again"
             ) from error
+
+    @functools.cached_property
+    def targets(self) -> Targets:
+        """The targets; one without a name where nobody gave them several."""
+        ends = {split: [0, self.num_rows(split)] for split in ("target", "target_eval")}
+        entry = self.manifest.get("targets")
+        if not entry:
+            return Targets((), *map(np.array, ends.values()))
+        found = Targets(
+            tuple(entry["names"]),
+            *(np.array(entry[key], np.int64) for key in ("offsets", "eval_offsets")),
+        )
+        offsets = zip((found.offsets, found.eval_offsets), ends.values(), strict=True)
+        for bounds, end in offsets:
+            steps = np.diff(bounds)
+            covered = len(steps) == len(found.names) and (steps > 0).all()
+            if not covered or [bounds[0], bounds[-1]] != end:
+                raise ValueError(f"rows of targets {list(found.names)}: {bounds}")
+        return found
 
     def num_rows(self, split: str) -> int:
         """Rows of "train", "heldout", "target" or "target_eval"."""
