@@ -27,7 +27,7 @@ from dga_jax.model.loss import Constrain
 from dga_jax.model.transformer import ModelConfig, matrix_parameter_count
 from dga_jax.training import config as configs
 from dga_jax.training import train_state
-from dga_jax.training.probe import measure
+from dga_jax.training.probe import Updates
 from dga_jax.training.setup import Run, check, open_run
 from dga_jax.training.steps import (
     StepMetrics,
@@ -242,7 +242,9 @@ class Programs:
             self._direction, norm = self.target_gradient()
             return self.forward(), norm
 
-        measure(opened, align, self.state, 1)
+        updates = Updates(opened, align)
+        updates.measure(self.state, 1)
+        updates.close()
 
     def train(self) -> StepMetrics:
         """One train step."""

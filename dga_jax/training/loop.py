@@ -4,6 +4,7 @@ A line of metrics is on disk before the checkpoint of its step is begun, and wha
 killed run wrote after its last checkpoint is cut when it resumes.
 """
 
+import contextlib
 import signal
 import threading
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from dga_jax.training.checkpoint import Snapshot
 from dga_jax.training.evaluate import Evaluator
 from dga_jax.training.mixture_metrics import MixtureMetrics
 from dga_jax.training.nonfinite import Guard
-from dga_jax.training.probe import move_weights
+from dga_jax.training.probe import Updates
 from dga_jax.training.setup import Run
 from dga_jax.training.step_log import StepLog, due
 from dga_jax.training.steps import compiled
@@ -78,6 +79,7 @@ class Trainer:
         self._state, self._mixer_state, self._cursors = run.snapshot
         self._rows_lie = sharding.batch_sharding(run.mesh)
         self._steps = compiled(run.steps, lambda: clock.measure("compile"))
+        self._updates = Updates(run, self._steps.align)
         self._guard = Guard(
             run.config,
             run.directory,
@@ -116,6 +118,10 @@ class Trainer:
         self._profiler.close()
         return self._step == self._config.train.steps
 
+    def close(self) -> None:
+        """Ends what goes on beside the steps."""
+        self._updates.close()
+
     def _begin(self) -> None:
         """Before the first step: the weights and the model that the run begins with."""
         values = self._of_mixture.weights(self._step, self._mixer_state)
@@ -131,7 +137,10 @@ class Trainer:
         while self._step < config.train.steps:
             last = config.train.steps
             if mixture.moves:
-                last = min(last, configs.next_update(config, self._step))
+                update = configs.next_update(config, self._step)
+                if update <= last:
+                    last = update
+                    self._updates.read_ahead(update)
             yield from batches(
                 self._run.store,
                 mixture.sampler,
@@ -156,8 +165,8 @@ class Trainer:
         step = self._step
         jax.block_until_ready(self._state)  # or its time would be booked to alignment
         with self._clock.measure("alignment"):
-            self._mixer_state, measured = move_weights(
-                self._run, self._steps.align, self._state, self._mixer_state, step
+            self._mixer_state, measured = self._updates.move(
+                self._state, self._mixer_state, step
             )
         values = self._of_mixture.weights(step, self._mixer_state)
         return values | self._of_mixture.alignments(step, self._mixer_state, measured)
@@ -217,7 +226,8 @@ def train(run: Run) -> bool:
     )
     stop = Stop()
     try:
-        return Trainer(run, writer, clock, evaluator).train(stop)
+        with contextlib.closing(Trainer(run, writer, clock, evaluator)) as trainer:
+            return trainer.train(stop)
     finally:
         writer.close()
         run.checkpoints.close()

@@ -1,6 +1,7 @@
 """An update of a run's weights: from rows of the store to alignments to new weights."""
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
@@ -31,59 +32,113 @@ class Measured(NamedTuple):
     target_norm: float
 
 
-def move_weights(
-    run: Run, align: Callable, state: TrainState, mixer_state: MixerState, step: int
-) -> tuple[MixerState, Measured]:
-    """The update of the weights after a train step, and what was measured for it.
+class Rows(NamedTuple):
+    """What an update measures on, placed on the mesh.
+
+    Attributes:
+      indices: int64 [m], into the weights.
+      target: the target's batch.
+      probes: the probe batches of m domains, or more where the mesh asks for it.
+    """
+
+    indices: np.ndarray
+    target: dict[str, jax.Array]
+    probes: dict[str, jax.Array]
+
+
+class Updates:
+    """Updates of a run's weights.
+
+    Which rows one reads is a function of the seed and the step alone: those of the next
+    are read and placed while the steps before it run, and the target's stay where they
+    are as long as they are the same ones.
 
     Args:
       run: of which; not changed.
       align: as `run.steps.align`.
-      state: parameters and optimizer state to measure at.
-      mixer_state: what the last update left.
-      step: the train step.
     """
-    measured = measure(run, align, state, step)
-    moved = run.mixture.update(mixer_state, step, measured.indices, measured.alignments)
-    return moved, measured
 
+    def __init__(self, run: Run, align: Callable):
+        self._run, self._align = run, align
+        self._thread = ThreadPoolExecutor(1, "rows of updates")
+        self._ahead: dict[int, Future[Rows]] = {}  # by step, of the next update alone
+        self._target_ids = np.zeros(0, np.int64)
+        self._target: dict[str, jax.Array] = {}
 
-def measure(run: Run, align: Callable, state: TrainState, step: int) -> Measured:
-    """Alignments after train step `step`.
+    def read_ahead(self, step: int) -> None:
+        """Begins to read what the update after train step `step` measures on."""
+        self._ahead = {step: self._thread.submit(self._read, step)}
 
-    The rows are the same whatever the mesh; what fills its parts up does not count.
-    For the arguments see `move_weights`.
-    """
-    probes = run.mixture.probes(step)
-    target, domains = _target_batch(run, step), _probe_batches(run, probes.rows)
-    result, norm = align(state, target, domains)
-    count = len(probes.indices)
-    return Measured(
-        probes.indices,
-        np.asarray(result.alignments)[:count],
-        np.asarray(result.standard_errors)[:count],
-        float(norm),
-    )
+    def move(
+        self, state: TrainState, mixer_state: MixerState, step: int
+    ) -> tuple[MixerState, Measured]:
+        """The update after a train step, and what was measured for it.
 
+        Args:
+          state: parameters and optimizer state to measure at.
+          mixer_state: what the last update left.
+          step: the train step.
 
-def _target_batch(run: Run, step: int) -> dict[str, jax.Array]:
-    ids = run.mixture.sampler.target_rows(
-        step, run.store.num_rows("target"), run.config.mixer.target_rows
-    )
-    rows = run.store.read("target", ids)
-    fill = -len(rows) % sharding.batch_shards(run.mesh)
-    rows = np.pad(rows, ((0, fill), (0, 0)), constant_values=PAD)
-    return _place(rows, sharding.batch_sharding(run.mesh))
+        Raises:
+          UserError: rows cannot be read.
+        """
+        found = self.measure(state, step)
+        moved = self._run.mixture.update(
+            mixer_state, step, found.indices, found.alignments
+        )
+        return moved, found
 
+    def measure(self, state: TrainState, step: int) -> Measured:
+        """Alignments after train step `step`.
 
-def _probe_batches(run: Run, ids: np.ndarray) -> dict[str, jax.Array]:
-    fill = -len(ids) % run.mesh.shape["data"]
-    ids = np.concatenate([ids, np.repeat(ids[:1], fill, axis=0)])
-    rows = run.store.read("train", ids.ravel()).reshape(*ids.shape, -1)
-    # Which rows are equal, in numbers that fit the device's 32 bits.
-    _, labels = np.unique(ids, return_inverse=True)
-    where = sharding.probe_sharding(run.mesh, ids.shape[1])
-    return _place(rows, where, ids=labels.reshape(ids.shape).astype(np.int32))
+        The rows are the same whatever the mesh; what fills its parts up does not count.
+        For the arguments see `move`.
+        """
+        if step not in self._ahead:
+            self.read_ahead(step)
+        rows = self._ahead.pop(step).result()
+        result, norm = jax.device_get(self._align(state, rows.target, rows.probes))
+        count = len(rows.indices)
+        return Measured(
+            rows.indices,
+            result.alignments[:count],
+            result.standard_errors[:count],
+            float(norm),
+        )
+
+    def close(self) -> None:
+        """Ends the reading; what was read ahead is forgotten."""
+        self._thread.shutdown(cancel_futures=True)
+
+    def _read(self, step: int) -> Rows:
+        probes = self._run.mixture.probes(step)
+        return Rows(
+            probes.indices, self._target_batch(step), self._probe_batches(probes.rows)
+        )
+
+    def _target_batch(self, step: int) -> dict[str, jax.Array]:
+        run = self._run
+        ids = run.mixture.sampler.target_rows(
+            step, run.store.num_rows("target"), run.config.mixer.target_rows
+        )
+        ids = np.sort(ids)  # where all of the target is read, it is so every time
+        if not np.array_equal(ids, self._target_ids):
+            rows = run.store.read("target", ids)
+            fill = -len(rows) % sharding.batch_shards(run.mesh)
+            rows = np.pad(rows, ((0, fill), (0, 0)), constant_values=PAD)
+            self._target = _place(rows, sharding.batch_sharding(run.mesh))
+            self._target_ids = ids
+        return self._target
+
+    def _probe_batches(self, ids: np.ndarray) -> dict[str, jax.Array]:
+        mesh = self._run.mesh
+        fill = -len(ids) % mesh.shape["data"]
+        ids = np.concatenate([ids, np.repeat(ids[:1], fill, axis=0)])
+        rows = self._run.store.read("train", ids.ravel()).reshape(*ids.shape, -1)
+        # Which rows are equal, in numbers that fit the device's 32 bits.
+        _, labels = np.unique(ids, return_inverse=True)
+        where = sharding.probe_sharding(mesh, ids.shape[1])
+        return _place(rows, where, ids=labels.reshape(ids.shape).astype(np.int32))
 
 
 def _place(

@@ -17,7 +17,7 @@ from dga_jax.logs import series
 from dga_jax.logs.metrics import MetricsWriter, read_metrics
 from dga_jax.logs.series import read_series
 from dga_jax.report import write_report
-from dga_jax.training import loop
+from dga_jax.training import loop, probe
 from dga_jax.training.evaluate import Evaluation
 from dga_jax.training.mixture import Mixture
 from dga_jax.training.mixture_metrics import MixtureMetrics
@@ -219,17 +219,17 @@ def test_a_run_of_subsets_and_limits_killed_and_resumed(
         log__console=1,
     )
     measured, drawn = {}, np.zeros((9, 8))
-    move, step_of = loop.move_weights, loop.Trainer._train_step
+    move, step_of = probe.Updates.move, loop.Trainer._train_step
 
-    def kept(run, align, state, mixer_state, step):
-        moved, measured[step] = move(run, align, state, mixer_state, step)
+    def kept(self, state, mixer_state, step):
+        moved, measured[step] = move(self, state, mixer_state, step)
         return moved, measured[step]
 
     def stepped(self, batch):
         drawn[batch.step] = np.bincount(batch.domains, minlength=8)
         step_of(self, batch)
 
-    monkeypatch.setattr(loop, "move_weights", kept)
+    monkeypatch.setattr(probe.Updates, "move", kept)
     monkeypatch.setattr(loop.Trainer, "_train_step", stepped)
     with stopped(monkeypatch, 5, by="kill"), pytest.raises(Killed):
         train_run(config, tmp_path)

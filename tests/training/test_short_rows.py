@@ -15,7 +15,7 @@ from dga_jax.mixing.alignment import alignment_step
 from dga_jax.prepare.store_writer import StoreWriter
 from dga_jax.tokenizer import BytesTokenizer
 from dga_jax.training.mixture import Mixture
-from dga_jax.training.probe import measure
+from dga_jax.training.probe import Updates
 from dga_jax.training.setup import open_run
 from dga_jax.training.steps import weighted_rows
 
@@ -191,10 +191,9 @@ def test_errors_of_a_run_are_the_spread_of_its_alignments(store, tmp_path):
     config.model.update(num_layers=1, d_model=8, num_heads=2, d_ff=16)
     run = open_run(parts_of(config), tmp_path)
     run.checkpoints.close()
-    measured = [
-        measure(run, run.steps.align, run.snapshot.train, step)
-        for step in range(1, 101)
-    ]
+    updates = Updates(run, run.steps.align)
+    measured = [updates.measure(run.snapshot.train, step) for step in range(1, 101)]
+    updates.close()
     indices = measured[0].indices
     values = np.stack([each.alignments for each in measured])
     errors = np.stack([each.errors for each in measured])
