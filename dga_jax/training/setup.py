@@ -208,6 +208,13 @@ def open_store(config: ConfigDict, explicit: Iterable[str]) -> Store:
             )
     if config.data.answers_after:
         store.answers = Answers.after(config.data.answers_after, store.tokenizer())
+    weights = store.targets.weights(config.mixer.targets)
+    needed = 0 if weights is None else np.count_nonzero(weights)
+    if config.mixer.target_rows < needed:
+        raise UserError(
+            f"config.mixer.target_rows={config.mixer.target_rows}: config.mixer.targets"
+            f" weighs {needed} targets, and each needs a row; raise it"
+        )
     configs.take_from_store(
         config, explicit, path, store.vocab_size, store.seq_len, store.end_of_text
     )
