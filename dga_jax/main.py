@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> ExitStatus:
         distributed.check_same({"--workdir": str(directory)})
         parts = check(config, explicit)
         with workdir.held(directory):
-            run = open_run(parts, directory)
+            run = open_run(parts, directory, ahead=True)
             if run.taken:
                 _say(f"{directory}: begins with {run.taken}")
             finished = run.step >= config.train.steps

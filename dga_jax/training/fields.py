@@ -182,6 +182,21 @@ _FIELDS: dict[str, Field] = {
         "least weight of any domain, or of any distribution of the basis",
         _NOT_NEGATIVE,
     ),
+    "mixer.kl": Field(
+        0.0,
+        Touches.MIXER,
+        "a step without units: η is such that KL(α̂ ‖ α) is this; 0: η is eta",
+        _NOT_NEGATIVE,
+    ),
+    "mixer.shrink": Field(
+        False, Touches.MIXER, "shrink alignments by their standard errors"
+    ),
+    "mixer.debias": Field(
+        False, Touches.MIXER, "take off what the noise of alignments adds to weights"
+    ),
+    "mixer.adapt": Field(
+        False, Touches.MIXER, "β times the part of the alignments that is not noise"
+    ),
     "mixer.probe_rows": Field(
         8, _UPDATES, "b, rows of a domain that an update measures", _POSITIVE
     ),
@@ -254,6 +269,11 @@ _FIELDS: dict[str, Field] = {
     "data.max_epochs": Field(
         0, _ALL, "how often a row may be drawn; 0: no limit", _NOT_NEGATIVE
     ),
+    "data.systematic": Field(
+        False,
+        _ALL,
+        "each batch has as many rows of a domain as its weight says, within one row",
+    ),
     "data.answers_after": Field(
         "",
         _ALL,
@@ -296,6 +316,12 @@ _FIELDS: dict[str, Field] = {
         _ALL,
         "what is taken: all are parameters, optimizer, weights, cursors and step",
         OneOf(("params", "all")),
+    ),
+    "compile_cache": Field(
+        "",
+        _NOTHING,
+        "where compiled programs are kept for the next start; off: nowhere;"
+        ' "": JAX_COMPILATION_CACHE_DIR, or with the copies of data.cache',
     ),
     "deterministic": Field(
         False, _ROUNDING, "on GPU: XLA flags for bit-equal runs, slower"

@@ -24,9 +24,9 @@ from dga_jax.training.evaluate import Evaluator
 from dga_jax.training.mixture_metrics import MixtureMetrics
 from dga_jax.training.nonfinite import Guard
 from dga_jax.training.probe import Updates
+from dga_jax.training.programs import compiled
 from dga_jax.training.setup import Run
 from dga_jax.training.step_log import StepLog, due
-from dga_jax.training.steps import compiled
 
 
 class Stop:
@@ -78,7 +78,9 @@ class Trainer:
         self._step = run.step
         self._state, self._mixer_state, self._cursors = run.snapshot
         self._rows_lie = sharding.batch_sharding(run.mesh)
-        self._steps = compiled(run.steps, lambda: clock.measure("compile"))
+        self._steps = compiled(
+            run.steps, lambda: clock.measure("compile"), run.programs
+        )
         self._updates = Updates(run, self._steps.align)
         self._guard = Guard(
             run.config,

@@ -68,6 +68,7 @@ class Mixture:
             self.domains.offsets,
             limits=_limits(config, store, self.domains),
             max_epochs=config.data.max_epochs,
+            systematic=config.data.systematic,
         )
         self._store = store
         self.basis = None
@@ -93,7 +94,7 @@ class Mixture:
     @property
     def moves(self) -> bool:
         """Whether any update ever comes."""
-        return self.mixer.signal is not None
+        return self.mixer.moves
 
     @property
     def initial_digest(self) -> str:

@@ -4,19 +4,24 @@ import functools
 import itertools
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
+from ml_collections import ConfigDict
 
 from dga_jax import sharding
 from dga_jax.data.store import PAD
 from dga_jax.data.targets import shared_out
 from dga_jax.mixing.mixers import MixerState
-from dga_jax.training.setup import Run
 from dga_jax.training.steps import weighted_rows
 from dga_jax.training.train_state import TrainState
+
+if TYPE_CHECKING:
+    from dga_jax.training.setup import Run
+
+Batch = dict[str, jax.Array]
 
 
 class Measured(NamedTuple):
@@ -45,8 +50,30 @@ class Rows(NamedTuple):
     """
 
     indices: np.ndarray
-    target: dict[str, jax.Array]
-    probes: dict[str, jax.Array]
+    target: Batch
+    probes: Batch
+
+
+def batch_shapes(
+    config: ConfigDict, mesh: Mesh, num_probes: int
+) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
+    """Of an update's batches, the target's and the probes', with their shardings."""
+    mixer, width = config.mixer, config.train.seq_len + 1
+    target = mixer.target_rows + _fill(mixer.target_rows, sharding.batch_shards(mesh))
+    probes = num_probes + _fill(num_probes, mesh.shape["data"]), mixer.probe_rows
+
+    def shapes(where: NamedSharding, *rows: int, **more: np.ndarray) -> dict:
+        batch = weighted_rows(np.zeros((*rows, width), np.int32)) | more
+        return {
+            key: jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=where)
+            for key, value in batch.items()
+        }
+
+    return shapes(sharding.batch_sharding(mesh), target), shapes(
+        sharding.probe_sharding(mesh, mixer.probe_rows),
+        *probes,
+        ids=np.zeros(probes, np.int32),
+    )
 
 
 class Updates:
@@ -61,13 +88,13 @@ class Updates:
       align: as `run.steps.align`.
     """
 
-    def __init__(self, run: Run, align: Callable):
+    def __init__(self, run: "Run", align: Callable):
         self._run, self._align = run, align
         self._thread = ThreadPoolExecutor(1, "rows of updates")
         self._ahead: dict[int, Future[Rows]] = {}  # by step, of the next update alone
         self._target_weights = run.store.targets.weights(run.config.mixer.targets)
         self._target_ids = np.zeros(0, np.int64)
-        self._target: dict[str, jax.Array] = {}
+        self._target: Batch = {}
 
     def read_ahead(self, step: int) -> None:
         """Begins to read what the update after train step `step` measures on."""
@@ -120,13 +147,13 @@ class Updates:
             probes.indices, self._target_batch(step), self._probe_batches(probes.rows)
         )
 
-    def _target_batch(self, step: int) -> dict[str, jax.Array]:
+    def _target_batch(self, step: int) -> Batch:
         run = self._run
         # Where all of the target is read, it is so every time.
         ids = np.sort(self._target_rows(step))
         if not np.array_equal(ids, self._target_ids):
             rows = run.store.read("target", ids)
-            fill = -len(rows) % sharding.batch_shards(run.mesh)
+            fill = _fill(len(rows), sharding.batch_shards(run.mesh))
             rows = np.pad(rows, ((0, fill), (0, 0)), constant_values=PAD)
             more = {}
             if self._target_weights is not None:
@@ -151,9 +178,9 @@ class Updates:
         ]
         return np.concatenate(parts)
 
-    def _probe_batches(self, ids: np.ndarray) -> dict[str, jax.Array]:
+    def _probe_batches(self, ids: np.ndarray) -> Batch:
         mesh = self._run.mesh
-        fill = -len(ids) % mesh.shape["data"]
+        fill = _fill(len(ids), mesh.shape["data"])
         ids = np.concatenate([ids, np.repeat(ids[:1], fill, axis=0)])
         rows = self._run.store.read("train", ids.ravel()).reshape(*ids.shape, -1)
         # Which rows are equal, in numbers that fit the device's 32 bits.
@@ -181,8 +208,11 @@ def target_scales(
     return each[owners].astype(np.float32)
 
 
-def _place(
-    rows: np.ndarray, where: NamedSharding, **more: np.ndarray
-) -> dict[str, jax.Array]:
+def _fill(count: int, parts: int) -> int:
+    """What it takes to make a multiple of it."""
+    return -count % parts
+
+
+def _place(rows: np.ndarray, where: NamedSharding, **more: np.ndarray) -> Batch:
     batch = weighted_rows(rows) | more
     return {key: sharding.place(value, where) for key, value in batch.items()}

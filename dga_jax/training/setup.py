@@ -25,11 +25,18 @@ from dga_jax.training import distributed, train_state, validation, workdir
 from dga_jax.training.checkpoint import Checkpoints, Snapshot, size_on_disk
 from dga_jax.training.mixture import Mixture
 from dga_jax.training.optimizer import make_optimizer
+from dga_jax.training.probe import batch_shapes
+from dga_jax.training.programs import Programs, compile_ahead, keep_compiled
 from dga_jax.training.steps import Steps, make_steps
 from dga_jax.training.train_state import TrainState
 
 # Fields that processes of a run need not agree on: where files lie on a host.
-_MAY_DIFFER = {"config.data.store", "config.data.cache", "config.data.threads"}
+_MAY_DIFFER = {
+    "config.data.store",
+    "config.data.cache",
+    "config.data.threads",
+    "config.compile_cache",
+}
 _DETERMINISTIC_GPU = "--xla_gpu_deterministic_ops=true"
 
 
@@ -61,6 +68,7 @@ class Run:
       snapshot: where the run stands.
       extra: what the checkpoint held besides; empty in a fresh run.
       resumed: whether it was begun before.
+      programs: the steps that are being compiled, by name; see `compile_ahead`.
       taken: what was taken over from another run, on a line; "" if nothing.
     """
 
@@ -74,6 +82,7 @@ class Run:
     snapshot: Snapshot
     extra: dict
     resumed: bool
+    programs: Programs
     taken: str = ""
 
     @property
@@ -96,7 +105,12 @@ class Run:
 
 
 def start_jax(config: ConfigDict) -> None:
-    """What comes before the first use of a device: flags of XLA, the other hosts."""
+    """What comes before the first use of a device: flags, the other hosts.
+
+    Raises:
+      UserError: the other hosts cannot be reached, or `compile_cache` not written to.
+    """
+    keep_compiled(config.compile_cache, config.data.cache)
     if config.deterministic:
         flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{flags} {_DETERMINISTIC_GPU}".strip()
@@ -122,12 +136,13 @@ def check(config: ConfigDict, explicit: Iterable[str]) -> Parts:
     return parts
 
 
-def open_run(parts: Parts, directory: Path) -> Run:
+def open_run(parts: Parts, directory: Path, *, ahead: bool = False) -> Run:
     """Puts a run together: fresh, or from the newest checkpoint of its workdir.
 
     Args:
       parts: from `check`.
       directory: the workdir, which this process has locked.
+      ahead: compile its steps meanwhile, and not each when it is first called.
 
     Raises:
       UserError: the workdir belongs to another run, has no checkpoint that can be
@@ -149,6 +164,16 @@ def open_run(parts: Parts, directory: Path) -> Run:
         before = None
     record, said = _same_run(parts, directory, before, checkpoints.newest_step() or 0)
     checkpoints.run = record
+    steps = make_steps(
+        configs.model_config(config),
+        configs.optimizer_config(config),  # whose warm-up the record may say
+        configs.step_options(config, mesh, mixture.num_probes),
+        mesh,
+    )
+    done = checkpoints.newest_step()
+    programs = {}
+    if ahead and (done or 0) < config.train.steps:
+        programs = _compile_ahead(parts, steps, train, fresh=done is None)
     restored = checkpoints.restore(abstract)
     if jax.process_index() == 0:  # nothing is written before all is known to be well
         workdir.write_record(directory, record)
@@ -165,18 +190,43 @@ def open_run(parts: Parts, directory: Path) -> Run:
     return Run(
         *parts,
         directory=directory,
-        steps=make_steps(
-            configs.model_config(config),
-            configs.optimizer_config(config),  # whose warm-up the record may say
-            configs.step_options(config, mesh, mixture.num_probes),
-            mesh,
-        ),
+        steps=steps,
         checkpoints=checkpoints,
         snapshot=snapshot,
         extra=extra,
         resumed=restored is not None,
+        programs=programs,
         taken=taken,
     )
+
+
+def _compile_ahead(
+    parts: Parts, steps: Steps, state: TrainState, fresh: bool
+) -> Programs:
+    """Begins to compile the steps, in the order in which the loop needs them."""
+    config, _, mesh, mixture = parts
+    rows = sharding.batch_sharding(mesh)
+
+    def batch(count: int) -> jax.ShapeDtypeStruct:
+        shape = count, config.train.seq_len + 1
+        return jax.ShapeDtypeStruct(shape, np.int32, sharding=rows)
+
+    size = config.train.batch_size
+    arguments = {
+        "evaluate": (state.params, batch(size // config.train.microbatches)),
+        "train": (state, batch(size)),
+    }
+    if not fresh:  # the evaluation before the first step is done
+        arguments = dict(reversed(arguments.items()))
+    count = mixture.num_probes
+    if not mixture.moves:
+        return compile_ahead(steps, arguments)
+    arguments["align"] = state, *batch_shapes(config, mesh, count)
+
+    def update() -> None:
+        mixture.update(mixture.init(), 0, np.arange(count), np.zeros(count, np.float32))
+
+    return compile_ahead(steps, arguments, update)
 
 
 def _start_from() -> ModuleType:

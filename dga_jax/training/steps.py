@@ -1,6 +1,5 @@
 """What runs on the device: train step, evaluation, alignment. Pure and jitted."""
 
-import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -103,36 +102,6 @@ def make_steps(
         jax.jit(losses, out_shardings=sharding.replicated(mesh)),
         _make_align(plain, optimizer_config, options, mesh),
     )
-
-
-def compiled(
-    steps: Steps, compiling: Callable[[], contextlib.AbstractContextManager]
-) -> Steps:
-    """The same steps, each compiled at its first call and apart from it.
-
-    Args:
-      steps: jitted; each is called with arguments of one shape.
-      compiling: gives the context to compile in, such as that of a clock.
-    """
-    return Steps(*(_Compiled(step, compiling) for step in steps))
-
-
-class _Compiled:
-    """A jitted function as one program; see `compiled`."""
-
-    def __init__(
-        self,
-        step: Callable,
-        compiling: Callable[[], contextlib.AbstractContextManager],
-    ):
-        self._step, self._compiling = step, compiling
-        self._program = None
-
-    def __call__(self, *arguments: Any) -> Any:
-        if self._program is None:
-            with self._compiling():
-                self._program = self._step.lower(*arguments).compile()
-        return self._program(*arguments)
 
 
 def _make_train_step(

@@ -14,7 +14,7 @@ from runs import Killed, log_of, small_config, stopped, train_run
 
 from dga_jax.errors import UserError
 from dga_jax.training import loop, recorded
-from dga_jax.training.steps import compiled
+from dga_jax.training.programs import compiled
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -28,8 +28,8 @@ def poisoned(monkeypatch):
     """
 
     def poison(patch, poisoned):
-        def bad(steps, compiling):
-            good_steps = compiled(steps, compiling)
+        def bad(steps, compiling, programs):
+            good_steps = compiled(steps, compiling, programs)
 
             def train(state, rows):
                 if int(state.step) + 1 not in poisoned:

@@ -1,0 +1,155 @@
+"""The compiled programs of a run: kept from one start to the next, and made ahead.
+
+To compile takes longer than anything else that happens before the first step. What was
+compiled once is taken from JAX's persistent cache, whose keys say all that a program
+depends on: itself, versions, flags of XLA, kind and features of the machine. What was
+not is compiled by threads, all programs at once, while the state is read or made.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from dga_jax.data.cache import cache_directory
+from dga_jax.errors import UserError
+from dga_jax.files import made_writable
+from dga_jax.remote import is_remote
+from dga_jax.training.steps import Steps
+
+OFF = "off"
+_FOLDER = "compiled"  # in the cache directory
+_LEAST_VARIABLE = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
+# JAX's own, 1, leaves out most programs of a small model.
+_LEAST_SECONDS = 0.1
+
+Programs = Mapping[str, Future]  # by the name of the step
+
+
+def keep_compiled(given: str, cache: str = "") -> None:
+    """Has JAX keep what it compiles, and take what it kept, from now on.
+
+    Several processes may share a folder. Where an entry cannot be read, or a folder of
+    nobody's choice cannot be written to, programs are compiled as if it were not there.
+
+    Args:
+      given: `compile_cache`: a folder, or a URL that JAX can write to; "off"; or "" for
+        the folder that JAX itself was told to use, else one in the cache directory.
+      cache: the cache directory; see `cache_directory`.
+
+    Raises:
+      UserError: the folder that was given cannot be written to.
+    """
+    if given == OFF:
+        jax.config.update("jax_enable_compilation_cache", False)
+        return
+    if not given and jax.config.jax_compilation_cache_dir:
+        return
+    if given and not is_remote(given):
+        given = str(Path(given).expanduser().absolute())
+        if not made_writable(Path(given)):
+            raise UserError(
+                f"config.compile_cache={given}: cannot be written to; name another"
+                f" directory, or {OFF}"
+            )
+    if not given:
+        with contextlib.suppress(UserError):
+            given = str(cache_directory(cache) / _FOLDER)
+    if given:
+        jax.config.update("jax_compilation_cache_dir", given)
+    if _LEAST_VARIABLE not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)
+
+
+def compile_ahead(
+    steps: Steps, arguments: Mapping[str, tuple], also: Callable[[], Any] = tuple
+) -> Programs:
+    """Begins to compile steps, in threads.
+
+    JAX traces them one after the other, in the order of `arguments`, as Python allows
+    no more; XLA then compiles them side by side. A program that ends meanwhile waits
+    for what is being compiled, and compiles nothing further.
+
+    Args:
+      steps: jitted.
+      arguments: of each by its name, arrays or their shapes, dtypes and shardings.
+      also: called behind them, for what it compiles.
+
+    Returns:
+      By name what will be the program, or what went wrong with it.
+    """
+    programs = {name: Future() for name in arguments}
+
+    def lower() -> None:
+        for name, shapes in arguments.items():
+            if not threading.main_thread().is_alive():
+                return
+            program = programs[name]
+            try:
+                work = program, getattr(steps, name).lower(*shapes).compile
+                threading.Thread(target=_settle, args=work).start()
+            except Exception as error:
+                program.set_exception(error)
+        if threading.main_thread().is_alive():
+            with contextlib.suppress(Exception):  # who needs it meets it again
+                also()
+
+    threading.Thread(target=lower).start()
+    return programs
+
+
+def _settle(future: Future, work: Callable[[], Any]) -> None:
+    try:
+        future.set_result(work())
+    except Exception as error:
+        future.set_exception(error)
+
+
+def compiled(
+    steps: Steps,
+    compiling: Callable[[], contextlib.AbstractContextManager],
+    ahead: Programs | None = None,
+) -> Steps:
+    """The same steps, each as one program that is compiled apart from its calls.
+
+    Args:
+      steps: jitted; each is called with arguments of one shape.
+      compiling: gives the context to compile in, or to wait for it, such as that of a
+        clock.
+      ahead: programs that `compile_ahead` makes; others are compiled at their first
+        call.
+    """
+    ahead = ahead or {}
+    return Steps(
+        *(
+            _Compiled(step, compiling, ahead.get(name))
+            for name, step in steps._asdict().items()
+        )
+    )
+
+
+class _Compiled:
+    """A jitted function as one program; see `compiled`."""
+
+    def __init__(
+        self,
+        step: Callable,
+        compiling: Callable[[], contextlib.AbstractContextManager],
+        ahead: Future | None,
+    ):
+        self._step, self._compiling, self._ahead = step, compiling, ahead
+        self._program = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self._program is None:
+            with self._compiling():
+                if self._ahead is not None:
+                    self._program = self._ahead.result()
+                else:
+                    self._program = self._step.lower(*arguments).compile()
+        return self._program(*arguments)
