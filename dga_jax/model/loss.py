@@ -35,12 +35,14 @@ def row_losses(
 
     Args:
       model: has `hidden` and `logits`, see `Transformer`.
-      rows_BxS: int32 token ids; below 0 where there is none, at the end of a row.
+      rows_BxS: int32 token ids; -1 where there is none, at the end of a row, and -2 - t
+        for a token t that is read and not predicted.
       chunk: positions whose logits are held at a time, [B, chunk, V] float32.
       constrain: pins down the sharding of activations [B, L, D].
     """
     inputs, targets = rows_BxS[:, :-1], rows_BxS[:, 1:]
-    hidden_BxLxD = model.hidden(jnp.maximum(inputs, 0), constrain)
+    tokens_BxL = jnp.where(inputs < 0, jnp.maximum(-2 - inputs, 0), inputs)
+    hidden_BxLxD = model.hidden(tokens_BxL, constrain)
     length = inputs.shape[1]
     chunk = min(chunk, length)
     fill = -length % chunk

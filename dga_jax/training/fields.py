@@ -150,6 +150,7 @@ _FIELDS: dict[str, Field] = {
         "",
         _DIGESTS,
         "where they begin: uniform, natural, importance, NAME=W,NAME=W or FILE.json;"
+        " PART:*=W is shared by all of a part of the basis;"
         ' "": what the mixer begins with',
     ),
     "mixer.interval": Field(
@@ -202,6 +203,12 @@ _FIELDS: dict[str, Field] = {
     "mixer.target_rows": Field(
         64, _UPDATES, "rows of the target that an update measures", _POSITIVE
     ),
+    "mixer.targets": Field(
+        "",
+        _UPDATES,
+        "NAME=W,NAME=W of several targets: the weights of their losses in what is"
+        ' steered towards; "": each row counts the same',
+    ),
     "mixer.probe_domains": Field(
         0, _UPDATES, "domains that an update measures; 0: all", _NOT_NEGATIVE
     ),
@@ -240,12 +247,14 @@ _FIELDS: dict[str, Field] = {
         "",
         _DIGESTS,
         "distributions over the domains whose weights move instead: the name of one"
-        " stored with the store, levelL, or a .npy or .npz file with P",
+        " stored with the store, levelL, target, natural, a .npy or .npz file with P,"
+        " or several of these joined with +",
     ),
     "mixer.reference": Field(
         "target",
         _DIGESTS,
-        "whose histogram importance takes: target, or BASIS/NAME of a stored basis",
+        "whose histogram importance takes: target, target/NAME of several, or"
+        " BASIS/NAME of a stored basis",
     ),
     "mixer.smoothing": Field(
         1.0,
@@ -275,6 +284,17 @@ _FIELDS: dict[str, Field] = {
     ),
     "data.max_epochs": Field(
         0, _ALL, "how often a row may be drawn; 0: no limit", _NOT_NEGATIVE
+    ),
+    "data.systematic": Field(
+        False,
+        _ALL,
+        "each batch has as many rows of a domain as its weight says, within one row",
+    ),
+    "data.answers_after": Field(
+        "",
+        _ALL,
+        "only what follows the last of this text in a document is predicted, and the"
+        ' rest is read; "": all is predicted',
     ),
     "data.threads": Field(4, _NOTHING, "that read ahead", _POSITIVE),
     "eval.every": Field(

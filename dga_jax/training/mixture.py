@@ -72,6 +72,7 @@ class Mixture:
             self.domains.offsets,
             limits=_limits(config, store, self.domains),
             max_epochs=config.data.max_epochs,
+            systematic=config.data.systematic,
         )
         self._store = store
         self.basis = None
@@ -313,7 +314,7 @@ def _named_weights(
     where = f"config.mixer.weights={text}"
     index = {name: i for i, name in enumerate(names)}
     weights = np.zeros(len(names))
-    for name, value in given.items():
+    for name, value in _spread_out(given, names).items():
         if name not in index:
             known = ", ".join(list(names)[:20])
             raise UserError(f"{where}: no domain {name!r}; there are {known}")
@@ -325,6 +326,17 @@ def _named_weights(
     if abs(weights.sum() - 1) > _SUM_TOLERANCE:
         raise UserError(f"{where}: the weights sum to {weights.sum():.6g}, not to 1")
     return weights / weights.sum()
+
+
+def _spread_out(given: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Weights by name; that of PART:* is shared evenly by the others of a part."""
+    found = {name: value for name, value in given.items() if not name.endswith(":*")}
+    for name in given.keys() - found.keys():
+        rest = [x for x in names if x.startswith(name[:-1]) and x not in found]
+        spread = rest and isinstance(given[name], int | float)
+        share = given[name] / len(rest) if spread else given[name]
+        found |= dict.fromkeys(rest or [name], share)
+    return found
 
 
 def _parse_pairs(text: str) -> dict[str, float]:

@@ -134,9 +134,10 @@ class MixtureMetrics:
         """`mixture/drawn`: shares of the tokens drawn since it was last recorded.
 
         A row counts as many tokens as one of its domain predicts on average. NaN before
-        the first row. Beside it `mixture/drawn_tokens`, how many tokens these were, and
-        `mixture/used_up`, what the weights ask for of domains that used up their
-        epochs, where `data.max_epochs` bounds them.
+        the first row. Beside it `mixture/drawn_tokens`, how many tokens these were.
+        Where `data.max_epochs` bounds epochs also `mixture/probability`, with which a
+        token comes from each domain from now on, 0 of those that are used up, and
+        `mixture/used_up`, what the weights ask for of these.
         """
         mixture = self._mixture
         rows, self._recorded = cursors - self._recorded, np.array(cursors)
@@ -147,9 +148,12 @@ class MixtureMetrics:
         metrics["mixture/drawn_tokens"] = float(total)
         if mixture.sampler.max_epochs:
             used_up = mixture.sampler.used_up(cursors)
-            metrics["mixture/used_up"] = float(
-                mixture.domain_weights(state)[used_up].sum()
-            )
+            weights = mixture.domain_weights(state)
+            metrics["mixture/used_up"] = float(weights[used_up].sum())
+            left = np.where(used_up, 0, weights)
+            total = left.sum()
+            left = left / total if total else np.full(len(left), np.nan)
+            metrics |= self._by_domain(step, "mixture/probability", left, state)
         return metrics
 
     def leading(

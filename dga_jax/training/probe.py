@@ -1,6 +1,7 @@
 """An update of a run's weights: from rows of the store to signals to new weights."""
 
 import functools
+import itertools
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,6 +13,7 @@ from ml_collections import ConfigDict
 
 from dga_jax import sharding
 from dga_jax.data.store import PAD
+from dga_jax.data.targets import shared_out
 from dga_jax.mixing.mixers import MixerState
 from dga_jax.mixing.signals import Signals
 from dga_jax.training import config as configs
@@ -110,6 +112,7 @@ class Updates:
             self._trained = TrainLosses(len(run.mixture.domains), pending)
         self._thread = ThreadPoolExecutor(1, "rows of updates")
         self._ahead: dict[int, Future[Rows]] = {}  # by step, of the next update alone
+        self._target_weights = run.store.targets.weights(run.config.mixer.targets)
         self._target_ids = np.zeros(0, np.int64)
         self._target: Batch = {}
 
@@ -254,17 +257,34 @@ class Updates:
 
     def _target_batch(self, step: int) -> Batch:
         run = self._run
-        ids = run.mixture.sampler.target_rows(
-            step, run.store.num_rows("target"), run.config.mixer.target_rows
-        )
-        ids = np.sort(ids)  # where all of the target is read, it is so every time
+        # Where all of the target is read, it is so every time.
+        ids = np.sort(self._target_rows(step))
         if not np.array_equal(ids, self._target_ids):
             rows = run.store.read("target", ids)
             fill = _fill(len(rows), sharding.batch_shards(run.mesh))
             rows = np.pad(rows, ((0, fill), (0, 0)), constant_values=PAD)
-            self._target = _place(rows, sharding.batch_sharding(run.mesh))
+            more = {}
+            if self._target_weights is not None:
+                bounds = run.store.targets.offsets[1:]
+                owners = np.pad(np.searchsorted(bounds, ids, side="right"), (0, fill))
+                more["scale"] = target_scales(rows, owners, self._target_weights)
+            self._target = _place(rows, sharding.batch_sharding(run.mesh), **more)
             self._target_ids = ids
         return self._target
+
+    def _target_rows(self, step: int) -> np.ndarray:
+        """Ids of the rows of the target, or of the targets by their weights."""
+        store, rows = self._run.store, self._run.config.mixer.target_rows
+        draw = functools.partial(self._run.mixture.sampler.target_rows, step)
+        if self._target_weights is None:
+            return draw(store.num_rows("target"), rows)
+        counts = shared_out(rows, self._target_weights)
+        bounds = itertools.pairwise(store.targets.offsets)
+        parts = [
+            low + draw(high - low, count)
+            for (low, high), count in zip(bounds, counts, strict=True)
+        ]
+        return np.concatenate(parts)
 
     def _probe_batches(self, ids: np.ndarray) -> Batch:
         mesh = self._run.mesh
@@ -293,6 +313,25 @@ def _mean_losses(
     sums = (x[:each].reshape(count, per_domain).sum(axis=1) for x in (nats, tokens))
     nats, tokens = sums
     return (nats / np.maximum(tokens, 1)).astype(np.float32)
+
+
+def target_scales(
+    rows: np.ndarray, owners: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """What makes the mean of a batch's losses Σ_n w_n ℓ_n, each ℓ_n in nats per token.
+
+    Args:
+      rows: int32 [B, L+1] of several targets.
+      owners: int64 [B], the target of each row.
+      weights: float64 [n] of the targets; those above 0 have rows.
+
+    Returns:
+      float32 [B], in the place of `weighted_rows`' scale.
+    """
+    tokens = np.sum(rows[:, 1:] >= 0, axis=1)
+    sums = np.bincount(owners, tokens, len(weights))
+    each = len(rows) * weights / np.maximum(sums, 1)
+    return each[owners].astype(np.float32)
 
 
 def _fill(count: int, parts: int) -> int:

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dga_jax import sharding
+from dga_jax.data.answers import Answers
 from dga_jax.data.store import Store
 from dga_jax.errors import UserError
 from dga_jax.mixing.mixers import MixerState
@@ -270,6 +271,15 @@ def open_store(config: ConfigDict, explicit: Iterable[str]) -> Store:
             raise UserError(
                 f"store {path}: no {split} rows; prepare it again with some"
             )
+    if config.data.answers_after:
+        store.answers = Answers.after(config.data.answers_after, store.tokenizer())
+    weights = store.targets.weights(config.mixer.targets)
+    needed = 0 if weights is None else np.count_nonzero(weights)
+    if config.mixer.target_rows < needed:
+        raise UserError(
+            f"config.mixer.target_rows={config.mixer.target_rows}: config.mixer.targets"
+            f" weighs {needed} targets, and each needs a row; raise it"
+        )
     configs.take_from_store(
         config, explicit, path, store.vocab_size, store.seq_len, store.end_of_text
     )
