@@ -15,6 +15,7 @@ from dga_jax.benchmark import (
     prepare,
     sampler,
     stages,
+    start,
     step,
     variants,
 )
@@ -26,6 +27,7 @@ PARTS = (
     "sampler",
     "pipeline",
     "step",
+    "start",
     "domains",
     "clusters",
     "prepare",
@@ -39,8 +41,8 @@ _QUICK = flags.DEFINE_bool("quick", False, "Small sizes, in seconds: a trial run
 _CONFIG = flags.DEFINE_multi_string(
     "config",
     ["configs/quickstart.py"],
-    "Config whose train step is measured: configs/NAME.py[:debug][,field=value]. May"
-    " be repeated.",
+    "Config whose train step or start is measured:"
+    " configs/NAME.py[:debug][,field=value]. May be repeated.",
 )
 
 
@@ -61,9 +63,10 @@ def _runner(part: str) -> Callable[[], Iterator[Table]]:
     if part == "alignment":
         large = variants.SMALL if jax.default_backend() == "cpu" else variants.LARGE
         return functools.partial(alignment.run, variants.QUICK if quick else large)
-    if part == "step":
-        size = step.QUICK if quick else step.Size()
-        return functools.partial(step.run, size, _CONFIG.value)
+    if part in ("start", "step"):
+        module = {"start": start, "step": step}[part]
+        size = module.QUICK if quick else module.Size()
+        return functools.partial(module.run, size, _CONFIG.value)
     modules = {
         "sampler": sampler,
         "pipeline": pipeline,

@@ -3,7 +3,7 @@
 To compile takes longer than anything else that happens before the first step. What was
 compiled once is taken from JAX's persistent cache, whose keys say all that a program
 depends on: itself, versions, flags of XLA, kind and features of the machine. What was
-not is compiled by threads, all programs at once, while the state is read or made.
+not is compiled by threads while the state is read or made.
 """
 
 import contextlib
@@ -72,8 +72,8 @@ def compile_ahead(
     """Begins to compile steps, in threads.
 
     JAX traces them one after the other, in the order of `arguments`, as Python allows
-    no more; XLA then compiles them side by side. A program that ends meanwhile waits
-    for what is being compiled, and compiles nothing further.
+    no more; XLA compiles as many at a time, in that order, as there are cores but the
+    caller's. When the main thread ends, nothing further is begun.
 
     Args:
       steps: jitted.
@@ -84,30 +84,34 @@ def compile_ahead(
       By name what will be the program, or what went wrong with it.
     """
     programs = {name: Future() for name in arguments}
+    free = threading.Semaphore(max((os.cpu_count() or 1) - 1, 1))
 
-    def lower() -> None:
+    def finish(program: Future, lowered: jax.stages.Lowered) -> None:
+        try:
+            program.set_result(lowered.compile())
+        except Exception as error:
+            program.set_exception(error)
+        finally:
+            free.release()
+
+    def begin() -> None:
         for name, shapes in arguments.items():
-            if not threading.main_thread().is_alive():
-                return
             program = programs[name]
             try:
-                work = program, getattr(steps, name).lower(*shapes).compile
-                threading.Thread(target=_settle, args=work).start()
+                lowered = getattr(steps, name).lower(*shapes)
             except Exception as error:
                 program.set_exception(error)
+                continue
+            free.acquire()
+            if not threading.main_thread().is_alive():
+                return
+            threading.Thread(target=finish, args=(program, lowered)).start()
         if threading.main_thread().is_alive():
             with contextlib.suppress(Exception):  # who needs it meets it again
                 also()
 
-    threading.Thread(target=lower).start()
+    threading.Thread(target=begin).start()
     return programs
-
-
-def _settle(future: Future, work: Callable[[], Any]) -> None:
-    try:
-        future.set_result(work())
-    except Exception as error:
-        future.set_exception(error)
 
 
 def compiled(

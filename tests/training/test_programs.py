@@ -1,0 +1,159 @@
+"""Programs that are compiled ahead, and kept from one start to the next."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import types
+
+import jax
+import pytest
+from processes import ROOT
+from runs import log_of, parts_of, small_config, train_run
+
+from dga_jax.errors import UserError
+from dga_jax.training import loop, programs, workdir
+from dga_jax.training.setup import open_run
+
+OPTIONS = (
+    "jax_compilation_cache_dir",
+    "jax_enable_compilation_cache",
+    "jax_persistent_cache_min_compile_time_secs",
+)
+
+
+@pytest.fixture
+def untold(tmp_path, monkeypatch):
+    """JAX was told of no folder, and the cache directory is `tmp_path`."""
+    before = {name: getattr(jax.config, name) for name in OPTIONS}
+    monkeypatch.setenv("DGA_JAX_CACHE", str(tmp_path))
+    monkeypatch.delenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
+    jax.config.update("jax_compilation_cache_dir", None)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def test_where_programs_are_kept(untold, tmp_path):
+    programs.keep_compiled("")
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "compiled")
+    assert jax.config.jax_persistent_cache_min_compile_time_secs < 1
+    programs.keep_compiled("", cache="/somewhere/else")  # JAX has been told already
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "compiled")
+    programs.keep_compiled(str(tmp_path / "mine"))
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "mine")
+    programs.keep_compiled("gs://bucket/compiled")
+    assert jax.config.jax_compilation_cache_dir == "gs://bucket/compiled"
+    programs.keep_compiled("off")
+    assert not jax.config.jax_enable_compilation_cache
+
+
+def test_nowhere_to_keep_programs(untold, tmp_path, monkeypatch):
+    """A mistake if it was asked for; a home that cannot be written to is none."""
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"config\.compile_cache=.*file/a: cannot be"):
+        programs.keep_compiled(str(tmp_path / "file" / "a"))
+    monkeypatch.setenv("DGA_JAX_CACHE", str(tmp_path / "file" / "b"))
+    programs.keep_compiled("")
+    assert not jax.config.jax_compilation_cache_dir
+
+
+def no_lowering(*arguments):
+    raise AssertionError("compiled at its first call")
+
+
+@pytest.mark.parametrize(
+    ("mesh", "fields"),
+    [
+        ((1, 1, 1), {"train__microbatches": 2, "mixer__target_rows": 6}),
+        ((2, 2, 1), {"mixer__probe_domains": 3, "mixer__target_rows": 6}),
+    ],
+)
+def test_what_is_compiled_ahead_is_what_runs(mesh, fields, byte_store, tmp_path):
+    """Also where batches are filled up for the mesh; a resumed run does it again."""
+    config = small_config(byte_store, **fields)
+    assert train_run(config, tmp_path / "plain", mesh)
+    directory = tmp_path / "ahead"
+    for _ in range(2):
+        with workdir.locked(directory):
+            run = open_run(parts_of(config, mesh), directory, ahead=True)
+            assert set(run.programs) == {"train", "evaluate", "align"}
+            compiled = {name: f.result() for name, f in run.programs.items()}
+            assert all(callable(program) for program in compiled.values())
+            step = types.SimpleNamespace(lower=no_lowering)
+            object.__setattr__(run, "steps", type(run.steps)(step, step, step))
+            assert loop.train(run)
+        assert log_of(directory) == log_of(tmp_path / "plain")
+        shutil.rmtree(directory / "checkpoints" / "12")
+
+
+def test_nothing_is_compiled_in_vain(byte_store, tmp_path):
+    config = small_config(byte_store, mixer__name="static", train__steps=1)
+    for expected in ({"train", "evaluate"}, set()):
+        with workdir.locked(tmp_path):
+            run = open_run(parts_of(config), tmp_path, ahead=True)
+            assert set(run.programs) == expected
+            if expected:
+                assert loop.train(run)
+            run.checkpoints.close()
+
+
+def test_what_cannot_be_compiled_is_said_when_it_is_needed(byte_store, tmp_path):
+    class Odd:
+        def lower(self, *arguments):
+            return types.SimpleNamespace(compile=self.compile)
+
+        def compile(self):
+            raise RuntimeError("out of memory")
+
+    config = small_config(byte_store)
+    with workdir.locked(tmp_path):
+        run = open_run(parts_of(config), tmp_path)
+        steps = run.steps._replace(train=Odd())
+        ahead = programs.compile_ahead(steps, {"train": ()})
+        steps = programs.compiled(steps, contextlib.nullcontext, ahead)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            steps.train(run.snapshot.train, None)
+        run.checkpoints.close()
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_kept_programs(byte_store, tmp_path):
+    """Kept ones, ones just compiled, and what is left of kept ones: all the same."""
+    kept = tmp_path / "kept"
+    small = "debug,model.d_model=32,model.d_ff=64,mixer.interval=3,train.steps=8"
+    flags = [
+        f"--config=configs/quickstart.py:{small},checkpoint.every=4,eval.every=4",
+        f"--config.data.store={byte_store.path}",
+    ]
+    flags_of_one = os.environ["XLA_FLAGS"].replace("count=8", "count=1")
+
+    def run(directory, cache):
+        return subprocess.run(
+            [
+                *(sys.executable, "-m", "dga_jax.main", *flags),
+                *(f"--workdir={directory}", f"--config.compile_cache={cache}"),
+            ],
+            cwd=ROOT,
+            env=os.environ | {"XLA_FLAGS": flags_of_one},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+
+    run(tmp_path / "cold", kept)
+    files = sorted(kept.glob("*-cache"))
+    names = " ".join(path.name for path in files)
+    assert all(step in names for step in ("train_step", "losses", "align"))
+    written = [path.stat().st_mtime_ns for path in files]
+    for case in ("warm", "off", "torn"):
+        shutil.copytree(tmp_path / "cold", tmp_path / case)
+        shutil.rmtree(tmp_path / case / "checkpoints" / "8")
+        if case == "torn":
+            for path in files:
+                os.truncate(path, path.stat().st_size // 2)
+        run(tmp_path / case, "off" if case == "off" else kept)
+        assert log_of(tmp_path / case) == log_of(tmp_path / "cold")
+        if case == "warm":
+            assert [path.stat().st_mtime_ns for path in files] == written
