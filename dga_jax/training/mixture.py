@@ -65,7 +65,8 @@ class Mixture:
         self.domains = store.domains(self.level)
         _check_not_empty(self.domains, store)
         self._config = config
-        self._targets = 1
+        takes_targets = "targets" in mixers.MIXERS[config.mixer.name].shared
+        self._targets = len(store.targets.names) or 1 if takes_targets else 1
         self.mixer = configs.make_mixer(config, self._targets)
         self.sampler = Sampler(
             config.seed,

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -57,12 +57,14 @@ class Rows(NamedTuple):
       target: the target's batch.
       probes: the probe batches of m domains, or more where the mesh asks for it.
       batches: the m b probe rows, in batches for `Steps.evaluate`.
+      by_target: of each target alone its batch, and its rows as in `batches`.
     """
 
     indices: np.ndarray
     target: Batch
     probes: Batch
     batches: list[jax.Array]
+    by_target: Sequence[tuple[Batch, list[jax.Array]]] = ()
 
 
 def batch_shapes(
@@ -172,6 +174,8 @@ class Updates:
             found |= {name: x[:count] for name, x in result._asdict().items()}
         if self._reads & _OF_GRADIENTS:
             found |= self._of_gradients(state, rows.probes, count)
+        if rows.by_target:
+            found |= self._by_target(state, rows, count)
         if rows.batches:
             found |= self._losses(state, rows.batches, count)
         found |= self._counted(cursors)
@@ -197,6 +201,24 @@ class Updates:
             "gradient_norms": found.norms[:count],
             "gradient_variances": found.variances[:count],
             "generic_alignments": found.alignments[:count],
+        }
+
+    def _by_target(
+        self, state: TrainState, rows: Rows, count: int
+    ) -> dict[str, np.ndarray]:
+        """Alignments [m, n] with each target, and its loss [m]."""
+        size = self._run.config.mixer.target_rows
+        found = [
+            self._steps.align(state, target, rows.probes)[0].alignments
+            for target, _ in rows.by_target
+        ]
+        losses = [
+            _mean_losses(self._steps.evaluate, state.params, batches, 1, size)
+            for _, batches in rows.by_target
+        ]
+        return {
+            "target_alignments": np.stack(jax.device_get(found))[:, :count],
+            "target_losses": np.concatenate(losses),
         }
 
     def _losses(
@@ -241,14 +263,35 @@ class Updates:
             probes.indices,
             self._target_batch(step) if "alignments" in self._reads else {},
             self._probe_batches(probes.rows) if by_gradient else {},
-            self._evaluated(probes.rows.ravel()) if by_loss else [],
+            self._evaluated("train", probes.rows.ravel()) if by_loss else [],
+            self._each_target(step) if self._reads & _BY_TARGET else (),
         )
 
-    def _evaluated(self, ids: np.ndarray) -> list[jax.Array]:
-        """Training rows `ids` in batches of the shape that evaluation has."""
+    def _each_target(self, step: int) -> list[tuple[Batch, list[jax.Array]]]:
+        """As many rows of each target as of one that is alone."""
+        run = self._run
+        found = []
+        for low, high in itertools.pairwise(run.store.targets.offsets):
+            ids = low + run.mixture.sampler.target_rows(
+                step, high - low, run.config.mixer.target_rows
+            )
+            batch = _place(
+                self._filled(run.store.read("target", ids)),
+                sharding.batch_sharding(run.mesh),
+            )
+            found.append((batch, self._evaluated("target", ids)))
+        return found
+
+    def _filled(self, rows: np.ndarray) -> np.ndarray:
+        """The rows, and empty ones until the mesh divides them."""
+        fill = _fill(len(rows), sharding.batch_shards(self._run.mesh))
+        return np.pad(rows, ((0, fill), (0, 0)), constant_values=PAD)
+
+    def _evaluated(self, split: str, ids: np.ndarray) -> list[jax.Array]:
+        """Rows `ids` of a split in batches of the shape that evaluation has."""
         run, train = self._run, self._run.config.train
         size = train.batch_size // train.microbatches
-        rows = run.store.read("train", ids)
+        rows = run.store.read(split, ids)
         rows = np.pad(rows, ((0, -len(rows) % size), (0, 0)), constant_values=PAD)
         where = sharding.batch_sharding(run.mesh)
         return [
@@ -261,9 +304,8 @@ class Updates:
         ids = np.sort(self._target_rows(step))
         if not np.array_equal(ids, self._target_ids):
             rows = run.store.read("target", ids)
-            fill = _fill(len(rows), sharding.batch_shards(run.mesh))
-            rows = np.pad(rows, ((0, fill), (0, 0)), constant_values=PAD)
-            more = {}
+            rows = self._filled(rows)
+            more, fill = {}, len(rows) - len(ids)
             if self._target_weights is not None:
                 bounds = run.store.targets.offsets[1:]
                 owners = np.pad(np.searchsorted(bounds, ids, side="right"), (0, fill))

@@ -112,7 +112,7 @@ def find(
     names = ()
     if config.start.what == "all":
         names = _names(where, run, store, mixture)
-        abstract = _abstract(run, names, abstract)
+        abstract = _abstract(run, names, abstract, store)
     else:
         abstract = {"train": {"params": abstract.params}}
     step, arrays, extra = newest_good(where, path, steps, abstract)
@@ -264,7 +264,9 @@ def _names(where: str, run: Recorded, store: Store, mixture: Mixture) -> Sequenc
     return run.mixture(_store_of(where, run)).names
 
 
-def _abstract(run: Recorded, names: Sequence[str], train: TrainState) -> Snapshot:
+def _abstract(
+    run: Recorded, names: Sequence[str], train: TrainState, store: Store
+) -> Snapshot:
     """What a checkpoint of the run holds, placed as the new run's parameters are."""
     config, where = run.config, train.step.sharding
     if config.mixer.name not in mixers.MIXERS:
@@ -272,7 +274,7 @@ def _abstract(run: Recorded, names: Sequence[str], train: TrainState) -> Snapsho
             f"{run.directory}: this version has no mixer {config.mixer.name!r}; take "
             "config.start.what=params"
         )
-    mixer = configs.make_mixer(config)
+    mixer = configs.make_mixer(config, len(store.targets.names) or 1)
     shapes = jax.eval_shape(lambda: mixers.init(mixer, np.zeros(len(names))))
     state = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes
