@@ -48,10 +48,11 @@ def flat(tree, axes):
     return np.concatenate([x.reshape(*x.shape[:axes], -1) for x in leaves], axis=axes)
 
 
-@pytest.fixture
-def gradients(byte_store, tmp_path):
+@pytest.fixture(scope="module")
+def gradients(byte_store, tmp_path_factory):
     """Those of the probe rows [8, ROWS, ...] after step 2."""
-    with opened(byte_store, tmp_path / "rows") as (run, updates, _):
+    folder = tmp_path_factory.mktemp("gradients")
+    with opened(byte_store, folder / "rows") as (run, updates, _):
         probes = updates._read(2).probes
         found = [
             flat(row_gradients(run, {k: x[i] for k, x in probes.items()}), 1)
@@ -136,8 +137,6 @@ def test_a_row_counts_as_much_as_its_weight(byte_store, tmp_path):
             rows = byte_store.read("train", np.arange(8))
             weights = np.array([0, 2, 0, 1, 0.5, 0, 3, 0], np.float32)
             where = sharding.batch_sharding(run.mesh)
-            twice = np.concatenate([rows[1], rows[1]]).reshape(2, -1)
-            del twice
             placed = sharding.place(rows, where)
             fresh = jax.tree.map(jnp.copy, run.snapshot.train)
             plain, told = run.steps.train(fresh, placed)
