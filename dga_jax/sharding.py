@@ -122,6 +122,18 @@ def constrain_probe_rows(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
     return _constrain(mesh, ("fsdp",))
 
 
+def constrain_as(abstract: Any) -> Callable[[Any], Any]:
+    """Pins a pytree to the shardings of another, such as gradients to the parameters'.
+
+    Without it the compiler may hold them whole on every device.
+
+    Args:
+      abstract: pytree of arrays or `jax.ShapeDtypeStruct`, with shardings.
+    """
+    shardings = jax.tree.map(lambda x: x.sharding, abstract)
+    return lambda tree: jax.lax.with_sharding_constraint(tree, shardings)
+
+
 def _constrain(mesh: Mesh, axes: tuple[str, ...]) -> Callable[[jax.Array], jax.Array]:
     shards = math.prod(mesh.shape[axis] for axis in axes)
 

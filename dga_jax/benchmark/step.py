@@ -201,7 +201,7 @@ class Programs:
         self.state = opened.snapshot.train
         self._step = opened.steps.train
         self._options = configs.step_options(config, mesh, opened.mixture.num_probes)
-        model = configs.model_config(config)
+        model = configs.model_config(config, mesh)
         end = opened.store.end_of_text if model.document_end is None else None
         other = dataclasses.replace(model, document_end=end, attention="xla")
         adam = configs.optimizer_config(config)

@@ -38,9 +38,14 @@ class Alignment(NamedTuple):
     losses: jax.Array
 
 
-@functools.partial(jax.jit, static_argnames=("loss_fn", "chunk"))
+@functools.partial(jax.jit, static_argnames=("loss_fn", "chunk", "constrain"))
 def target_direction(
-    loss_fn: LossFn, params: PyTree, batch: PyTree, *, chunk: int | None = None
+    loss_fn: LossFn,
+    params: PyTree,
+    batch: PyTree,
+    *,
+    chunk: int | None = None,
+    constrain: Callable[[PyTree], PyTree] = lambda gradient: gradient,
 ) -> tuple[PyTree, jax.Array]:
     """Gradient of the target loss and its norm.
 
@@ -49,6 +54,8 @@ def target_direction(
       params: pytree of parameters.
       batch: pytree with leading axis [b], rows of the target.
       chunk: rows differentiated at a time (None: all). Must divide b.
+      constrain: applied to every gradient, and to their sum while it is made: where a
+        sharding is pinned down. As static as `loss_fn`.
 
     Returns:
       g = ∇ mean(loss_fn(params, batch)), shaped as `params`, and ‖g‖ [].
@@ -60,7 +67,11 @@ def target_direction(
     chunk = rows if chunk is None else chunk
     if chunk < 1 or rows % chunk:
         raise ValueError(f"chunk={chunk} does not divide the {rows} target rows")
-    gradient = jax.grad(lambda p, part: jnp.sum(loss_fn(p, part)) / rows)
+    loss_gradient = jax.grad(lambda p, part: jnp.sum(loss_fn(p, part)) / rows)
+
+    def gradient(params: PyTree, part: PyTree) -> PyTree:
+        return constrain(loss_gradient(params, part))
+
     if chunk == rows:
         direction = gradient(params, batch)
     else:
@@ -68,7 +79,7 @@ def target_direction(
         def add(total: PyTree, part: PyTree) -> tuple[PyTree, None]:
             return jax.tree.map(jnp.add, total, gradient(params, part)), None
 
-        zero = jax.tree.map(jnp.zeros_like, params)
+        zero = constrain(jax.tree.map(jnp.zeros_like, params))
         direction, _ = jax.lax.scan(add, zero, _split(batch, rows // chunk))
     return direction, jnp.sqrt(tree_dot(direction, direction))
 

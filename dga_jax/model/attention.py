@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from dga_jax.model import kernels
+
 if TYPE_CHECKING:
     from dga_jax.model.transformer import ModelConfig
 
@@ -25,17 +27,6 @@ def document_positions(tokens_BxL: jax.Array, end_of_text: int) -> jax.Array:
     index = jnp.arange(tokens_BxL.shape[1], dtype=jnp.int32)
     ends = jnp.where(tokens_BxL == end_of_text, index, 0)
     return index - jax.lax.cummax(ends, axis=1)
-
-
-def within_documents(positions_BxL: jax.Array) -> jax.Array:
-    """Which keys a query sees: its document's up to itself, bool [B, 1, L, L].
-
-    Args:
-      positions_BxL: from `document_positions`.
-    """
-    index = jnp.arange(positions_BxL.shape[1], dtype=jnp.int32)
-    back_LxL = index[:, None] - index
-    return (back_LxL >= 0) & (back_LxL <= positions_BxL[:, None, :, None])
 
 
 def rotate(
@@ -90,21 +81,15 @@ class Attention(nnx.Module):
           positions_BxL: from `document_positions`; given them, a position attends to
             its own document alone, as if nothing else were in the row.
         """
-        if positions_BxL is None:
-            seen = {"is_causal": True}
-        else:
-            # Causality is part of the mask: combined with is_causal, the compiler holds
-            # the two as [B, H, L, L].
-            seen = {"mask": within_documents(positions_BxL)}
 
         def heads(projection: nnx.Linear) -> jax.Array:
             return projection(x_BxLxD).reshape(*x_BxLxD.shape[:2], -1, self.head_dim)
 
-        mixed_BxLxHxK = jax.nn.dot_product_attention(
+        attend = kernels.kernel(self.config.attention, self.config.mesh)
+        mixed_BxLxHxK = attend(
             rotate(heads(self.query), self.config.rope_theta, positions_BxL),
             rotate(heads(self.key), self.config.rope_theta, positions_BxL),
             heads(self.value),
-            **seen,
-            implementation=self.config.attention,
+            positions_BxL,
         )
         return self.out(mixed_BxLxHxK.reshape(*x_BxLxD.shape[:2], -1))

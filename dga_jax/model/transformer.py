@@ -10,6 +10,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 
 from dga_jax.model.attention import Attention, document_positions
 
@@ -30,8 +31,8 @@ class ModelConfig:
       norm_eps: added to the mean square in RMSNorm.
       dtype: of activations: "bfloat16" or "float32".
       remat: recompute each layer in the backward pass instead of keeping it.
-      attention: "xla", or "cudnn", which is faster on NVIDIA but has no forward-mode
-        derivative.
+      attention: one of `kernels.KERNELS`; only "xla" has a forward-mode derivative.
+      mesh: that a kernel is spread over; None: it computes where its arguments lie.
       document_end: id of the token that ends a document: positions attend within their
         document, and rotary positions begin anew with each, which holds L² bytes more a
         row, once for all layers. None: a position attends to all of its row before it,
@@ -53,6 +54,7 @@ class ModelConfig:
     dtype: str = "float32"
     remat: bool = True
     attention: str = "xla"
+    mesh: Mesh | None = None
     document_end: int | None = None
 
     def __post_init__(self):

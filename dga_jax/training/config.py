@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from dga_jax.errors import UserError
 from dga_jax.mixing.mixers import MIXERS
 from dga_jax.mixing.recipe import OF_RUN, SCHEDULED, SWITCHES, Mixer
+from dga_jax.model import kernels
 from dga_jax.model.transformer import ModelConfig
 from dga_jax.sharding import batch_shards
 from dga_jax.training.fields import default_config, fields, get
@@ -116,15 +117,40 @@ def take_from_store(
     config.model.end_of_text = end_of_text if config.model.document_mask else -1
 
 
-def model_config(config: ConfigDict) -> ModelConfig:
-    """The architecture, with what the config leaves open filled in."""
+def model_config(config: ConfigDict, mesh: Mesh | None = None) -> ModelConfig:
+    """The architecture, with what the config leaves open filled in.
+
+    Args:
+      config: of a run.
+      mesh: that its steps run on, whose devices decide the kernel of attention; None:
+        XLA's, which runs anywhere and has every derivative.
+
+    Raises:
+      UserError: the config names a kernel that cannot run on the mesh.
+    """
     fields = dict(config.model)
+    fields["attention"] = "xla"
+    if mesh is not None:
+        fields |= {"attention": attention_kernel(config, mesh)[0], "mesh": mesh}
     end_of_text = fields.pop("end_of_text")
     if fields.pop("document_mask"):
         fields["document_end"] = end_of_text
     fields["num_kv_heads"] = fields["num_kv_heads"] or fields["num_heads"]
     fields["d_ff"] = fields["d_ff"] or -(-fields["d_model"] * 8 // 3 // 128) * 128
     return ModelConfig(**fields)
+
+
+def attention_kernel(config: ConfigDict, mesh: Mesh) -> tuple[str, str]:
+    """The kernel of a run and, where it is not the platform's, why; see `choose`."""
+    model = config.model
+    shape = kernels.Shape(
+        model.dtype,
+        model.d_model // model.num_heads,
+        config.train.seq_len,
+        model.document_mask,
+    )
+    chip = kernels.Chip.of(mesh.devices.flat[0])
+    return kernels.choose(model.attention, chip, shape)
 
 
 def optimizer_config(config: ConfigDict) -> OptimizerConfig:

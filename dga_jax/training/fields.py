@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from dga_jax.bounds import Above, AtLeast, OneOf, Or, Rule, Within
 from dga_jax.mixing.alignment import ESTIMATORS
 from dga_jax.mixing.mixers import MIXERS
+from dga_jax.model.kernels import AUTO, KERNELS
 from dga_jax.training.optimizer import SCHEDULES
 
 
@@ -89,10 +90,11 @@ _FIELDS: dict[str, Field] = {
         True, _ROUNDING, "recompute layers in the backward pass, which saves memory"
     ),
     "model.attention": Field(
-        "xla",
+        AUTO,
         _ROUNDING,
-        "kernel of training; cudnn is faster on NVIDIA",
-        OneOf(("xla", "cudnn")),
+        "kernel of training and evaluation; auto: splash on TPU and cudnn on NVIDIA"
+        " where they can run, else xla; alignments take xla",
+        OneOf((AUTO, *KERNELS)),
     ),
     "model.document_mask": Field(
         False, _ALL, "attend within documents, not across a row"
@@ -314,7 +316,12 @@ _FIELDS: dict[str, Field] = {
     "mesh.data": Field(
         -1, _ROUNDING, "devices that share a batch; -1: all that are left"
     ),
-    "mesh.fsdp": Field(1, _ROUNDING, "that also share the parameters"),
+    "mesh.fsdp": Field(
+        -1,
+        _ROUNDING,
+        "that also share the parameters; -1: as few as let a run fit into their memory,"
+        " or, with mesh.data given, all that are left",
+    ),
     "mesh.tensor": Field(1, _ROUNDING, "that share each layer"),
     "log.every": Field(10, _NOTHING, "steps between lines of metrics.jsonl", _POSITIVE),
     "log.console": Field(10, _NOTHING, "steps between lines on the console", _POSITIVE),

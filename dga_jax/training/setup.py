@@ -21,7 +21,13 @@ from dga_jax.mixing.mixers import MixerState
 from dga_jax.model.transformer import parameter_count
 from dga_jax.stores import find_store
 from dga_jax.training import config as configs
-from dga_jax.training import distributed, train_state, validation, workdir
+from dga_jax.training import (
+    distributed,
+    placement,
+    train_state,
+    validation,
+    workdir,
+)
 from dga_jax.training.checkpoint import Checkpoints, Snapshot, size_on_disk
 from dga_jax.training.mixture import Mixture
 from dga_jax.training.optimizer import make_optimizer
@@ -96,7 +102,7 @@ class Run:
         return int(self.snapshot.train.step)
 
     def describe(self) -> str:
-        """What is about to be trained, on one line."""
+        """What is about to be trained, on one line; on another, where and how."""
         config = self.config
         parameters = parameter_count(configs.model_config(config))
         devices = self.mesh.devices.flat
@@ -105,7 +111,8 @@ class Run:
             f"{self.directory}: {parameters:,} parameters, {config.mixer.name} over "
             f"{len(self.mixture.domains):,} domains, {config.train.steps:,} steps of "
             f"{config.train.batch_size} x {config.train.seq_len} tokens, "
-            f"{len(devices)} x {devices[0].device_kind}{start}"
+            f"{len(devices)} x {devices[0].device_kind}{start}\n"
+            f"{self.directory}: {placement.describe(config, self.mesh)}"
         )
 
 
@@ -133,9 +140,10 @@ def check(config: ConfigDict, explicit: Iterable[str]) -> Parts:
       UserError: whatever is wrong; nothing was written by then.
     """
     validation.validate(config)
-    mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
-    validation.check_batch(config, sharding.batch_shards(mesh))
     store = open_store(config, explicit)
+    mesh = placement.make_mesh(config)  # which depends on the vocabulary
+    validation.check_batch(config, sharding.batch_shards(mesh))
+    configs.attention_kernel(config, mesh)
     parts = Parts(config, store, mesh, Mixture(config, store))
     _check_same_everywhere(parts)
     return parts
@@ -175,7 +183,7 @@ def open_run(parts: Parts, directory: Path, *, ahead: bool = False) -> Run:
     record, said = _same_run(parts, directory, before, checkpoints.newest_step() or 0)
     checkpoints.run = record
     steps = make_steps(
-        configs.model_config(config),
+        configs.model_config(config, mesh),
         configs.optimizer_config(config),  # whose warm-up the record may say
         configs.step_options(config, mesh, mixture.num_probes),
         mesh,
@@ -330,6 +338,7 @@ def _check_same_everywhere(parts: Parts) -> None:
     mine["the basis"] = basis.digest if basis else ""
     mine["the initial weights"] = parts.mixture.initial_digest
     mine["jax"] = jax.__version__
+    mine["the mesh that was chosen"] = str(dict(parts.mesh.shape))
     distributed.check_same(mine)
 
 

@@ -116,7 +116,7 @@ def make_steps(
     losses = make_row_losses(
         graph, chunk=options.loss_chunk, constrain=sharding.constrain_rows(mesh)
     )
-    # cuDNN's attention has no forward-mode derivative: alignment takes XLA's.
+    # The kernels of attention have no forward-mode derivative: alignment takes XLA's.
     plain = train_state.graph(dataclasses.replace(config, attention="xla"))
     optimizer = optim.make_optimizer(optimizer_config)
     learning_rate = optim.learning_rate(optimizer_config)
@@ -124,8 +124,8 @@ def make_steps(
     return Steps(
         _make_train_step(losses, optimizer, learning_rate, options, state, mesh),
         jax.jit(losses, out_shardings=sharding.replicated(mesh)),
-        _make_align(plain, optimizer_config, options, mesh),
-        _make_gradients(plain, options, mesh),
+        _make_align(plain, optimizer_config, options, state.params, mesh),
+        _make_gradients(plain, options, state.params, mesh),
     )
 
 
@@ -149,6 +149,14 @@ def _make_train_step(
         return total, jnp.stack([sums.nll, sums.count])
 
     shardings = jax.tree.map(lambda x: x.sharding, abstract)
+    pin = sharding.constrain_as(abstract.params)
+    part_gradient = jax.value_and_grad(part_loss, has_aux=True)
+
+    def part(
+        params: Any, batch: tuple[jax.Array, Any], tokens: jax.Array
+    ) -> tuple[tuple[jax.Array, jax.Array], Any]:
+        losses, gradient = part_gradient(params, batch, tokens)
+        return losses, pin(gradient)
 
     @functools.partial(
         jax.jit,
@@ -160,14 +168,13 @@ def _make_train_step(
     ) -> tuple[TrainState, StepMetrics]:
         # The whole batch's token count weights every microbatch as it should be.
         tokens = jnp.sum(rows[:, 1:] >= 0, dtype=jnp.float32)
-        part = jax.value_and_grad(part_loss, has_aux=True)
         batch, counted = (rows, weights), jnp.maximum(tokens, 1)
         if options.microbatches == 1:
             (_, of_rows), gradient = part(state.params, batch, counted)
         else:
-            gradient, of_rows = _accumulate(
-                part, state.params, batch, counted, options.microbatches
-            )
+            zero = pin(jax.tree.map(jnp.zeros_like, state.params))
+            of_batch = functools.partial(part, state.params, tokens=counted)
+            gradient, of_rows = _accumulate(of_batch, zero, batch, options.microbatches)
         loss = jnp.sum(of_rows[0]) / counted
         norm = optax.tree.norm(gradient)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
@@ -190,9 +197,9 @@ def _make_train_step(
 
 
 def _accumulate(
-    part: Callable, params: Any, batch: Any, tokens: jax.Array, microbatches: int
+    part: Callable, zero: Any, batch: Any, microbatches: int
 ) -> tuple[Any, jax.Array]:
-    """Sum of gradients over microbatches, and what is by row [2, B].
+    """Sum of gradients over microbatches, from `zero` on, and what is by row [2, B].
 
     Microbatch j holds rows j, j + m, j + 2m, ...: cut so, the sharded major part of
     the row axis stays in front and no row changes device.
@@ -202,10 +209,9 @@ def _accumulate(
         return jnp.moveaxis(x.reshape(-1, microbatches, *x.shape[1:]), 1, 0)
 
     def add(total: Any, microbatch: Any) -> tuple[Any, jax.Array]:
-        (_, of_rows), gradient = part(params, microbatch, tokens)
+        (_, of_rows), gradient = part(microbatch)
         return jax.tree.map(jnp.add, total, gradient), of_rows
 
-    zero = jax.tree.map(jnp.zeros_like, params)
     gradient, of_rows = jax.lax.scan(add, zero, jax.tree.map(strided, batch))
     return gradient, jnp.moveaxis(of_rows, 0, 2).reshape(2, -1)
 
@@ -222,8 +228,10 @@ def _make_align(
     graph: nnx.GraphDef,
     optimizer_config: optim.OptimizerConfig,
     options: StepOptions,
+    params: Any,
     mesh: Mesh,
 ) -> Callable:
+    pin = sharding.constrain_as(params)
     target_loss = make_alignment_loss(graph, options, sharding.constrain_rows(mesh))
     probe_loss = make_alignment_loss(
         graph, options, sharding.constrain_probe_rows(mesh)
@@ -234,14 +242,19 @@ def _make_align(
         state: TrainState, target: Any, probes: Any
     ) -> tuple[alignment.Alignment, jax.Array]:
         gradient, norm = alignment.target_direction(
-            target_loss, state.params, target, chunk=options.target_chunk
+            target_loss,
+            state.params,
+            target,
+            chunk=options.target_chunk,
+            constrain=pin,
         )
         if options.head:
             gradient = _of_head(gradient)
             norm = jnp.sqrt(alignment.tree_dot(gradient, gradient))
         direction = gradient
         if options.precondition:
-            direction = optim.precondition(optimizer_config, state.opt_state, gradient)
+            scaled = optim.precondition(optimizer_config, state.opt_state, gradient)
+            direction = pin(scaled)
             norm = jnp.sqrt(alignment.tree_dot(gradient, direction))
         result = alignment.alignment_step(
             probe_loss,
@@ -274,7 +287,10 @@ def _of_head(gradient: Any) -> Any:
     }
 
 
-def _make_gradients(graph: nnx.GraphDef, options: StepOptions, mesh: Mesh) -> Callable:
+def _make_gradients(
+    graph: nnx.GraphDef, options: StepOptions, params: Any, mesh: Mesh
+) -> Callable:
+    pin = sharding.constrain_as(params)
     one_by_one = make_alignment_loss(graph, options, lambda x: x)
     probe_loss = make_alignment_loss(
         graph, options, sharding.constrain_probe_rows(mesh)
@@ -288,7 +304,9 @@ def _make_gradients(graph: nnx.GraphDef, options: StepOptions, mesh: Mesh) -> Ca
             "rows": probes["rows"].reshape(k * b, -1),
             "scale": (probes["scale"] * counts[:, None] * k).reshape(-1),
         }
-        along, _ = alignment.target_direction(one_by_one, params, flat, chunk=b)
+        along, _ = alignment.target_direction(
+            one_by_one, params, flat, chunk=b, constrain=pin
+        )
         found = alignment.alignment_step(
             probe_loss, params, along, probes, chunk=options.chunk
         )

@@ -35,11 +35,6 @@ def _validate_relations(config: ConfigDict) -> None:
             f"config.model.num_kv_heads={kv_heads}: must divide "
             f"model.num_heads={model.num_heads}"
         )
-    if model.document_mask and model.attention == "cudnn":
-        raise UserError(
-            "config.model.document_mask: cannot be had with model.attention=cudnn; use "
-            "model.attention=xla"
-        )
     if train.batch_size % train.microbatches:
         raise UserError(
             f"config.train.batch_size={train.batch_size}: must be a multiple of "

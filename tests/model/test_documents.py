@@ -13,7 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dga_jax.data.store import PAD
-from dga_jax.model.attention import document_positions, within_documents
+from dga_jax.model.attention import document_positions
+from dga_jax.model.kernels import within_documents
 from dga_jax.model.loss import make_row_losses
 from dga_jax.model.transformer import ModelConfig, Transformer
 

@@ -79,16 +79,6 @@ def test_fields_that_do_not_go_together(field, value, words):
         validation.validate(with_field(field, value))
 
 
-def test_document_mask_and_cudnn():
-    config = with_field("model.document_mask", True)
-    validation.validate(config)
-    config.model.attention = "cudnn"
-    with pytest.raises(UserError, match=r"document_mask.*; use model\.attention=xla"):
-        validation.validate(config)
-    config.model.document_mask = False
-    validation.validate(config)
-
-
 def test_probe_domains_with_a_basis():
     config = with_field("mixer.basis", "P.npy")
     config.mixer.probe_domains = 3

@@ -1,0 +1,182 @@
+"""Where a run is computed: a mesh on which it fits, and what is said of it.
+
+The estimate is of what XLA holds at once, rounded up: float32 copies of the parameters,
+which the mesh's `fsdp` and `tensor` share, and activations of a microbatch, which they
+do not grow with. It decides a default; compiling tells the truth.
+"""
+
+from collections.abc import Sequence
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from dga_jax import sharding
+from dga_jax.model.transformer import ModelConfig, parameter_count
+from dga_jax.training import config as configs
+
+# Parameters, Adam's two moments, a gradient, and the sum of several parts' gradients.
+_COPIES = 5
+# Of a device's memory, what the estimate may take up.
+_FILLED = 0.9
+# Scores of one layer that are held at a time where XLA computes attention, as for the
+# target's gradient: weights, and the gradients of both, float32.
+_SCORES = 3
+_LOGITS = 3  # of a chunk: they, their exponentials and their gradient, float32
+
+
+def fitting_fsdp(
+    parameter_bytes: float,
+    memory: float | None,
+    devices: int,
+    *,
+    tensor: int = 1,
+    activations: float = 0.0,
+) -> int:
+    """The least size of `fsdp` with which a run fits into the memory of a device.
+
+    Args:
+      parameter_bytes: of all parameters, in float32.
+      memory: bytes of a device; None: not known, and 1 is taken.
+      devices: that there are.
+      tensor: size of the mesh's axis of this name.
+      activations: bytes of a device, whatever the mesh.
+
+    Returns:
+      A divisor of devices / tensor; the greatest, where none is enough.
+    """
+    most = max(devices // tensor, 1)
+    if memory is None:
+        return 1
+    sizes = [size for size in range(1, most + 1) if most % size == 0]
+    for size in sizes:
+        needed = needed_bytes(parameter_bytes, size * tensor, activations)
+        if needed <= _FILLED * memory:
+            return size
+    return most
+
+
+def needed_bytes(
+    parameter_bytes: float, shards: int, activations: float = 0.0
+) -> float:
+    """About what a device holds, bytes.
+
+    Args:
+      parameter_bytes: of all parameters, in float32.
+      shards: into how many parts they are cut.
+      activations: bytes of a device.
+    """
+    return _COPIES * parameter_bytes / shards + activations
+
+
+def activation_bytes(
+    model: ModelConfig, rows: int, length: int, chunk: int, tensor: int = 1
+) -> float:
+    """About what a device holds beside copies of the parameters, bytes.
+
+    Args:
+      model: the architecture.
+      rows: of a microbatch on one device.
+      length: L.
+      chunk: positions whose logits are held at a time.
+      tensor: size of the mesh's axis of this name.
+    """
+    tokens, item = rows * length, 2 if model.dtype == "bfloat16" else 4
+    inside = tokens * (6 * model.d_model + 3 * model.d_ff / tensor) * item
+    scores = 4 * rows * model.num_heads / tensor * length**2
+    kept = model.num_layers * tokens * model.d_model * item
+    if model.remat in (False, "none"):
+        kept = model.num_layers * (inside + scores)
+    logits = 4 * rows * min(chunk, length) * model.vocab_size / tensor
+    return kept + inside + _SCORES * scores + _LOGITS * logits
+
+
+def make_mesh(
+    config: ConfigDict,
+    devices: Sequence[jax.Device] | None = None,
+    memory: float | None = None,
+) -> Mesh:
+    """The mesh of a run; what the config leaves open is chosen so that the run fits.
+
+    Args:
+      config: of a run, with what the store decides filled in.
+      devices: to use; all there are, unless given.
+      memory: bytes of a device; asked of the devices, unless given.
+
+    Raises:
+      UserError: the config's sizes make no mesh of the devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    data, fsdp, tensor = config.mesh.data, config.mesh.fsdp, config.mesh.tensor
+    if fsdp == -1:
+        fsdp = 1
+        others = max(data, 1) * max(tensor, 1)
+        if data != -1:
+            fsdp = len(devices) // others if len(devices) % others == 0 else 1
+        elif len(devices) > others:
+            memory = memory or device_memory(devices)
+            fsdp = fitting_fsdp(
+                4 * parameter_count(configs.model_config(config)),
+                memory,
+                len(devices),
+                tensor=max(tensor, 1),
+                activations=_activations(config, len(devices), max(tensor, 1)),
+            )
+    return sharding.make_mesh(data, fsdp, tensor, devices)
+
+
+def describe(config: ConfigDict, mesh: Mesh, memory: float | None = None) -> str:
+    """The mesh, the memory and the kernel of attention of a run, on one line.
+
+    Args:
+      config: of the run.
+      mesh: of the run.
+      memory: bytes of a device; asked of the devices, unless given.
+    """
+    memory = memory or device_memory(mesh.devices.flat)
+    tensor = mesh.shape["tensor"]
+    needed = needed_bytes(
+        4 * parameter_count(configs.model_config(config)),
+        mesh.shape["fsdp"] * tensor,
+        _activations(config, mesh.size, tensor),
+    )
+    sizes = " x ".join(f"{axis} {mesh.shape[axis]}" for axis in sharding.AXES)
+    kernel, why = configs.attention_kernel(config, mesh)
+    held = f"about {needed / 1e9:.1f}"
+    if memory is not None:
+        held += f" of {memory / 1e9:.1f}"
+    tight = ""
+    if memory is not None and needed > memory:
+        tight = " (it may not fit: raise train.microbatches or mesh.tensor)"
+    return (
+        f"mesh: {sizes}: {held} GB a device{tight}; attention: {kernel}"
+        f"{f' ({why})' if why else ''}"
+    )
+
+
+def device_memory(devices: Sequence[jax.Device]) -> float | None:
+    """Bytes that a program may use on the smallest of this process's devices.
+
+    None where it is not known, as on CPU.
+    """
+    limits = []
+    for device in devices:
+        if device.process_index != jax.process_index():
+            continue
+        try:
+            limits.append((device.memory_stats() or {}).get("bytes_limit"))
+        except jax.errors.JaxRuntimeError:  # of a topology that is not there
+            limits.append(None)
+    return min(limits) if limits and None not in limits else None
+
+
+def _activations(config: ConfigDict, devices: int, tensor: int) -> float:
+    per_microbatch = config.train.batch_size // config.train.microbatches
+    rows = -(-per_microbatch * tensor // devices)
+    return activation_bytes(
+        configs.model_config(config),
+        rows,
+        config.train.seq_len,
+        config.train.loss_chunk,
+        tensor,
+    )

@@ -1,0 +1,79 @@
+"""A train step compiled for TPUs that are not there holds no scores of attention."""
+
+import dataclasses
+import importlib.util
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+from test_sharding_programs import ADAM, MODEL, OPTIONS
+
+from dga_jax import sharding
+from dga_jax.model import kernels
+from dga_jax.training import train_state
+from dga_jax.training.optimizer import make_optimizer
+from dga_jax.training.steps import make_steps
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed"
+    ),
+]
+LENGTH = 512  # splash keeps numbers by row in arrays [..., L, 128]
+
+
+@pytest.fixture(autouse=True)
+def _beside_others(monkeypatch):
+    """No chip is taken: other processes may compile with libtpu at the same time."""
+    monkeypatch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
+
+
+def train_step(attention, document_end):
+    """The optimised program of 2 x 2 x 2 chips, heads 48 wide in groups of two."""
+    from jax.experimental import topologies
+
+    devices = topologies.get_topology_desc("v5e:2x4", platform="tpu").devices
+    mesh = sharding.make_mesh(2, 2, 2, devices)
+    assert kernels.Chip.of(devices[0]) == kernels.Chip("tpu")
+    model = dataclasses.replace(
+        MODEL,
+        num_layers=2,
+        d_model=384,
+        num_kv_heads=4,
+        d_ff=352,
+        dtype="bfloat16",
+        attention=attention,
+        mesh=mesh,
+        document_end=document_end,
+    )
+    state = train_state.abstract_state(model, make_optimizer(ADAM), mesh)
+    where = sharding.batch_sharding(mesh)
+    rows = jax.ShapeDtypeStruct((16, LENGTH + 1), jnp.int32, sharding=where)
+    step = make_steps(model, ADAM, OPTIONS, mesh).train
+    return step.lower(state, rows).compile().as_text()
+
+
+def scores(text):
+    """Arrays [..., queries, keys] of the row's or half of its length; no others are."""
+    sizes = {str(LENGTH), str(LENGTH // 2)}
+    shapes = [
+        shape.split(",")
+        for shape in re.findall(r"\b(?:f32|bf16|pred)\[([\d,]+)\]", text)
+    ]
+    return [shape for shape in shapes if len(shape) > 2 and {*shape[-2:]} <= sizes]
+
+
+@pytest.mark.parametrize("document_end", [None, 0], ids=["whole rows", "documents"])
+def test_splash_holds_no_scores(document_end):
+    text = train_step("splash", document_end)
+    assert "splash_mha_fwd" in text
+    assert "splash_mha_dkv" in text
+    assert scores(text) == []
+
+
+def test_xla_holds_scores():
+    """The check above can fail."""
+    assert scores(train_step("xla", None))

@@ -1,0 +1,138 @@
+"""What the compiled steps hold on each device of a mesh, read from the programs."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+from runs import mesh_of
+
+from dga_jax import sharding
+from dga_jax.model.transformer import ModelConfig
+from dga_jax.training import train_state
+from dga_jax.training.optimizer import OptimizerConfig, make_optimizer
+from dga_jax.training.steps import StepOptions, make_steps
+
+# Sizes of which no product is another: a shape tells what it is of.
+MODEL = ModelConfig(
+    vocab_size=344,
+    num_layers=3,
+    d_model=64,
+    num_heads=8,
+    num_kv_heads=8,
+    d_ff=200,
+    tied_embeddings=False,
+)
+ADAM = OptimizerConfig(
+    learning_rate=0.01,
+    schedule="constant",
+    steps=10,
+    warmup_steps=0,
+    decay_fraction=0.2,
+    final_fraction=0.1,
+    b1=0.9,
+    b2=0.95,
+    eps=1e-3,
+    weight_decay=0.1,
+    clip_norm=1.0,
+)
+OPTIONS = StepOptions(
+    microbatches=2,
+    z_loss=0.0,
+    loss_chunk=16,
+    estimator="forward",
+    chunk=8,
+    target_chunk=8,
+    normalise=True,
+    precondition=False,  # with Adam's moments the compiler finds the shardings itself
+)
+MESHES = [(1, 8, 1), (2, 2, 2)]
+
+
+def arguments(name, state, mesh):
+    """Of 16 rows a batch, in two parts; 16 probe batches of 8, 8 at a time."""
+    rows, probes = sharding.batch_sharding(mesh), sharding.probe_sharding(mesh, 8)
+
+    def weighted(lead, where):
+        kinds = {"rows": ((33,), jnp.int32), "scale": ((), jnp.float32)}
+        kinds["tokens"] = kinds["scale"]
+        return {
+            key: jax.ShapeDtypeStruct((*lead, *rest), kind, sharding=where)
+            for key, (rest, kind) in kinds.items()
+        }
+
+    if name == "train":
+        return state, weighted((16,), rows)["rows"]
+    return state, weighted((16,), rows), weighted((16, 8), probes)
+
+
+def compiled(name, sizes):
+    mesh = mesh_of(*sizes)
+    state = train_state.abstract_state(MODEL, make_optimizer(ADAM), mesh)
+    step = getattr(make_steps(MODEL, ADAM, OPTIONS, mesh), name)
+    return state.params, step.lower(*arguments(name, state, mesh)).compile().as_text()
+
+
+shared = functools.cache(compiled)
+
+
+def shapes_in(text):
+    found = re.findall(r"\b(?:f32|bf16)\[([\d,]+)\]", text)
+    return {tuple(map(int, shape.split(","))) for shape in found}
+
+
+def stacked(params):
+    """Kernels of all layers that the mesh cuts: full shape and a device's, by path."""
+    return {
+        jax.tree_util.keystr(path): (x.shape, x.sharding.shard_shape(x.shape))
+        for path, x in jax.tree_util.tree_leaves_with_path(params)
+        if x.ndim == 3
+    }
+
+
+@pytest.mark.parametrize("name", ["train", "align"])
+@pytest.mark.parametrize("sizes", MESHES, ids=str)
+def test_no_device_holds_all_of_the_layers(name, sizes):
+    """Of parameters, moments, gradients, their sums, the target's and tangents.
+
+    A layer in use is gathered, or one layer's gradient before it is reduced; the stack
+    is not, wherever it stands.
+    """
+    params, text = shared(name, sizes)
+    found, kernels = shapes_in(text), stacked(params)
+    assert len(kernels) == 7
+    for path, (full, part) in kernels.items():
+        assert full not in found, path
+        assert part in found, path
+
+
+@pytest.mark.slow
+def test_the_target_gradient_was_replicated(monkeypatch):
+    """The check above can fail: so it was before the gradient was pinned."""
+    monkeypatch.setattr(sharding, "constrain_as", lambda _: lambda tree: tree)
+    params, text = compiled("align", (1, 8, 1))
+    found = shapes_in(text)
+    assert any(full in found for full, _ in stacked(params).values())
+
+
+@pytest.mark.parametrize("sizes", MESHES, ids=str)
+def test_the_embedding_is_looked_up_in_parts(sizes):
+    """No device gathers the table or holds all of the gradient's sum.
+
+    The table has a shape that nothing else has in a program without a loss.
+    """
+    mesh = mesh_of(*sizes)
+    state = train_state.abstract_state(MODEL, make_optimizer(ADAM), mesh)
+    where = sharding.batch_sharding(mesh)
+    pin, constrain = sharding.constrain_as(state.params), sharding.constrain_rows(mesh)
+    graph = train_state.graph(MODEL)
+
+    def total(params, tokens):
+        return jnp.sum(nnx.merge(graph, params).hidden(tokens, constrain) ** 2)
+
+    tokens = jax.ShapeDtypeStruct((16, 32), jnp.int32, sharding=where)
+    gradient = jax.jit(lambda params, tokens: pin(jax.grad(total)(params, tokens)))
+    found = shapes_in(gradient.lower(state.params, tokens).compile().as_text())
+    assert (344, 64) not in found
