@@ -222,8 +222,8 @@ def test_a_run_of_subsets_and_limits_killed_and_resumed(
     measured, drawn = {}, np.zeros((9, 8))
     move, step_of = probe.Updates.move, loop.Trainer._train_step
 
-    def kept(self, state, mixer_state, step):
-        moved, measured[step] = move(self, state, mixer_state, step)
+    def kept(self, state, mixer_state, step, cursors):
+        moved, measured[step] = move(self, state, mixer_state, step, cursors)
         return moved, measured[step]
 
     def stepped(self, batch):
