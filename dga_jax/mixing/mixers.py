@@ -140,6 +140,8 @@ def update(
     Returns:
       The new state; its weights are on the simplex whatever the signals were.
     """
+    if not mixer.moves:
+        return state
     if not isinstance(signals, Signals):
         signals = Signals(alignments=signals)
     delta, inner = mixer.update(
