@@ -97,6 +97,9 @@ def _heading(title: str, lines: Lines, weights: Series | None) -> str:
 def _loss_table(lines: Lines) -> list[str]:
     """Losses of the first and the last evaluation, or of the only one."""
     keys = [f"{key}/loss" for key in _LOSSES.values()]
+    label, *others = _LOSSES
+    losses = {label: _LOSSES[label], **_of_targets(lines)}
+    losses |= {other: _LOSSES[other] for other in others}
     steps = sorted({int(step) for key in keys for step in history(lines, key)[0]})
     if not steps:
         return ["", "no evaluation yet"]
@@ -107,12 +110,24 @@ def _loss_table(lines: Lines) -> list[str]:
         ["loss", "nats/token", *[""] * (len(ends) - 1 + len(change)), "bits/byte"],
         ["", *headings, *change, *headings],
     ]
-    for label, key in _LOSSES.items():
+    for label, key in losses.items():
         nats = [_at(lines, f"{key}/loss", step) for step in ends]
         bits = [_at(lines, f"{key}/bits_per_byte", step) for step in ends]
         change = [_number(nats[1] - nats[0], "+.3f")] if len(ends) > 1 else []
         rows.append([label, *map(_number, nats), *change, *map(_number, bits)])
     return ["", columns(rows)]
+
+
+def _of_targets(lines: Lines) -> dict[str, str]:
+    """Labels and keys of each of several targets, in the order of the log."""
+    begin, end = f"{_LOSSES['target']}/", "/loss"
+    keys = dict.fromkeys(key for line in lines for key in line)
+    names = [
+        key.removeprefix(begin).removesuffix(end)
+        for key in keys
+        if key.startswith(begin) and key.endswith(end) and key != f"{begin[:-1]}{end}"
+    ]
+    return {f"- {shorten(name, _LONGEST_NAME)}": f"{begin}{name}" for name in names}
 
 
 def _weight_table(

@@ -236,7 +236,7 @@ class Programs:
             self._direction, norm = self.target_gradient()
             return self.forward(), norm
 
-        updates = Updates(opened, align)
+        updates = Updates(opened, opened.steps._replace(align=align))
         updates.measure(self.state, 1)
         updates.close()
 

@@ -5,6 +5,7 @@ once serves every level.
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,8 +44,10 @@ def find_basis(
     """The basis that `config.mixer.basis` names.
 
     Args:
-      spec: the name of a stored basis; a path, `.npy` or `.npz`; or "levelL": the
-        clusters of a coarser level L, each with the corpus's own distribution inside.
+      spec: the name of a stored basis; a path, `.npy` or `.npz`; "levelL": the
+        clusters of a coarser level L, each with the corpus's own distribution inside;
+        "target": the histogram of the target, or of each; "natural": the corpus's own
+        distribution; or several of these with "+" between them, joined to one basis.
       store: of the run.
       level: of its domains.
       smoothing: documents of the natural distribution added to each histogram.
@@ -54,18 +57,17 @@ def find_basis(
       UserError: no such basis, made for another store or level, a distribution that
         lies on empty domains only, more distributions than domains.
     """
-    domains = store.domains(level)
-    if spec.endswith((".npy", ".npz")):
-        basis = load_basis(spec, domains.names)
-    elif match := _LEVEL.fullmatch(spec):
-        basis = _of_level(int(match[1]), store, level, domains)
-    else:
-        basis = _of_stored(spec, store, domains, smoothing)
-    if len(basis.names) > len(domains):
+    parts = [spec] if Path(spec).exists() else spec.split("+")
+    if len(set(parts)) < len(parts) or not all(parts):
         raise UserError(
-            f"basis {spec}: {len(basis.names)} distributions over {len(domains)}"
-            " domains; a basis has at most as many as there are domains"
+            f"config.mixer.basis={spec}: a part is empty or comes twice; write each"
+            " once, with + between them"
         )
+    found = [_part(part, store, level, smoothing) for part in parts]
+    basis = found[0]
+    if len(parts) > 1:
+        natural = store.domains(level).natural_weights()
+        basis = _joined(dict(zip(parts, found, strict=True)), natural)
     try:
         return basis.reweighted(available)
     except ValueError as error:
@@ -73,6 +75,40 @@ def find_basis(
             f"basis {spec}: distribution {basis.names[error.args[0]]!r} lies on domains"
             " without training rows only"
         ) from None
+
+
+def _part(spec: str, store: Store, level: int, smoothing: float) -> Basis:
+    """What one part of `config.mixer.basis` stands for; see `find_basis`."""
+    domains = store.domains(level)
+    if spec.endswith((".npy", ".npz")):
+        basis = load_basis(spec, domains.names)
+    elif match := _LEVEL.fullmatch(spec):
+        basis = _of_level(int(match[1]), store, level, domains)
+    elif spec == TARGET:
+        basis = smoothed(target_histograms(store), domains, smoothing)
+    elif spec == NATURAL:
+        basis = Basis.of((NATURAL,), domains.natural_weights()[None])
+    else:
+        basis = _of_stored(spec, store, domains, smoothing)
+    if len(basis.names) > len(domains):
+        raise UserError(
+            f"basis {spec}: {len(basis.names)} distributions over {len(domains)}"
+            " domains; a basis has at most as many as there are domains"
+        )
+    return basis
+
+
+def _joined(parts: Mapping[str, Basis], natural: np.ndarray) -> Basis:
+    """One basis of several: PART:NAME, but that the target's keep their names."""
+    names = [
+        name if part in (TARGET, NATURAL) else f"{part}:{name}"
+        for part, basis in parts.items()
+        for name in basis.names
+    ]
+    # What has a share of something common has it of the natural distribution.
+    own = sparse.vstack([basis.own for basis in parts.values()])
+    shares = np.concatenate([basis.shares for basis in parts.values()])
+    return Basis(tuple(names), sparse.csr_array(own), shares, natural)
 
 
 def importance_weights(
@@ -83,26 +119,18 @@ def importance_weights(
     Args:
       store: its domains are clusters.
       level: of the domains.
-      reference: "target", or BASIS/NAME for one set of a stored basis.
+      reference: "target", all of them if there are several; "target/NAME" for one of
+        these; or BASIS/NAME for one set of a stored basis.
       smoothing: documents of the natural distribution added to the set's.
       available: bool [k], domains with rows that may be used; the others get nothing.
 
     Raises:
       UserError: no such set, or the store has no clusters.
     """
-    name, slash, row = reference.partition("/")
     if reference == TARGET:
         histograms = target_histogram(store)
     else:
-        histograms = read_basis(store, name).histograms
-        if not slash and len(histograms.names) == 1:
-            row = histograms.names[0]
-        if row not in histograms.names:
-            raise UserError(
-                f"config.mixer.reference={reference}: basis {name} has no {row!r}; it"
-                f" has {listed(histograms.names, _SHOWN)}"
-            )
-        histograms = histograms.select(histograms.names.index(row))
+        histograms = _reference(reference, store)
     basis = smoothed(histograms, store.domains(level), smoothing)
     try:
         return basis.reweighted(available).mix(np.ones(1))
@@ -112,6 +140,24 @@ def importance_weights(
             " domain with rows that may be used; raise mixer.smoothing or"
             " data.tokens_per_domain"
         ) from None
+
+
+def _reference(reference: str, store: Store) -> Histograms:
+    """One set of a stored basis, or one of several targets."""
+    name, slash, row = reference.partition("/")
+    if name == TARGET:
+        what, row = f"store {store.path}", reference
+        histograms = target_histograms(store)
+    else:
+        what, histograms = f"basis {name}", read_basis(store, name).histograms
+        if not slash and len(histograms.names) == 1:
+            row = histograms.names[0]
+    if row not in histograms.names:
+        raise UserError(
+            f"config.mixer.reference={reference}: {what} has no {row!r}; it has"
+            f" {listed(histograms.names, _SHOWN)}"
+        )
+    return histograms.select(histograms.names.index(row))
 
 
 def smoothed(histograms: Histograms, domains: Domains, smoothing: float) -> Basis:
@@ -134,14 +180,31 @@ def smoothed(histograms: Histograms, domains: Domains, smoothing: float) -> Basi
 
 
 def target_histogram(store: Store) -> Histograms:
-    """The target's documents by finest cluster.
+    """The target's documents by finest cluster, those of all targets together.
+
+    Raises:
+      UserError: the store has no clusters, or a file is damaged.
+    """
+    found = target_histograms(store)
+    if len(found.names) == 1:
+        return found
+    total = sparse.csr_array(found.counts.sum(axis=0)[None])
+    return Histograms((TARGET,), total)
+
+
+def target_histograms(store: Store) -> Histograms:
+    """The same of each target: "target/NAME", or "target" where there is one.
 
     Raises:
       UserError: the store has no clusters, or a file is damaged.
     """
     check_clusters(store)
     path = store.path / TARGET_HISTOGRAM
-    return Histograms.from_arrays(read_arrays(path, "prepare the store again"))
+    found = Histograms.from_arrays(read_arrays(path, "prepare the store again"))
+    if not store.targets.names:
+        return found
+    names = tuple(f"{TARGET}/{name}" for name in found.names)
+    return Histograms(names, found.counts)
 
 
 def check_clusters(store: Store) -> None:
@@ -231,17 +294,18 @@ def basis_path(store: Store, name: str) -> Path:
     Raises:
       UserError: no name for a file.
     """
-    if not re.fullmatch(r"[\w-]{1,100}", name) or _LEVEL.fullmatch(name):
+    taken = _LEVEL.fullmatch(name) or name in (TARGET, NATURAL)
+    if taken or not re.fullmatch(r"[\w-]{1,100}", name):
         raise UserError(
             f"basis {name!r}: a name has letters, digits, - and _, at most 100, and is"
-            " not levelN"
+            f" neither levelN nor {TARGET} nor {NATURAL}"
         )
     return store.path / BASES / f"{name}.npz"
 
 
 def _of_stored(name: str, store: Store, domains: Domains, smoothing: float) -> Basis:
     histograms, natural, target = read_basis(store, name)
-    sets = [histograms, *([target_histogram(store)] if target else [])]
+    sets = [histograms, *([target_histograms(store)] if target else [])]
     names = [name for one in sets for name in one.names]
     counts = [one.counts for one in sets]
     if natural:

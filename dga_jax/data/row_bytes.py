@@ -6,7 +6,7 @@ text was. `prepare` counts the bytes of the text itself, of the rows that are ev
 
 import numpy as np
 
-from dga_jax.data.store import EVALUATED, PAD, ROW_BYTES, Store
+from dga_jax.data.store import EVALUATED, ROW_BYTES, Store
 from dga_jax.errors import UserError
 
 
@@ -24,13 +24,13 @@ def row_bytes(store: Store, split: str, ids: np.ndarray) -> np.ndarray:
       ids: int64 [n].
 
     Returns:
-      float64 [n]; NaN where they were not counted, as in stores of older programs,
-      unless they follow from the tokens.
+      float64 [n]; NaN where they were not counted, as in stores of older programs or
+      of answers alone, unless they follow from the tokens.
 
     Raises:
       UserError: a file is damaged.
     """
-    if has_row_bytes(store):
+    if has_row_bytes(store) and not store.answers:
         return _counted(store, split)[ids].astype(np.float64)
     if not store.tokenizer().is_exact:
         return np.full(len(ids), np.nan)
@@ -40,7 +40,7 @@ def row_bytes(store: Store, split: str, ids: np.ndarray) -> np.ndarray:
 def token_sums(store: Store, rows: np.ndarray) -> np.ndarray:
     """Sums of `token_bytes` over the predicted tokens of rows [n, L+1]: int64 [n]."""
     targets = rows[:, 1:]
-    sizes = np.where(targets == PAD, 0, store.token_bytes[np.maximum(targets, 0)])
+    sizes = np.where(targets < 0, 0, store.token_bytes[np.maximum(targets, 0)])
     return sizes.sum(axis=1, dtype=np.int64)
 
 

@@ -112,9 +112,25 @@ class Cumulative(NamedTuple):
         weights = np.asarray(weights, np.float64)
         return cls(weights, np.cumsum(weights))
 
-    def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """`count` domains, int64, each with its weight's share of probability."""
-        points = rng.random(count) * self.sums[-1]
+    def draw(
+        self, rng: np.random.Generator, count: int, systematic: bool = False
+    ) -> np.ndarray:
+        """`count` domains, int64, each with its weight's share of probability.
+
+        Args:
+          rng: for all that is random.
+          count: n.
+          systematic: domain i comes ⌊n p_i⌋ or ⌈n p_i⌉ times, where p_i is its share,
+            and on average n p_i times: systematic sampling (Madow 1949), points at even
+            distances from one that is random, in any order.
+        """
+        points = rng.random(count)
+        if systematic:
+            offset = rng.random()
+            points = (np.argsort(points, kind="stable") + offset) / count
+        points *= self.sums[-1]
+        # A point may round up to the end, where there is no domain.
+        points = np.minimum(points, np.nextafter(self.sums[-1], 0))
         # Looked up in order: the sums do not fit in the cache.
         order = np.argsort(points)
         domains = np.empty(count, np.int64)
@@ -140,12 +156,15 @@ class Sampler:
         those it has; None for all.
       max_epochs: times a row may be drawn (0: no bound). Domains that used theirs up
         are masked when drawing; the weights are not touched.
+      systematic: each batch has as many rows of a domain as its weight says, within one
+        row; otherwise they come independently of each other.
     """
 
     seed: int
     offsets: np.ndarray
     limits: np.ndarray | None = None
     max_epochs: int = 0
+    systematic: bool = False
 
     def __post_init__(self):
         sizes = np.diff(self.offsets)
@@ -169,7 +188,7 @@ class Sampler:
           UserError: every domain with a weight used up `max_epochs`.
         """
         rng = self._rng(_DRAW, step)
-        domains = cumulative.draw(rng, count)
+        domains = cumulative.draw(rng, count, self.systematic)
         if self.max_epochs:
             domains = self._redraw_exhausted(domains, cumulative, cursors, rng)
         return Draw(self._rows(domains, cursors[domains] + ranks(domains)), domains)
@@ -278,4 +297,4 @@ class Sampler:
                     "data.max_epochs or data.tokens_per_domain, or bring more text"
                 )
             domains = np.array(domains)
-            domains[over] = left.draw(rng, int(over.sum()))
+            domains[over] = left.draw(rng, int(over.sum()), self.systematic)

@@ -14,7 +14,8 @@ A directory holds
                                         of text, and clusters of vectors
     target_histogram.npz                the target's documents by finest cluster
     bases/NAME.npz                      bases made later; not in the manifest
-    SPLIT-00000-of-00001.array_record   rows of train, heldout, target, target_eval
+    SPLIT-00000-of-00001.array_record   rows of train, heldout, target, target_eval;
+                                        of several targets one behind the other
 
 A row is L + 1 tokens of one domain's documents, each followed by an end of text: one
 document behind the other, cut where a row ends. The last token of a row is the first of
@@ -25,19 +26,21 @@ needs it, and the largest value is padding. `store_writer` makes stores.
 """
 
 import contextlib
-import dataclasses
 import functools
 import json
-import math
-import operator
 import pathlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
+from dga_jax.data.answers import Answers
+from dga_jax.data.domains import ClusterNames as ClusterNames
+from dga_jax.data.domains import Domains
+from dga_jax.data.domains import coarsened as coarsened
+from dga_jax.data.targets import Targets
 from dga_jax.errors import UserError
 from dga_jax.files import read_arrays
 
@@ -58,93 +61,6 @@ TARGET_HISTOGRAM = "target_histogram.npz"
 BASES = "bases"
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Domains:
-    """The k domains of one level.
-
-    Attributes:
-      names: k names.
-      offsets: int64 [k+1]; rows offsets[i]:offsets[i+1] of "train" are domain i.
-      heldout_offsets: int64 [k+1], the same for "heldout".
-      tokens: int64 [k], tokens that the training rows predict, padding left out.
-    """
-
-    names: Sequence[str]
-    offsets: np.ndarray
-    heldout_offsets: np.ndarray
-    tokens: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    @property
-    def num_rows(self) -> np.ndarray:
-        """int64 [k], training rows."""
-        return np.diff(self.offsets)
-
-    @property
-    def tokens_per_row(self) -> np.ndarray:
-        """float64 [k], tokens that a training row predicts on average; 1 without any.
-
-        The rows of small domains are not full: the last of each is padded.
-        """
-        rows = self.num_rows
-        any_tokens = (rows > 0) & (self.tokens > 0)
-        return np.where(any_tokens, self.tokens, 1.0) / np.where(any_tokens, rows, 1)
-
-    def natural_weights(self, available: np.ndarray | None = None) -> np.ndarray:
-        """Shares of the tokens, among domains that are `available`: float64 [k]."""
-        tokens = self.tokens if available is None else self.tokens * available
-        return tokens / tokens.sum()
-
-    @property
-    def num_heldout(self) -> np.ndarray:
-        """int64 [k], held-out rows."""
-        return np.diff(self.heldout_offsets)
-
-
-class ClusterNames(Sequence):
-    """Names of the clusters of one level, "03.17", made when they are asked for.
-
-    Args:
-      branching: children of each cluster, level by level, down to this one.
-    """
-
-    def __init__(self, branching: Sequence[int]):
-        self._branching = tuple(branching)
-        self._digits = [len(str(count - 1)) for count in branching]
-        self._length = math.prod(branching)
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        number = operator.index(index)
-        if not -len(self) <= number < len(self):
-            raise IndexError(index)
-        number %= len(self)
-        parts = []
-        for count, digits in zip(
-            reversed(self._branching), reversed(self._digits), strict=True
-        ):
-            number, child = divmod(number, count)
-            parts.append(f"{child:0{digits}d}")
-        return ".".join(reversed(parts))
-
-
-def coarsened(finest: Domains, names: Sequence[str]) -> Domains:
-    """The domains that equally many of `finest` in a row make up each."""
-    stride = len(finest) // len(names)
-    return Domains(
-        names=names,
-        offsets=finest.offsets[::stride],
-        heldout_offsets=finest.heldout_offsets[::stride],
-        tokens=finest.tokens.reshape(len(names), stride).sum(axis=1),
-    )
-
-
 class Store:
     """An opened store; `Store.open` makes one. Safe to read from several threads.
 
@@ -159,7 +75,10 @@ class Store:
       content_hash: hex; equal for equal rows, domains and tokenizer.
       num_levels: how many granularities of domains there are.
       branching: children of each cluster by level; empty where domains are named.
+      answers: what is predicted of rows that are read; None: all of it.
     """
+
+    answers: Answers | None = None
 
     def __init__(self, path: pathlib.Path, manifest: dict):
         self.path = path
@@ -202,7 +121,9 @@ class Store:
                     f" manifest says {expected:,}; prepare the store again"
                 )
         try:
-            return cls(path, manifest)
+            store = cls(path, manifest)
+            store.targets  # noqa: B018 (read, to see that it can be)
+            return store
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise _damaged(path, error) from error
 
@@ -235,6 +156,25 @@ class Store:
                 f"cannot read {path} (it lacks {error}); prepare the store again"
             ) from error
 
+    @functools.cached_property
+    def targets(self) -> Targets:
+        """The targets; one without a name where nobody gave them several."""
+        ends = {split: [0, self.num_rows(split)] for split in ("target", "target_eval")}
+        entry = self.manifest.get("targets")
+        if not entry:
+            return Targets((), *map(np.array, ends.values()))
+        found = Targets(
+            tuple(entry["names"]),
+            *(np.array(entry[key], np.int64) for key in ("offsets", "eval_offsets")),
+        )
+        offsets = zip((found.offsets, found.eval_offsets), ends.values(), strict=True)
+        for bounds, end in offsets:
+            steps = np.diff(bounds)
+            covered = len(steps) == len(found.names) and (steps > 0).all()
+            if not covered or [bounds[0], bounds[-1]] != end:
+                raise ValueError(f"rows of targets {list(found.names)}: {bounds}")
+        return found
+
     def num_rows(self, split: str) -> int:
         """Rows of "train", "heldout", "target" or "target_eval"."""
         return self.manifest["splits"][split]["rows"]
@@ -247,7 +187,8 @@ class Store:
           ids: int64 [n], each in [0, num_rows(split)); may repeat.
 
         Returns:
-          int32 [n, L+1], with PAD where a row holds no token.
+          int32 [n, L+1], with PAD where a row holds no token; what is only read, if
+          `answers` says so, is below it, see `Answers`.
 
         Raises:
           IndexError: an id out of range.
@@ -263,7 +204,8 @@ class Store:
                 f"store {self.path}: {split} holds token {largest} of a vocabulary of"
                 f" {self.vocab_size:,}; prepare the store again"
             )
-        return rows.astype(np.int32) - 1
+        found = rows.astype(np.int32) - 1
+        return self.answers.only(found) if self.answers else found
 
     def read_stored(self, split: str, ids: np.ndarray) -> np.ndarray:
         """The same as it lies on disk: `dtype` [n, L+1], padded with `padding`."""

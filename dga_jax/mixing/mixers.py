@@ -2,6 +2,8 @@
 
 Its arguments are its options: `--config.mixer.name` and `--config.mixer.NAME.OPTION`
 then know it. `recipe.mixer` says what it returns, and what is put around all of them.
+Here are the method and its controls; those of others are in `by_alignment`, `by_loss`
+and `by_curve`.
 """
 
 import functools
@@ -11,13 +13,23 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dga_jax.mixing import simplex
-from dga_jax.mixing.recipe import MIXERS as MIXERS  # those below, by name
+from dga_jax.mixing import ascent, simplex
+from dga_jax.mixing import by_alignment as by_alignment  # so that they are declared
+from dga_jax.mixing import by_curve as by_curve
+from dga_jax.mixing import by_loss as by_loss
+from dga_jax.mixing.recipe import MIXERS as MIXERS  # those below and there, by name
 from dga_jax.mixing.recipe import Mixer, mixer
+from dga_jax.mixing.signals import Signals
 
 
-@mixer(signal="alignments")
-def dga(eta: float, beta: float) -> optax.GradientTransformation:
+@mixer(reads=("alignments",))
+def dga(
+    eta: float,
+    beta: float,
+    kl: float = 0.0,
+    debias: bool = False,
+    adapt: bool = False,
+) -> optax.GradientTransformation:
     """Dynamic Gradient Alignment (Fan, Grangier and Ablin 2024, arXiv 2410.02498).
 
     α̂ ∝ α exp(+η a), then α ← (1-β) α + β α̂, with a_i = ⟨∇ℓ(θ; x_i), ∇ℓ(θ; y)⟩.
@@ -25,20 +37,68 @@ def dga(eta: float, beta: float) -> optax.GradientTransformation:
     Args:
       eta: step size η ≥ 0 of mirror ascent.
       beta: EMA coefficient β in (0, 1].
+      kl: departure from the paper, as `debias` and `adapt`: see `ascent.dga`.
+      debias: likewise.
+      adapt: likewise.
+
+    >>> print(weights_after(dga(eta=1.0, beta=0.1), [0.5, 0.5],
+    ...                     alignments=jnp.log(jnp.array([3.0, 1.0]))))
+    [0.525 0.475]
     """
-    return optax.chain(simplex.exponentiated_gradient(eta), simplex.log_space_ema(beta))
+    if kl or debias or adapt:
+        return ascent.dga(eta, beta, kl=kl, debias=debias, adapt=adapt)
+    return simplex.reading(
+        lambda signals: signals.alignments,
+        optax.chain(simplex.exponentiated_gradient(eta), simplex.log_space_ema(beta)),
+    )
 
 
-@mixer(signal=None)
+@mixer(reads=())
 def static() -> optax.GradientTransformation:
     """The weights stay where they began: uniform, natural, or given by name."""
     return optax.set_to_zero()
 
 
-@mixer(signal=None, start="importance")
+@mixer(reads=(), start="importance")
 def importance() -> optax.GradientTransformation:
     """Importance sampling: the constant α_i = P(domain i | target), a histogram."""
     return optax.set_to_zero()
+
+
+@mixer(reads=("alignments",))
+def random(eta: float, beta: float, seed: int = 0) -> optax.GradientTransformation:
+    """A control: DGA's update by alignments that were dealt out to the domains anew.
+
+    α̂ ∝ α exp(+η a_π), then DGA's EMA, with π a random permutation of those probed,
+    another at each update: the sizes of the steps are those of DGA, and the directions
+    say nothing. It costs what DGA costs.
+
+    Args:
+      eta: η.
+      beta: β.
+      seed: of the permutations.
+    """
+    follow = optax.chain(
+        simplex.exponentiated_gradient(eta), simplex.log_space_ema(beta)
+    )
+
+    def update(
+        signals: Signals,
+        log_weights: jax.Array,
+        probed: jax.Array,
+        step: jax.typing.ArrayLike,
+    ) -> jax.Array:
+        key = jax.random.fold_in(jax.random.key(seed), jnp.max(jnp.asarray(step)))
+        dealt = jax.random.uniform(key, probed.shape)
+        here = jnp.argsort(~probed, stable=True)
+        there = jnp.argsort(jnp.where(probed, dealt, 2.0), stable=True)
+        values = (
+            jnp.zeros_like(signals.alignments).at[here].set(signals.alignments[there])
+        )
+        state = follow.init(log_weights)
+        return follow.update(values, state, log_weights, probed=probed)[0]
+
+    return simplex.rule(update)
 
 
 class MixerState(NamedTuple):
@@ -63,7 +123,7 @@ def init(mixer: Mixer, weights: jax.typing.ArrayLike) -> MixerState:
 def update(
     mixer: Mixer,
     state: MixerState,
-    signal: jax.Array,
+    signals: Signals | jax.Array,
     *,
     step: jax.typing.ArrayLike,
     probed: jax.Array | None = None,
@@ -73,17 +133,30 @@ def update(
     Args:
       mixer: the recipe.
       state: what the last update left.
-      signal: [n]; what is not probed is not read.
+      signals: what it reads, of what is probed; an array [n] is the alignments.
       step: train step, for schedules.
       probed: bool [n] or None for all.
 
     Returns:
-      The new state; its weights are on the simplex whatever the signal was.
+      The new state; its weights are on the simplex whatever the signals were.
     """
+    if not mixer.moves:
+        return state
+    if not isinstance(signals, Signals):
+        signals = Signals(alignments=signals)
     delta, inner = mixer.update(
-        signal, state.inner, state.log_weights, step=step, probed=probed
+        signals, state.inner, state.log_weights, step=step, probed=probed
     )
     moved = simplex.normalise(optax.apply_updates(state.log_weights, delta))
     # Normalising is not idempotent: a skipped update would move the last bits.
     still = jnp.all(delta == 0)
     return MixerState(jnp.where(still, state.log_weights, moved), inner)
+
+
+def weights_after(
+    mixer: Mixer, weights: jax.typing.ArrayLike, **signals: jax.typing.ArrayLike
+) -> jax.Array:
+    """Weights [n] after one update from `weights` by signals of these names."""
+    given = {name: jnp.asarray(values) for name, values in signals.items()}
+    state = update(mixer, init(mixer, weights), Signals(**given), step=1)
+    return jnp.exp(state.log_weights).round(4)

@@ -12,14 +12,20 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from dga_jax.bounds import Rule
-from dga_jax.mixing import simplex
+from dga_jax.mixing import ascent, simplex
+from dga_jax.mixing.signals import Signals, only
 
 # What mixers share, `config.mixer.eta` and so on: may be schedules of the train step.
-SHARED = ("eta", "beta")
-SIGNALS = ("alignments", None)
+SCHEDULED = ("eta", "beta")
+# Those that not every mixer has a use for, with what turns them off.
+SWITCHES = {"kl": 0.0, "debias": False, "adapt": False}
+# Of the run: its seed, how many targets it has, rows of a batch.
+OF_RUN = ("seed", "targets", "batch_size")
+SHARED = (*SCHEDULED, *SWITCHES, *OF_RUN)
 _TYPES = (float, int, bool, str)
 
 
@@ -28,17 +34,24 @@ class Mixer(NamedTuple):
 
     Attributes:
       init: log-weights [n] -> the mixer's state.
-      update: (signal [n], state, log-weights [n], *, step, probed) -> (increment of the
+      update: (`Signals`, state, log-weights [n], *, step, probed) -> (increment of the
         log-weights, state), as an optax transform with extra arguments.
-      signal: "alignments", or None if the weights never move.
+      reads: names of the signals that it reads; none if the weights never move.
       start: what the weights are at first, unless the config says: "uniform", or
         "importance", P(domain | target).
+      head: whether alignments are those of the output head alone.
     """
 
     init: optax.TransformInitFn
     update: optax.TransformUpdateExtraArgsFn
-    signal: str | None
+    reads: tuple[str, ...]
     start: str = "uniform"
+    head: bool = False
+
+    @property
+    def moves(self) -> bool:
+        """Whether the weights ever move."""
+        return bool(self.reads)
 
 
 class Option(NamedTuple):
@@ -56,21 +69,20 @@ class Option(NamedTuple):
 
 
 class Recipe:
-    """A mixer by name: called with its options, and `floor`, it gives the `Mixer`.
+    """A mixer by name: called with its options, `floor`, `shrink`, it is the `Mixer`.
 
     η and β may be numbers or schedules of the train step; the function sees their
     values, be it a step's.
 
     Args:
       function: as `mixer` takes it.
-      signal: what it reads.
-      start: where the weights begin.
+      reads, start, head: as in `Mixer`.
 
     Attributes:
       name: of the function.
       shared: names of those of `SHARED` that it takes.
       options: its own, by name.
-      signal, start: as in `Mixer`.
+      reads, start, head: as in `Mixer`.
 
     Raises:
       TypeError: an argument cannot be an option; says why.
@@ -79,12 +91,13 @@ class Recipe:
     def __init__(
         self,
         function: Callable[..., optax.GradientTransformation],
-        signal: str | None,
-        start: str,
+        reads: tuple[str, ...],
+        start: str = "uniform",
+        head: bool = False,
     ):
         functools.update_wrapper(self, function)
         self.name = function.__name__
-        self.signal, self.start = signal, start
+        self.reads, self.start, self.head = tuple(reads), start, head
         self._function = function
         self._signature = inspect.signature(function)
         self.shared = tuple(n for n in SHARED if n in self._signature.parameters)
@@ -94,21 +107,31 @@ class Recipe:
             if name not in SHARED
         }
 
-    def __call__(self, *args: Any, floor: float = 0.0, **options: Any) -> Mixer:
+    @property
+    def moves(self) -> bool:
+        """Whether the weights ever move."""
+        return bool(self.reads)
+
+    def __call__(
+        self, *args: Any, floor: float = 0.0, shrink: bool = False, **options: Any
+    ) -> Mixer:
         """The mixer with these options.
 
         Args:
           *args: of the function.
           floor: least weight of any domain (or basis distribution) with rows.
+          shrink: alignments are shrunk by their errors before it reads them.
           **options: of the function.
         """
         given = self._signature.bind(*args, **options).arguments
-        if self.signal is None:
+        if not self.reads:
             still = optax.with_extra_args_support(self._function(**given))
-            return Mixer(*still, self.signal, self.start)
+            return Mixer(*still, self.reads, self.start, self.head)
 
         def at(step: jax.typing.ArrayLike) -> optax.GradientTransformationExtraArgs:
             transform = simplex.among_probed(self._function(**_at(given, step)))
+            if shrink and "alignments" in self.reads:
+                transform = _shrunk(transform)
             if floor:
                 transform = _floored(transform, floor)
             return simplex.skip_nonfinite(transform)
@@ -117,43 +140,48 @@ class Recipe:
             return at(0).init(log_weights)
 
         def update(
-            signal: jax.Array,
+            signals: Signals,
             state: optax.OptState,
             params: jax.Array,
             *,
             step: jax.typing.ArrayLike = 0,
             **extra: Any,
         ) -> tuple[jax.Array, optax.OptState]:
-            return at(step).update(signal, state, params, step=step, **extra)
+            signals = only(signals, self.reads)
+            return at(step).update(signals, state, params, step=step, **extra)
 
-        return Mixer(init, update, self.signal, self.start)
+        return Mixer(init, update, self.reads, self.start, self.head)
 
 
 MIXERS: dict[str, Recipe] = {}
 
 
 def mixer(
-    signal: str | None, start: str = "uniform"
+    reads: tuple[str, ...], start: str = "uniform", head: bool = False
 ) -> Callable[[Callable[..., optax.GradientTransformation]], Recipe]:
     """Makes a function a mixer, which `--config.mixer.name` knows by its name.
 
-    It takes η and β, as `eta` and `beta`, if it wants them; every other argument has a
-    default and is an option of its own. Its annotation is the option's type, with a
-    bound if need be (`Annotated[float, AtLeast(0)]`), its line under "Args:" the
-    meaning. It returns an optax transform from the signal [n] to an increment of the
-    log-weights [n], a higher one for whom is to gain; `optax.stateless` makes one of a
-    function of both. Who was not probed, normalising, the floor and numbers that are
-    not finite are no concern of it: that is put around it.
+    It takes those of `SHARED` that it wants, such as η and β, as `eta` and `beta`;
+    every other argument has a default and is an option of its own. Its annotation is
+    the option's type, with a bound if need be (`Annotated[float, AtLeast(0)]`), its
+    line under "Args:" the meaning. It returns an optax transform from `Signals` to an
+    increment of the log-weights [n], a higher one for whom is to gain:
+    `optax.stateless` makes one of a function of both, `simplex.reading` of a transform
+    of one signal, `simplex.rule` of a function that also asks who was probed.
+    Normalising, the floor, weights of those not probed and numbers that are not finite
+    are no concern of it: that is put around it. What was not measured is 0.
 
     Args:
-      signal: "alignments", or None if the weights never move.
+      reads: names of fields of `Signals`: what it gets, and all that is measured; ()
+        if the weights never move.
       start: where they begin, unless the config says: "uniform" or "importance".
+      head: whether its alignments are those of the output head alone.
     """
-    if signal not in SIGNALS:
-        raise TypeError(f"signal={signal!r}: expected one of {SIGNALS}")
+    if isinstance(reads, str) or not set(reads) <= set(Signals._fields):
+        raise TypeError(f"reads={reads!r}: expected some of {Signals._fields}")
 
     def declare(function: Callable[..., optax.GradientTransformation]) -> Recipe:
-        recipe = Recipe(function, signal, start)
+        recipe = Recipe(function, reads, start, head)
         if recipe.name in MIXERS:
             raise TypeError(f"there are two mixers {recipe.name!r}")
         MIXERS[recipe.name] = recipe
@@ -167,7 +195,7 @@ def _at(
 ) -> dict[str, jax.typing.ArrayLike]:
     """Arguments of which schedules have become their values."""
     return {
-        name: value(step) if name in SHARED and callable(value) else value
+        name: value(step) if name in SCHEDULED and callable(value) else value
         for name, value in given.items()
     }
 
@@ -195,12 +223,37 @@ def _floored(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def _shrunk(
+    inner: optax.GradientTransformationExtraArgs,
+) -> optax.GradientTransformationExtraArgs:
+    """`inner`, of alignments that `ascent.shrunk` made smaller."""
+
+    def update(
+        signals: Signals,
+        state: optax.OptState,
+        params: jax.Array,
+        *,
+        probed: jax.Array | None = None,
+        **extra: Any,
+    ) -> tuple[jax.Array, optax.OptState]:
+        alive = params > -jnp.inf
+        alive = alive if probed is None else alive & probed
+        if signals.standard_errors is not None:
+            values, errors = ascent.shrunk(
+                signals.alignments, signals.standard_errors, alive
+            )
+            signals = signals._replace(alignments=values, standard_errors=errors)
+        return inner.update(signals, state, params, probed=probed, **extra)
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)
+
+
 def _option(function: Callable, parameter: inspect.Parameter) -> Option:
     name, default = parameter.name, parameter.default
     where = f"mixer {function.__name__}: argument {name}"
     if default is parameter.empty:
         raise TypeError(
-            f"{where} has no default; only {' and '.join(SHARED)} have none"
+            f"{where} has no default; only {' and '.join(SCHEDULED)} have none"
         )
     hint = typing.get_type_hints(function, include_extras=True).get(name)
     kind, rules = hint, []

@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dga_jax.mixing.signals import Signals, filled, usable
+
 # e^-1e4 is no weight that could ever be drawn; a bound on one update's ratio between
 # two domains keeps log α finite, hence able to recover, whatever the signals.
 _MAX_LOG_RATIO = 1e4
@@ -42,6 +44,57 @@ def _stateless(update: _Update) -> optax.GradientTransformationExtraArgs:
 
     return optax.GradientTransformationExtraArgs(
         lambda params: optax.EmptyState(), update_fn
+    )
+
+
+def reading(
+    pick: Callable[[Any], Any], inner: optax.GradientTransformation
+) -> optax.GradientTransformationExtraArgs:
+    """`inner`, of what `pick` makes of the signals; its state is that of `inner`.
+
+    >>> transform = reading(lambda s: s.alignments, optax.scale(2.0))
+    >>> log_weights = jnp.log(jnp.array([0.5, 0.5]))
+    >>> signals = Signals(alignments=jnp.array([1.0, -1.0]))
+    >>> delta, _ = transform.update(signals, transform.init(log_weights), log_weights)
+    >>> print(delta)
+    [ 2. -2.]
+    """
+    inner = optax.with_extra_args_support(inner)
+
+    def update(
+        signals: Any, state: optax.OptState, params: jax.Array, **extra: Any
+    ) -> tuple[jax.Array, optax.OptState]:
+        return inner.update(pick(signals), state, params, **extra)
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)
+
+
+def rule(
+    increment: Callable[..., jax.Array],
+) -> optax.GradientTransformationExtraArgs:
+    """A transform without state that also says who was probed, and the step.
+
+    Args:
+      increment: of (signals, log-weights [n], probed: bool [n], step: train step); what
+        it gives, [n], is added to the log-weights.
+    """
+
+    def update(
+        signals: Any,
+        state: optax.EmptyState,
+        params: jax.Array,
+        *,
+        probed: jax.Array | None = None,
+        step: jax.typing.ArrayLike = 0,
+        **extra: Any,
+    ) -> tuple[jax.Array, optax.EmptyState]:
+        del extra
+        alive = params > -jnp.inf
+        probed = alive if probed is None else alive & probed
+        return increment(signals, params, probed, step), state
+
+    return optax.GradientTransformationExtraArgs(
+        lambda params: optax.EmptyState(), update
     )
 
 
@@ -77,12 +130,25 @@ def exponentiated_gradient(
         # A difference of huge signals is -inf, and 0 * -inf no number: bounded first.
         below = jnp.maximum(signal - top, jnp.finfo(signal.dtype).min)
         gain = jnp.where(alive, jnp.asarray(eta, jnp.float32) * below, 0.0)
-        gain = jnp.maximum(gain, -_MAX_LOG_RATIO)
-        mass = jax.nn.logsumexp(log_weights, where=alive)
-        normaliser = jax.nn.logsumexp(log_weights + gain, where=alive) - mass
-        return jnp.where(alive, gain - normaliser, 0.0)
+        return redistribute(gain, log_weights, alive)
 
     return _stateless(update)
+
+
+def redistribute(
+    gain: jax.Array, log_weights: jax.Array, alive: jax.Array
+) -> jax.Array:
+    """Increments under which weights ∝ α exp(gain) share the mass that they have.
+
+    Args:
+      gain: [n], at most 0 where `alive`.
+      log_weights: [n].
+      alive: bool [n], whose weights move.
+    """
+    gain = jnp.maximum(gain, -_MAX_LOG_RATIO)
+    mass = jax.nn.logsumexp(log_weights, where=alive)
+    normaliser = jax.nn.logsumexp(log_weights + gain, where=alive) - mass
+    return jnp.where(alive, gain - normaliser, 0.0)
 
 
 def log_space_ema(
@@ -182,7 +248,8 @@ def skip_nonfinite(
     """Leaves weights and the inner state alone, and counts, where a number is none.
 
     That is a signal which is not finite, of those probed (what was not measured may
-    hold anything), or an increment that `inner` makes of finite ones.
+    hold anything), or an increment or a state that `inner` makes of finite ones. What
+    goes in is a `Signals`, or one signal [n].
     """
     inner = optax.with_extra_args_support(inner)
 
@@ -190,23 +257,23 @@ def skip_nonfinite(
         return SkipState(jnp.zeros((), jnp.int32), inner.init(log_weights))
 
     def update(
-        signal: jax.Array,
+        signal: Signals | jax.Array,
         state: SkipState,
         params: jax.Array,
         *,
         probed: jax.Array | None = None,
         **extra: Any,
     ) -> tuple[jax.Array, SkipState]:
-        measured = True if probed is None else probed
-        finite = jnp.all(jnp.isfinite(signal), where=measured)
-        delta, moved = inner.update(
-            jnp.where(jnp.isfinite(signal), signal, 0.0),
-            state.inner,
-            params,
-            probed=probed,
-            **extra,
-        )
+        if isinstance(signal, Signals):
+            finite, given = usable(signal, probed), filled(signal)
+        else:
+            measured = True if probed is None else probed
+            finite = jnp.all(jnp.isfinite(signal), where=measured)
+            given = jnp.where(jnp.isfinite(signal), signal, 0.0)
+        delta, moved = inner.update(given, state.inner, params, probed=probed, **extra)
         finite &= jnp.all(jnp.isfinite(delta))
+        for leaf in jax.tree.leaves(moved):  # it would be wrong for ever
+            finite &= jnp.all(jnp.isfinite(leaf))
         delta = jnp.where(finite, delta, 0.0)
         kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), moved, state.inner)
         return delta, SkipState(state.skipped + jnp.where(finite, 0, 1), kept)

@@ -70,14 +70,16 @@ def row_losses(
 
     Args:
       model: has `hidden` and `unembedding`, see `Transformer`.
-      rows_BxS: int32 token ids; below 0 where there is none, at the end of a row.
+      rows_BxS: int32 token ids; -1 where there is none, at the end of a row, and -2 - t
+        for a token t that is read and not predicted.
       chunk: positions whose logits are held at a time, [B, chunk, V] float32; 0: as
         many as the head's budget allows.
       constrain: pins down the sharding of activations [B, L, D].
       head: how logits are computed.
     """
     inputs, targets = rows_BxS[:, :-1], rows_BxS[:, 1:]
-    hidden_BxLxD = model.hidden(jnp.maximum(inputs, 0), constrain)
+    tokens_BxL = jnp.where(inputs < 0, jnp.maximum(-2 - inputs, 0), inputs)
+    hidden_BxLxD = model.hidden(tokens_BxL, constrain)
     kernel_DxV = model.unembedding()
     rows, length = inputs.shape
     chunk = min(chunk or head.chunk(rows, length, kernel_DxV.shape[1]), length)

@@ -105,6 +105,7 @@ class StoreWriter:
         self.rows_per_file = rows_per_file(seq_len, self.dtype, shard_bytes)
         self._splits, self._levels, self._files = {}, [], {}
         self._clusters: dict | None = None
+        self._targets: dict | None = None
 
     def write_split(
         self,
@@ -198,6 +199,25 @@ class StoreWriter:
         for name in files:
             self._describe(name)
 
+    def add_targets(
+        self,
+        names: Sequence[str],
+        offsets: Sequence[int],
+        eval_offsets: Sequence[int],
+    ) -> None:
+        """Says which rows are whose, where there are several targets.
+
+        Args:
+          names: of n targets.
+          offsets: [n+1]; rows offsets[i]:offsets[i+1] of "target" are target i's.
+          eval_offsets: the same of "target_eval".
+        """
+        self._targets = {
+            "names": list(names),
+            "offsets": [int(row) for row in offsets],
+            "eval_offsets": [int(row) for row in eval_offsets],
+        }
+
     def add_counts(self, counts: dict) -> None:
         """Says what was counted of the text, for those who look at the store."""
         text = json.dumps(counts, indent=1) + "\n"
@@ -225,6 +245,8 @@ class StoreWriter:
             "levels": self._levels,
             "splits": self._splits,
         }
+        if self._targets:
+            manifest["targets"] = self._targets
         if self._clusters:
             manifest["clusters"] = self._clusters
         if tokenizer.end_of_text_name:

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from dga_jax.errors import UserError
 from dga_jax.mixing.mixers import MIXERS
-from dga_jax.mixing.recipe import Mixer
+from dga_jax.mixing.recipe import OF_RUN, SCHEDULED, SWITCHES, Mixer
 from dga_jax.model import kernels
 from dga_jax.model.transformer import ModelConfig
 from dga_jax.sharding import batch_shards
@@ -189,6 +189,7 @@ def step_options(config: ConfigDict, mesh: Mesh, num_probes: int) -> StepOptions
         target_chunk=max(n for n in pieces if n <= max(microbatch, shards)),
         normalise=mixer.normalise,
         precondition=mixer.precondition,
+        head=mixer.head or MIXERS[mixer.name].head,
         skip_nonfinite=config.train.skip_nonfinite > 0,
     )
 
@@ -200,13 +201,28 @@ def _even_chunk(num_probes: int, fits: int, data: int) -> int:
     return -(-each // min(rounds, each)) * data
 
 
-def make_mixer(config: ConfigDict) -> Mixer:
-    """The mixer that the config names, with its options."""
+def make_mixer(config: ConfigDict, targets: int = 1) -> Mixer:
+    """The mixer that the config names, with its options.
+
+    Args:
+      config: of the run.
+      targets: how many it has.
+    """
     chosen = config.mixer
     recipe = MIXERS[chosen.name]
-    shared = {name: schedule(config, name) for name in recipe.shared}
-    own = {name: chosen[recipe.name][name] for name in recipe.options}
-    return recipe(**shared, **own, floor=chosen.floor)
+    found = {name: chosen[recipe.name][name] for name in recipe.options}
+    for name in recipe.shared:
+        if name in SCHEDULED:
+            found[name] = schedule(config, name)
+        elif name in SWITCHES:
+            found[name] = chosen[name]
+    of_run = {
+        "seed": config.seed,
+        "targets": targets,
+        "batch_size": config.train.batch_size,
+    }
+    found |= {name: of_run[name] for name in OF_RUN if name in recipe.shared}
+    return recipe(**found, floor=chosen.floor, shrink=chosen.shrink)
 
 
 def schedule(config: ConfigDict, name: str) -> optax.ScalarOrSchedule:

@@ -48,7 +48,9 @@ class Evaluation(NamedTuple):
       metrics: `eval/target/loss` (nats per token) and `eval/target/bits_per_byte`, a
         ratio of sums; the same for `eval/generic_uniform`, Σ_i loss_i / k over the k
         domains with held-out rows, and `eval/generic_natural`, Σ_i w_i loss_i with w_i
-        their shares of the training tokens. Bits per byte are weighed likewise.
+        their shares of the training tokens. Bits per byte are weighed likewise. Of
+        several targets also `eval/target/NAME/loss` and `.../bits_per_byte`, and that
+        of all is the mean of theirs, weighed by their shares of the held-out rows.
       names: of the n domains of the store's level 0.
       losses: float64 [n], by domain, nats per token; NaN without held-out rows.
       bits_per_byte: float64 [n], the same in bits per byte.
@@ -79,24 +81,29 @@ class Evaluator:
       store: of the run.
       mesh: of the run.
       rows: held-out rows of each domain, spread evenly over what there is.
-      target_rows: of the target's held-out part; 0 for all.
+      target_rows: of each target's held-out part; 0 for all.
       batch_size: rows computed at a time.
     """
 
     def __init__(
         self, store: Store, mesh: Mesh, *, rows: int, target_rows: int, batch_size: int
     ):
-        domains = store.domains(0)
-        ids = _spread(store.num_rows("target_eval"), target_rows)
-        parts = [store.read("target_eval", ids)]
-        sizes = [row_bytes(store, "target_eval", ids)]
+        domains, targets = store.domains(0), store.targets
+        parts, sizes = [], []
+        for split, offsets, wanted in (
+            ("target_eval", targets.eval_offsets, target_rows),
+            ("heldout", domains.heldout_offsets, rows),
+        ):
+            for low, high in itertools.pairwise(offsets):
+                if high > low:
+                    ids = low + _spread(high - low, wanted)
+                    parts.append(store.read(split, ids))
+                    sizes.append(row_bytes(store, split, ids))
+        self._targets = targets.names
+        held = np.diff(targets.eval_offsets)
+        self._target_shares = held / held.sum()
         self._names = domains.names
         self._present = np.flatnonzero(domains.num_heldout)
-        for low, high in itertools.pairwise(domains.heldout_offsets):
-            if high > low:
-                ids = low + _spread(high - low, rows)
-                parts.append(store.read("heldout", ids))
-                sizes.append(row_bytes(store, "heldout", ids))
         tokens = domains.tokens[self._present].astype(np.float64)
         self._natural = tokens / max(tokens.sum(), 1)
         self._groups = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
@@ -113,10 +120,15 @@ class Evaluator:
 
     def __call__(self, evaluate: Evaluate, params: Any) -> Evaluation:
         """Evaluates the model; `evaluate` is `Steps.evaluate`."""
-        target, *domains = self._sums(evaluate, params)
+        groups = self._sums(evaluate, params)
+        count = len(self._target_shares)
+        targets, domains = groups[:count], groups[count:]
         metrics, by_domain = {}, []
         for unit in ("loss", "bits_per_byte"):
-            metrics[f"eval/{TARGET}/{unit}"] = getattr(target, unit)
+            values = np.array([getattr(group, unit) for group in targets])
+            metrics[f"eval/{TARGET}/{unit}"] = weighted(values, self._target_shares)
+            for name, value in zip(self._targets, values.tolist(), strict=False):
+                metrics[f"eval/{TARGET}/{name}/{unit}"] = value
             values = np.array([getattr(group, unit) for group in domains])
             if domains:
                 uniform = np.full(len(domains), 1 / len(domains))

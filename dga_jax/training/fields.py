@@ -1,58 +1,23 @@
 """Every field of a config, declared once: default, bound, what it touches, meaning.
 
 The config, its validation, what may change between two starts of a run, `--help` and
-docs/config.md follow. A mixer's own options are declared by its function; see `mixing`.
+docs/config.md follow. Those of `mixer` are in `mixer_fields`; a mixer's own options are
+declared by its function, see `mixing`.
 """
 
-import enum
-from typing import Any, NamedTuple
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from dga_jax.bounds import Above, AtLeast, OneOf, Or, Rule, Within
-from dga_jax.mixing.alignment import ESTIMATORS
+from dga_jax.bounds import Above, AtLeast, OneOf, Within
 from dga_jax.mixing.mixers import MIXERS
 from dga_jax.model.kernels import AUTO, KERNELS
 from dga_jax.model.loss import LOGITS_BUDGET
 from dga_jax.model.transformer import REMAT
+from dga_jax.training.field import Field as Field
+from dga_jax.training.field import Touches as Touches
+from dga_jax.training.mixer_fields import MIXER
 from dga_jax.training.optimizer import SCHEDULES
-
-
-class Touches(enum.Enum):
-    """What a change of a field between two starts of a run touches."""
-
-    NOTHING = "may change"  # nothing that was computed before
-    ROUNDING = "may change; rounding only"
-    VALUES = "may change where the steps done had the same values"
-    UPDATES = "may change until the first update of the weights"
-    MIXER = "fixed if the mixer moves weights"
-    OWN = "fixed while this mixer is in use"
-    DIGESTS = "may change where it gives the same"
-    ALL = "fixed"
-
-
-class Field(NamedTuple):
-    """A field of the config.
-
-    Attributes:
-      default: its type is the field's.
-      touches: what a change of it touches.
-      about: its meaning, on a line.
-      rule: what values it may have, or None where no bound can be given beforehand.
-    """
-
-    default: Any
-    touches: Touches
-    about: str
-    rule: Rule | None = None
-
-    @property
-    def shown(self) -> str:
-        """The default, as a flag would give it."""
-        if isinstance(self.default, bool):
-            return str(self.default).lower()
-        return str(self.default) if self.default != "" else '""'
-
 
 _NOTHING, _ROUNDING = Touches.NOTHING, Touches.ROUNDING
 _VALUES, _UPDATES, _ALL = Touches.VALUES, Touches.UPDATES, Touches.ALL
@@ -157,83 +122,7 @@ _FIELDS: dict[str, Field] = {
     "optimizer.clip_norm": Field(
         1.0, _ALL, "bound on the gradient's norm; 0: none", _NOT_NEGATIVE
     ),
-    "mixer.name": Field("dga", _ALL, "the rule that moves the weights", OneOf(MIXERS)),
-    "mixer.weights": Field(
-        "",
-        _DIGESTS,
-        "where they begin: uniform, natural, importance, NAME=W,NAME=W or FILE.json;"
-        ' "": what the mixer begins with',
-    ),
-    "mixer.interval": Field(
-        100, _VALUES, "T_r, train steps between updates of the weights", _POSITIVE
-    ),
-    "mixer.start": Field(0, _VALUES, "no update before this step", _NOT_NEGATIVE),
-    "mixer.eta": Field(5.0, _VALUES, "η, how far an update goes", _NOT_NEGATIVE),
-    "mixer.eta_end": Field(
-        -1.0,
-        _VALUES,
-        "η at the last step, on a line from eta; -1: it is constant",
-        Or(-1, _NOT_NEGATIVE),
-    ),
-    "mixer.beta": Field(
-        0.1,
-        _VALUES,
-        "β, share of the new weights in the moving average; 1: no average",
-        Within("(0, 1]"),
-    ),
-    "mixer.beta_end": Field(
-        -1.0,
-        _VALUES,
-        "β at the last step, on a line from beta; -1: it is constant",
-        Or(-1, Within("(0, 1]")),
-    ),
-    "mixer.floor": Field(
-        0.0,
-        Touches.MIXER,
-        "least weight of any domain, or of any distribution of the basis",
-        _NOT_NEGATIVE,
-    ),
-    "mixer.probe_rows": Field(
-        8, _UPDATES, "b, rows of a domain that an update measures", _POSITIVE
-    ),
-    "mixer.target_rows": Field(
-        64, _UPDATES, "rows of the target that an update measures", _POSITIVE
-    ),
-    "mixer.probe_domains": Field(
-        0, _UPDATES, "domains that an update measures; 0: all", _NOT_NEGATIVE
-    ),
-    "mixer.estimator": Field(
-        "forward", _ROUNDING, "how alignments are differentiated", OneOf(ESTIMATORS)
-    ),
-    "mixer.chunk": Field(
-        0,
-        _ROUNDING,
-        "domains measured at a time; 0: as many as fit a microbatch",
-        _NOT_NEGATIVE,
-    ),
-    "mixer.normalise": Field(
-        True, _UPDATES, "divide alignments by the norm of the target's gradient"
-    ),
-    "mixer.precondition": Field(
-        False, _UPDATES, "align with the step that Adam would make, not the gradient"
-    ),
-    "mixer.basis": Field(
-        "",
-        _DIGESTS,
-        "distributions over the domains whose weights move instead: the name of one"
-        " stored with the store, levelL, or a .npy or .npz file with P",
-    ),
-    "mixer.reference": Field(
-        "target",
-        _DIGESTS,
-        "whose histogram importance takes: target, or BASIS/NAME of a stored basis",
-    ),
-    "mixer.smoothing": Field(
-        1.0,
-        _DIGESTS,
-        "documents of the natural distribution in a histogram",
-        _NOT_NEGATIVE,
-    ),
+    **MIXER,
     "data.store": Field(
         "", _NOTHING, "its path, or a URL: it is copied then; its content is compared"
     ),
@@ -256,6 +145,17 @@ _FIELDS: dict[str, Field] = {
     ),
     "data.max_epochs": Field(
         0, _ALL, "how often a row may be drawn; 0: no limit", _NOT_NEGATIVE
+    ),
+    "data.systematic": Field(
+        False,
+        _ALL,
+        "each batch has as many rows of a domain as its weight says, within one row",
+    ),
+    "data.answers_after": Field(
+        "",
+        _ALL,
+        "only what follows the last of this text in a document is predicted, and the"
+        ' rest is read; "": all is predicted',
     ),
     "data.threads": Field(4, _NOTHING, "that read ahead", _POSITIVE),
     "eval.every": Field(

@@ -81,7 +81,8 @@ class Trainer:
         self._steps = compiled(
             run.steps, lambda: clock.measure("compile"), run.programs
         )
-        self._updates = Updates(run, self._steps.align)
+        self._updates = Updates(run, self._steps)
+        self._factors = None  # of the loss, by domain; see `Mixture.loss_factors`
         self._guard = Guard(
             run.config,
             run.directory,
@@ -143,6 +144,7 @@ class Trainer:
                 if update <= last:
                     last = update
                     self._updates.read_ahead(update)
+            self._factors = mixture.loss_factors(self._mixer_state)
             yield from batches(
                 self._run.store,
                 mixture.sampler,
@@ -157,8 +159,13 @@ class Trainer:
     def _train_step(self, batch: Batch) -> None:
         """Sends a step on its way; its numbers are fetched when the next one is."""
         rows = sharding.place(batch.rows, self._rows_lie)
-        self._state, metrics = self._steps.train(self._state, rows)
+        weights = ()
+        if self._factors is not None:
+            of_rows = self._factors[batch.domains]
+            weights = (sharding.place(of_rows, self._rows_lie),)
+        self._state, metrics = self._steps.train(self._state, rows, *weights)
         self._step = batch.step
+        self._updates.trained(batch.domains, metrics)
         self._run.mixture.sampler.advance(self._cursors, batch.domains)
         self._log.under_way(batch.step, metrics, self._mixer_state, self._cursors)
 
@@ -168,10 +175,10 @@ class Trainer:
         jax.block_until_ready(self._state)  # or its time would be booked to alignment
         with self._clock.measure("alignment"):
             self._mixer_state, measured = self._updates.move(
-                self._state, self._mixer_state, step
+                self._state, self._mixer_state, step, self._cursors
             )
         values = self._of_mixture.weights(step, self._mixer_state)
-        return values | self._of_mixture.alignments(step, self._mixer_state, measured)
+        return values | self._of_mixture.measured(step, self._mixer_state, measured)
 
     def _evaluate(self) -> dict[str, float]:
         """Losses on held-out text, to log."""
@@ -198,6 +205,7 @@ class Trainer:
                     "clock": self._clock.state(),
                     "target_loss": self._log.target_loss,
                     "drawn": self._of_mixture.pending(self._cursors),
+                    "train_losses": self._updates.pending(),
                     "skipped_steps": self._guard.skipped,
                 },
             )

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -17,6 +18,7 @@ from dga_jax.data.store import Domains, Store
 from dga_jax.errors import UserError
 from dga_jax.mixing import mixers
 from dga_jax.mixing.mixers import MixerState
+from dga_jax.mixing.signals import ALONE, COUNTED, Signals
 from dga_jax.training import config as configs
 
 # More probes than this in one update are a mistake, not a plan.
@@ -52,6 +54,7 @@ class Mixture:
       mixer: the recipe.
       sampler: draws the rows.
       num_probes: domains, or basis distributions, measured in one update.
+      scales_loss: whether weights scale the loss of rows, and not how many are drawn.
 
     Raises:
       UserError: an empty domain, or mixer options that do not fit the domains.
@@ -62,12 +65,15 @@ class Mixture:
         self.domains = store.domains(self.level)
         _check_not_empty(self.domains, store)
         self._config = config
-        self.mixer = configs.make_mixer(config)
+        takes_targets = "targets" in mixers.MIXERS[config.mixer.name].shared
+        self._targets = len(store.targets.names) or 1 if takes_targets else 1
+        self.mixer = configs.make_mixer(config, self._targets)
         self.sampler = Sampler(
             config.seed,
             self.domains.offsets,
             limits=_limits(config, store, self.domains),
             max_epochs=config.data.max_epochs,
+            systematic=config.data.systematic,
         )
         self._store = store
         self.basis = None
@@ -88,12 +94,15 @@ class Mixture:
         )
         self._check_counts()
         self._initial = self._initial_weights()
+        self.scales_loss = self.moves and config.mixer.apply == "loss"
+        self._first = self.basis.mix(self._initial) if self.basis else self._initial
         self._check_enough_rows()
+        jax.eval_shape(self.init)  # what the mixer has against these domains, it says
 
     @property
     def moves(self) -> bool:
         """Whether any update ever comes."""
-        return self.mixer.signal is not None
+        return self.mixer.moves
 
     @property
     def initial_digest(self) -> str:
@@ -120,9 +129,21 @@ class Mixture:
 
         α is of tokens, and a row of domain i brings t_i of them on average: drawn with
         a probability ∝ α_i / t_i, the domain gives its share of the tokens, however
-        full its rows are.
+        full its rows are. Where weights scale the loss, rows are drawn by the first α.
         """
-        return Cumulative.of(self.domain_weights(state) * self._rows_per_token)
+        weights = self._first if self.scales_loss else self.domain_weights(state)
+        return Cumulative.of(weights * self._rows_per_token)
+
+    def loss_factors(self, state: MixerState) -> np.ndarray | None:
+        """By what each domain's loss is scaled: float32 [k]; None: rows are drawn so.
+
+        α_i over the probability that a token is of domain i: the mean over draws is
+        then the loss of the mixture.
+        """
+        if not self.scales_loss:
+            return None
+        drawn = np.where(self._first > 0, self._first, 1)
+        return (self.domain_weights(state) / drawn).astype(np.float32)
 
     def probes(self, step: int) -> Probes:
         """What the update after train step `step` measures."""
@@ -137,14 +158,53 @@ class Mixture:
         return Probes(indices, self.sampler.probes(step, indices, rows))
 
     def update(
-        self, state: MixerState, step: int, indices: np.ndarray, signal: np.ndarray
+        self,
+        state: MixerState,
+        step: int,
+        indices: np.ndarray,
+        signals: Signals | np.ndarray,
     ) -> MixerState:
-        """Moves the weights by signals [m] measured at `indices` [m]."""
-        spread = np.zeros(len(self.names), np.float32)
-        spread[indices] = signal
-        probed = np.zeros(len(self.names), bool)
+        """Moves the weights by what was measured at `indices` [m].
+
+        Args:
+          state: what the last update left.
+          step: the train step.
+          indices: int64 [m], into the weights.
+          signals: by domain [m], where they are not counted, [n], or not by domain;
+            an array [m] is the alignments.
+        """
+        if not isinstance(signals, Signals):
+            signals = Signals(alignments=signals)
+        count = len(self.names)
+
+        def spread(name: str, values: np.ndarray | None) -> np.ndarray | None:
+            if values is None or name in ALONE or name in COUNTED:
+                return values
+            everywhere = np.zeros((*np.shape(values)[:-1], count), np.float32)
+            everywhere[..., indices] = values
+            return everywhere
+
+        by_name = {name: spread(name, x) for name, x in signals._asdict().items()}
+        probed = np.zeros(count, bool)
         probed[indices] = True
-        return mixers.update(self.mixer, state, spread, step=step, probed=probed)
+        return mixers.update(
+            self.mixer, state, Signals(**by_name), step=step, probed=probed
+        )
+
+    def blank(self) -> Signals:
+        """Signals of zeros, such as an update takes: what the mixer reads."""
+        shapes = dict.fromkeys(self.mixer.reads, (self.num_probes,))
+        shapes |= {name: (len(self.names),) for name in COUNTED if name in shapes}
+        targets = (self._targets,)
+        given = {
+            "learning_rate": (),
+            "target_losses": targets,
+            "target_alignments": (*targets, self.num_probes),
+        }
+        shapes |= {name: shape for name, shape in given.items() if name in shapes}
+        if "alignments" in shapes:
+            shapes["standard_errors"] = shapes["alignments"]
+        return Signals(**{n: np.zeros(s, np.float32) for n, s in shapes.items()})
 
     def skipped_updates(self, state: MixerState) -> int:
         """How many updates were skipped because a signal was not finite."""
@@ -194,8 +254,7 @@ class Mixture:
     def _check_enough_rows(self) -> None:
         """Better now than when the last row is drawn, days later."""
         data, train = self._config.data, self._config.train
-        weights = self.basis.mix(self._initial) if self.basis else self._initial
-        available = data.max_epochs * int(self.sampler.sizes[weights > 0].sum())
+        available = data.max_epochs * int(self.sampler.sizes[self._first > 0].sum())
         needed = train.steps * train.batch_size
         if data.max_epochs and available < needed:
             raise UserError(
@@ -256,7 +315,7 @@ def _named_weights(
     where = f"config.mixer.weights={text}"
     index = {name: i for i, name in enumerate(names)}
     weights = np.zeros(len(names))
-    for name, value in given.items():
+    for name, value in _spread_out(given, names).items():
         if name not in index:
             known = ", ".join(list(names)[:20])
             raise UserError(f"{where}: no domain {name!r}; there are {known}")
@@ -268,6 +327,17 @@ def _named_weights(
     if abs(weights.sum() - 1) > _SUM_TOLERANCE:
         raise UserError(f"{where}: the weights sum to {weights.sum():.6g}, not to 1")
     return weights / weights.sum()
+
+
+def _spread_out(given: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Weights by name; that of PART:* is shared evenly by the others of a part."""
+    found = {name: value for name, value in given.items() if not name.endswith(":*")}
+    for name in given.keys() - found.keys():
+        rest = [x for x in names if x.startswith(name[:-1]) and x not in found]
+        spread = rest and isinstance(given[name], int | float)
+        share = given[name] / len(rest) if spread else given[name]
+        found |= dict.fromkeys(rest or [name], share)
+    return found
 
 
 def _parse_pairs(text: str) -> dict[str, float]:

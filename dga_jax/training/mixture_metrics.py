@@ -10,11 +10,23 @@ import numpy as np
 from dga_jax.logs.metrics import MetricsWriter
 from dga_jax.logs.series import leading
 from dga_jax.mixing.mixers import MixerState
+from dga_jax.mixing.signals import COUNTED
 from dga_jax.training.evaluate import Evaluation
 from dga_jax.training.mixture import Mixture
 from dga_jax.training.probe import Measured
 
 LOG_WEIGHT = "mixture/log_weight"  # what moves, exact: by it rows are found again
+# What is logged of the signals, and as what; counts are `mixture/drawn`.
+_SERIES = {
+    "alignments": "alignment",
+    "standard_errors": "alignment_error",
+    "losses": "probe_loss",
+    "reference_losses": "reference_loss",
+    "train_losses": "train_loss",
+    "gradient_norms": "gradient_norm",
+    "gradient_variances": "gradient_variance",
+    "generic_alignments": "generic_alignment",
+}
 _NAMED = 3  # domains in the line about those that are used up
 
 
@@ -70,23 +82,31 @@ class MixtureMetrics:
             )
         return metrics
 
-    def alignments(
+    def measured(
         self, step: int, state: MixerState, measured: Measured
     ) -> dict[str, float]:
-        """`mixture/alignment` and its error, NaN for what this update did not probe."""
+        """What the mixer read, `mixture/alignment` and so on.
+
+        NaN for what this update did not probe.
+        """
         mixture = self._mixture
-        metrics = {
-            "mixture/target_gradient_norm": measured.target_norm,
-            "mixture/skipped_updates": mixture.skipped_updates(state),
-        }
-        for name, values in (
-            ("mixture/alignment", measured.alignments),
-            ("mixture/alignment_error", measured.errors),
-        ):
-            spread = np.full(len(mixture.names), np.nan, np.float32)
-            spread[measured.indices] = values
+        metrics = {"mixture/skipped_updates": mixture.skipped_updates(state)}
+        if np.isfinite(measured.target_norm) or measured.signals.alignments is not None:
+            metrics["mixture/target_gradient_norm"] = measured.target_norm
+        for signal, name in _SERIES.items():
+            values = getattr(measured.signals, signal)
+            if values is None:
+                continue
+            spread = values
+            if signal not in COUNTED:
+                spread = np.full(len(mixture.names), np.nan, np.float32)
+                spread[measured.indices] = values
             metrics |= self._writer.write_series(
-                step, name, spread, mixture.names, rank_by=mixture.weights(state)
+                step,
+                f"mixture/{name}",
+                spread,
+                mixture.names,
+                rank_by=mixture.weights(state),
             )
         return metrics
 
@@ -114,9 +134,10 @@ class MixtureMetrics:
         """`mixture/drawn`: shares of the tokens drawn since it was last recorded.
 
         A row counts as many tokens as one of its domain predicts on average. NaN before
-        the first row. Beside it `mixture/drawn_tokens`, how many tokens these were, and
-        `mixture/used_up`, what the weights ask for of domains that used up their
-        epochs, where `data.max_epochs` bounds them.
+        the first row. Beside it `mixture/drawn_tokens`, how many tokens these were.
+        Where `data.max_epochs` bounds epochs also `mixture/probability`, with which a
+        token comes from each domain from now on, 0 of those that are used up, and
+        `mixture/used_up`, what the weights ask for of these.
         """
         mixture = self._mixture
         rows, self._recorded = cursors - self._recorded, np.array(cursors)
@@ -127,9 +148,12 @@ class MixtureMetrics:
         metrics["mixture/drawn_tokens"] = float(total)
         if mixture.sampler.max_epochs:
             used_up = mixture.sampler.used_up(cursors)
-            metrics["mixture/used_up"] = float(
-                mixture.domain_weights(state)[used_up].sum()
-            )
+            weights = mixture.domain_weights(state)
+            metrics["mixture/used_up"] = float(weights[used_up].sum())
+            left = np.where(used_up, 0, weights)
+            total = left.sum()
+            left = left / total if total else np.full(len(left), np.nan)
+            metrics |= self._by_domain(step, "mixture/probability", left, state)
         return metrics
 
     def leading(

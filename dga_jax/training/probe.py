@@ -1,8 +1,10 @@
-"""An update of a run's weights: from rows of the store to alignments to new weights."""
+"""An update of a run's weights: from rows of the store to signals to new weights."""
 
-from collections.abc import Callable
+import functools
+import itertools
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -11,8 +13,13 @@ from ml_collections import ConfigDict
 
 from dga_jax import sharding
 from dga_jax.data.store import PAD
+from dga_jax.data.targets import shared_out
 from dga_jax.mixing.mixers import MixerState
-from dga_jax.training.steps import weighted_rows
+from dga_jax.mixing.signals import Signals
+from dga_jax.training import config as configs
+from dga_jax.training.optimizer import learning_rate
+from dga_jax.training.steps import StepMetrics, Steps, weighted_rows
+from dga_jax.training.train_losses import TrainLosses
 from dga_jax.training.train_state import TrainState
 
 if TYPE_CHECKING:
@@ -21,34 +28,43 @@ if TYPE_CHECKING:
 Batch = dict[str, jax.Array]
 
 
+# What each way of measuring on probe rows is for.
+_OF_GRADIENTS = {"gradient_norms", "gradient_variances", "generic_alignments"}
+_BY_TARGET = {"target_alignments", "target_losses"}
+_OF_LOSSES = {"losses", "reference_losses"}
+
+
 class Measured(NamedTuple):
-    """Alignments of m domains, or basis distributions, on the host.
+    """What an update measured of m domains, or basis distributions, on the host.
 
     Attributes:
       indices: int64 [m], into the weights.
-      alignments: float32 [m].
-      errors: their standard errors, float32 [m]; NaN where all probe rows are one.
-      target_norm: ‖∇ℓ(θ; y)‖, or its preconditioned counterpart.
+      signals: float32 [m] each, but what is counted [k], and what is not by domain.
+      target_norm: ‖∇ℓ(θ; y)‖, or its preconditioned counterpart; NaN where no
+        alignments were measured.
     """
 
     indices: np.ndarray
-    alignments: np.ndarray
-    errors: np.ndarray
+    signals: Signals
     target_norm: float
 
 
 class Rows(NamedTuple):
-    """What an update measures on, placed on the mesh.
+    """What an update measures on, placed on the mesh; empty where it is not read.
 
     Attributes:
       indices: int64 [m], into the weights.
       target: the target's batch.
       probes: the probe batches of m domains, or more where the mesh asks for it.
+      batches: the m b probe rows, in batches for `Steps.evaluate`.
+      by_target: of each target alone its batch, and its rows as in `batches`.
     """
 
     indices: np.ndarray
     target: Batch
     probes: Batch
+    batches: list[jax.Array]
+    by_target: Sequence[tuple[Batch, list[jax.Array]]] = ()
 
 
 def batch_shapes(
@@ -80,15 +96,25 @@ class Updates:
     are read and placed while the steps before it run, and the target's stay where they
     are as long as they are the same ones.
 
+    Only what the mixer reads is measured: one that is driven by losses differentiates
+    nothing.
+
     Args:
       run: of which; not changed.
-      align: as `run.steps.align`.
+      steps: as `run.steps`.
     """
 
-    def __init__(self, run: "Run", align: Callable):
-        self._run, self._align = run, align
+    def __init__(self, run: "Run", steps: Steps):
+        self._run, self._steps = run, steps
+        self._reads = set(run.mixture.mixer.reads)
+        self._rate = learning_rate(configs.optimizer_config(run.config))
+        self._trained = None
+        if "train_losses" in self._reads:
+            pending = run.extra.get("train_losses")
+            self._trained = TrainLosses(len(run.mixture.domains), pending)
         self._thread = ThreadPoolExecutor(1, "rows of updates")
         self._ahead: dict[int, Future[Rows]] = {}  # by step, of the next update alone
+        self._target_weights = run.store.targets.weights(run.config.mixer.targets)
         self._target_ids = np.zeros(0, np.int64)
         self._target: Batch = {}
 
@@ -96,8 +122,21 @@ class Updates:
         """Begins to read what the update after train step `step` measures on."""
         self._ahead = {step: self._thread.submit(self._read, step)}
 
+    def trained(self, domains: np.ndarray, metrics: StepMetrics) -> None:
+        """What a train step says of the domains [B] of its rows; nothing waits."""
+        if self._trained is not None:
+            self._trained.add(domains, metrics.rows)
+
+    def pending(self) -> dict[str, list] | None:
+        """Training losses since the last update, ready for JSON; None if not read."""
+        return self._trained and self._trained.pending()
+
     def move(
-        self, state: TrainState, mixer_state: MixerState, step: int
+        self,
+        state: TrainState,
+        mixer_state: MixerState,
+        step: int,
+        cursors: np.ndarray,
     ) -> tuple[MixerState, Measured]:
         """The update after a train step, and what was measured for it.
 
@@ -105,18 +144,21 @@ class Updates:
           state: parameters and optimizer state to measure at.
           mixer_state: what the last update left.
           step: the train step.
+          cursors: int64 [k], rows drawn of each domain.
 
         Raises:
           UserError: rows cannot be read.
         """
-        found = self.measure(state, step)
+        found = self.measure(state, step, cursors)
         moved = self._run.mixture.update(
-            mixer_state, step, found.indices, found.alignments
+            mixer_state, step, found.indices, found.signals
         )
         return moved, found
 
-    def measure(self, state: TrainState, step: int) -> Measured:
-        """Alignments after train step `step`.
+    def measure(
+        self, state: TrainState, step: int, cursors: np.ndarray | None = None
+    ) -> Measured:
+        """What the mixer reads, after train step `step`.
 
         The rows are the same whatever the mesh; what fills its parts up does not count.
         For the arguments see `move`.
@@ -124,38 +166,167 @@ class Updates:
         if step not in self._ahead:
             self.read_ahead(step)
         rows = self._ahead.pop(step).result()
-        result, norm = jax.device_get(self._align(state, rows.target, rows.probes))
-        count = len(rows.indices)
-        return Measured(
-            rows.indices,
-            result.alignments[:count],
-            result.standard_errors[:count],
-            float(norm),
-        )
+        found, norm, count = {}, np.nan, len(rows.indices)
+        if "alignments" in self._reads:
+            result, norm = jax.device_get(
+                self._steps.align(state, rows.target, rows.probes)
+            )
+            found |= {name: x[:count] for name, x in result._asdict().items()}
+        if self._reads & _OF_GRADIENTS:
+            found |= self._of_gradients(state, rows.probes, count)
+        if rows.by_target:
+            found |= self._by_target(state, rows, count)
+        if rows.batches:
+            found |= self._losses(state, rows.batches, count)
+        found |= self._counted(cursors)
+        found["learning_rate"] = np.float32(self._rate(step - 1))
+        read = {*self._reads, "standard_errors"}
+        signals = Signals(**{name: x for name, x in found.items() if name in read})
+        return Measured(rows.indices, signals, float(norm))
 
     def close(self) -> None:
         """Ends the reading; what was read ahead is forgotten."""
         self._thread.shutdown(cancel_futures=True)
 
+    def _of_gradients(
+        self, state: TrainState, probes: Batch, count: int
+    ) -> dict[str, np.ndarray]:
+        size = len(probes["scale"])
+        counts = (np.arange(size) < count).astype(np.float32)
+        where = sharding.replicated(self._run.mesh)
+        found = jax.device_get(
+            self._steps.gradients(state.params, probes, sharding.place(counts, where))
+        )
+        return {
+            "gradient_norms": found.norms[:count],
+            "gradient_variances": found.variances[:count],
+            "generic_alignments": found.alignments[:count],
+        }
+
+    def _by_target(
+        self, state: TrainState, rows: Rows, count: int
+    ) -> dict[str, np.ndarray]:
+        """Alignments [m, n] with each target, and its loss [m]."""
+        size = self._run.config.mixer.target_rows
+        found = [
+            self._steps.align(state, target, rows.probes)[0].alignments
+            for target, _ in rows.by_target
+        ]
+        losses = [
+            _mean_losses(self._steps.evaluate, state.params, batches, 1, size)
+            for _, batches in rows.by_target
+        ]
+        return {
+            "target_alignments": np.stack(jax.device_get(found))[:, :count],
+            "target_losses": np.concatenate(losses),
+        }
+
+    def _losses(
+        self, state: TrainState, batches: list[jax.Array], count: int
+    ) -> dict[str, np.ndarray]:
+        """Nats per token of the probe rows, of this model and of the reference."""
+        found = {}
+        mean = functools.partial(
+            _mean_losses,
+            batches=batches,
+            count=count,
+            per_domain=self._run.config.mixer.probe_rows,
+        )
+        if "losses" in self._reads and "alignments" not in self._reads:
+            found["losses"] = mean(self._steps.evaluate, state.params)
+        if "reference_losses" in self._reads:
+            found["reference_losses"] = mean(*self._run.reference)
+        return found
+
+    def _counted(self, cursors: np.ndarray | None) -> dict[str, np.ndarray]:
+        """What was counted while the run went on, by domain [k]."""
+        found = {}
+        if cursors is not None:
+            per_row = self._run.mixture.domains.tokens_per_row
+            found["rows"] = cursors.astype(np.float32)
+            found["tokens"] = (cursors * per_row).astype(np.float32)
+        if self._trained is not None:
+            found["train_losses"] = self._trained.means()
+        return found
+
     def _read(self, step: int) -> Rows:
+        """Reads for the update after a train step."""
+        by_gradient = self._reads & {"alignments", *_OF_GRADIENTS, *_BY_TARGET}
+        # Alignments bring the losses of their rows with them.
+        by_loss = self._reads & _OF_LOSSES - (
+            {"losses"} if "alignments" in self._reads else set()
+        )
+        if not by_gradient | by_loss:
+            return Rows(np.flatnonzero(self._run.mixture.available), {}, {}, [])
         probes = self._run.mixture.probes(step)
         return Rows(
-            probes.indices, self._target_batch(step), self._probe_batches(probes.rows)
+            probes.indices,
+            self._target_batch(step) if "alignments" in self._reads else {},
+            self._probe_batches(probes.rows) if by_gradient else {},
+            self._evaluated("train", probes.rows.ravel()) if by_loss else [],
+            self._each_target(step) if self._reads & _BY_TARGET else (),
         )
+
+    def _each_target(self, step: int) -> list[tuple[Batch, list[jax.Array]]]:
+        """As many rows of each target as of one that is alone."""
+        run = self._run
+        found = []
+        for low, high in itertools.pairwise(run.store.targets.offsets):
+            ids = low + run.mixture.sampler.target_rows(
+                step, high - low, run.config.mixer.target_rows
+            )
+            batch = _place(
+                self._filled(run.store.read("target", ids)),
+                sharding.batch_sharding(run.mesh),
+            )
+            found.append((batch, self._evaluated("target", ids)))
+        return found
+
+    def _filled(self, rows: np.ndarray) -> np.ndarray:
+        """The rows, and empty ones until the mesh divides them."""
+        fill = _fill(len(rows), sharding.batch_shards(self._run.mesh))
+        return np.pad(rows, ((0, fill), (0, 0)), constant_values=PAD)
+
+    def _evaluated(self, split: str, ids: np.ndarray) -> list[jax.Array]:
+        """Rows `ids` of a split in batches of the shape that evaluation has."""
+        run, train = self._run, self._run.config.train
+        size = train.batch_size // train.microbatches
+        rows = run.store.read(split, ids)
+        rows = np.pad(rows, ((0, -len(rows) % size), (0, 0)), constant_values=PAD)
+        where = sharding.batch_sharding(run.mesh)
+        return [
+            sharding.place(rows[i : i + size], where) for i in range(0, len(rows), size)
+        ]
 
     def _target_batch(self, step: int) -> Batch:
         run = self._run
-        ids = run.mixture.sampler.target_rows(
-            step, run.store.num_rows("target"), run.config.mixer.target_rows
-        )
-        ids = np.sort(ids)  # where all of the target is read, it is so every time
+        # Where all of the target is read, it is so every time.
+        ids = np.sort(self._target_rows(step))
         if not np.array_equal(ids, self._target_ids):
             rows = run.store.read("target", ids)
-            fill = _fill(len(rows), sharding.batch_shards(run.mesh))
-            rows = np.pad(rows, ((0, fill), (0, 0)), constant_values=PAD)
-            self._target = _place(rows, sharding.batch_sharding(run.mesh))
+            rows = self._filled(rows)
+            more, fill = {}, len(rows) - len(ids)
+            if self._target_weights is not None:
+                bounds = run.store.targets.offsets[1:]
+                owners = np.pad(np.searchsorted(bounds, ids, side="right"), (0, fill))
+                more["scale"] = target_scales(rows, owners, self._target_weights)
+            self._target = _place(rows, sharding.batch_sharding(run.mesh), **more)
             self._target_ids = ids
         return self._target
+
+    def _target_rows(self, step: int) -> np.ndarray:
+        """Ids of the rows of the target, or of the targets by their weights."""
+        store, rows = self._run.store, self._run.config.mixer.target_rows
+        draw = functools.partial(self._run.mixture.sampler.target_rows, step)
+        if self._target_weights is None:
+            return draw(store.num_rows("target"), rows)
+        counts = shared_out(rows, self._target_weights)
+        bounds = itertools.pairwise(store.targets.offsets)
+        parts = [
+            low + draw(high - low, count)
+            for (low, high), count in zip(bounds, counts, strict=True)
+        ]
+        return np.concatenate(parts)
 
     def _probe_batches(self, ids: np.ndarray) -> Batch:
         mesh = self._run.mesh
@@ -166,6 +337,43 @@ class Updates:
         _, labels = np.unique(ids, return_inverse=True)
         where = sharding.probe_sharding(mesh, ids.shape[1])
         return _place(rows, where, ids=labels.reshape(ids.shape).astype(np.int32))
+
+
+def _mean_losses(
+    evaluate: Callable,
+    params: Any,
+    batches: list[jax.Array],
+    count: int,
+    per_domain: int,
+) -> np.ndarray:
+    """Nats per token, float32 [count], of domains with equally many rows in turn."""
+    # All batches are dispatched before the first result is fetched.
+    found = jax.device_get([evaluate(params, rows) for rows in batches])
+    nats = np.concatenate([np.asarray(sums.nll, np.float64) for sums in found])
+    tokens = np.concatenate([np.asarray(sums.count, np.float64) for sums in found])
+    each = per_domain * count
+    sums = (x[:each].reshape(count, per_domain).sum(axis=1) for x in (nats, tokens))
+    nats, tokens = sums
+    return (nats / np.maximum(tokens, 1)).astype(np.float32)
+
+
+def target_scales(
+    rows: np.ndarray, owners: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """What makes the mean of a batch's losses Σ_n w_n ℓ_n, each ℓ_n in nats per token.
+
+    Args:
+      rows: int32 [B, L+1] of several targets.
+      owners: int64 [B], the target of each row.
+      weights: float64 [n] of the targets; those above 0 have rows.
+
+    Returns:
+      float32 [B], in the place of `weighted_rows`' scale.
+    """
+    tokens = np.sum(rows[:, 1:] >= 0, axis=1)
+    sums = np.bincount(owners, tokens, len(weights))
+    each = len(rows) * weights / np.maximum(sums, 1)
+    return each[owners].astype(np.float32)
 
 
 def _fill(count: int, parts: int) -> int:

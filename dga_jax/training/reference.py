@@ -16,8 +16,9 @@ says what may change when a run is started again on its workdir; what is fixed t
 differ in a new run that starts from this one (`start.from`). The options of one mixer
 alone are `mixer.NAME.OPTION`.
 
-Made of the declarations (`dga_jax/training/fields.py`, and the mixers in
-`dga_jax/mixing/mixers.py`) by `python -m dga_jax.training.reference > docs/config.md`.
+Made of the declarations (`fields.py` and `mixer_fields.py` in `dga_jax/training/`, the
+mixers in `dga_jax/mixing/`) by `python -m dga_jax.training.reference > docs/config.md`.
+What each mixer does is in [mixers.md](mixers.md).
 """
 _TITLE = "| field | default | values | meaning | on resume |\n|---|---|---|---|---|\n"
 _MIXERS_TITLE = "| `mixer.name` | begins | what it does |\n|---|---|---|\n"

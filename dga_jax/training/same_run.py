@@ -117,7 +117,7 @@ def _resolved(config: ConfigDict) -> dict[str, Any]:
 
 def _moves(config: ConfigDict) -> bool:
     recipe = mixers.MIXERS.get(config.mixer.name)
-    return recipe is None or recipe.signal is not None  # None: of another version
+    return recipe is None or recipe.moves  # None: of another version
 
 
 def _updates(config: ConfigDict, done: int) -> np.ndarray:

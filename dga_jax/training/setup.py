@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dga_jax import sharding
+from dga_jax.data.answers import Answers
 from dga_jax.data.store import Store
 from dga_jax.errors import UserError
 from dga_jax.mixing.mixers import MixerState
@@ -34,6 +35,9 @@ from dga_jax.training.probe import batch_shapes
 from dga_jax.training.programs import Programs, compile_ahead, keep_compiled
 from dga_jax.training.steps import Steps, make_steps
 from dga_jax.training.train_state import TrainState
+
+if TYPE_CHECKING:
+    from dga_jax.training.reference_run import Reference
 
 # Fields that processes of a run need not agree on: where files lie on a host.
 _MAY_DIFFER = {
@@ -75,6 +79,7 @@ class Run:
       resumed: whether it was begun before.
       programs: the steps that are being compiled, by name; see `compile_ahead`.
       taken: what was taken over from another run, on a line; "" if nothing.
+      reference: the model of another run, where the mixer reads its losses.
     """
 
     config: ConfigDict
@@ -89,6 +94,7 @@ class Run:
     resumed: bool
     programs: Programs
     taken: str = ""
+    reference: "Reference | None" = None
 
     @property
     def step(self) -> int:
@@ -160,6 +166,11 @@ def open_run(parts: Parts, directory: Path, *, ahead: bool = False) -> Run:
     checkpoints = Checkpoints(directory, config.checkpoint.keep)
     before, made_anew = workdir.read_record(directory, checkpoints)
     _settle_start(config, before)
+    reference = None
+    if "reference_losses" in mixture.mixer.reads:
+        from dga_jax.training import reference_run  # few runs need it
+
+        reference = reference_run.load(config, before, store, mesh)
     train = _abstract_train(config, mesh)
     abstract = Snapshot(train, *_abstract_mixture(mixture, mesh))
     found = None
@@ -205,6 +216,7 @@ def open_run(parts: Parts, directory: Path, *, ahead: bool = False) -> Run:
         resumed=restored is not None,
         programs=programs,
         taken=taken,
+        reference=reference,
     )
 
 
@@ -224,15 +236,19 @@ def _compile_ahead(
         "evaluate": (state.params, batch(size // config.train.microbatches)),
         "train": (state, batch(size)),
     }
+    if mixture.scales_loss:
+        weights = jax.ShapeDtypeStruct((size,), np.float32, sharding=rows)
+        arguments["train"] = (*arguments["train"], weights)
     if not fresh:  # the evaluation before the first step is done
         arguments = dict(reversed(arguments.items()))
     count = mixture.num_probes
     if not mixture.moves:
         return compile_ahead(steps, arguments)
-    arguments["align"] = state, *batch_shapes(config, mesh, count)
+    if "alignments" in mixture.mixer.reads:
+        arguments["align"] = state, *batch_shapes(config, mesh, count)
 
     def update() -> None:
-        mixture.update(mixture.init(), 0, np.arange(count), np.zeros(count, np.float32))
+        mixture.update(mixture.init(), 0, np.arange(count), mixture.blank())
 
     return compile_ahead(steps, arguments, update)
 
@@ -264,6 +280,15 @@ def open_store(config: ConfigDict, explicit: Iterable[str]) -> Store:
             raise UserError(
                 f"store {path}: no {split} rows; prepare it again with some"
             )
+    if config.data.answers_after:
+        store.answers = Answers.after(config.data.answers_after, store.tokenizer())
+    weights = store.targets.weights(config.mixer.targets)
+    needed = 0 if weights is None else np.count_nonzero(weights)
+    if config.mixer.target_rows < needed:
+        raise UserError(
+            f"config.mixer.target_rows={config.mixer.target_rows}: config.mixer.targets"
+            f" weighs {needed} targets, and each needs a row; raise it"
+        )
     configs.take_from_store(
         config, explicit, path, store.vocab_size, store.seq_len, store.end_of_text
     )

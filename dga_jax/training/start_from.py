@@ -75,11 +75,11 @@ def settle(config: ConfigDict, before: Mapping[str, str]) -> None:
       before: `start`, as the workdir recorded it; it names a run and a step.
     """
     given, origin = config.start["from"], before["from"]
-    if given and _origin(given)[0] != _origin(origin)[0]:
+    if given and run_and_step(given)[0] != run_and_step(origin)[0]:
         return
     if not given:
         config.start.what = before["what"]
-    if not given or _origin(given)[1] in (None, _origin(origin)[1]):
+    if not given or run_and_step(given)[1] in (None, run_and_step(origin)[1]):
         config.start["from"] = origin
 
 
@@ -99,7 +99,7 @@ def find(
       UserError: RUN, its checkpoint, architecture, tokenizer or step do not fit.
     """
     given = config.start["from"]
-    path, asked = _origin(given)
+    path, asked = run_and_step(given)
     where = f"config.start.from={given}"
     if path == Path(os.path.abspath(directory)):
         raise UserError(f"{where}: this is the workdir itself; choose another one")
@@ -108,14 +108,14 @@ def find(
         raise UserError(f"{where}: {path} is not the workdir of a run; name one")
     _check_architecture(where, run.config, config)
     _check_tokenizer(where, run, store)
-    steps = _candidates(where, path, asked)
+    steps = candidates(where, path, asked)
     names = ()
     if config.start.what == "all":
         names = _names(where, run, store, mixture)
-        abstract = _abstract(run, names, abstract)
+        abstract = _abstract(run, names, abstract, store)
     else:
         abstract = {"train": {"params": abstract.params}}
-    step, arrays, extra = _newest_good(where, path, steps, abstract)
+    step, arrays, extra = newest_good(where, path, steps, abstract)
     config.start["from"] = f"{path}@{step}"
     if config.start.what == "all" and step >= config.train.steps:
         raise UserError(
@@ -182,8 +182,8 @@ def _with_all(
     return Begun(Snapshot(old.train, state, cursors), extra, text)
 
 
-def _origin(text: str) -> tuple[Path, int | None]:
-    """RUN, absolute, and STEP of `RUN[@STEP]`."""
+def run_and_step(text: str) -> tuple[Path, int | None]:
+    """RUN, absolute, and STEP (None without one) of `RUN[@STEP]`."""
     path, at, step = text.rpartition("@")
     if not at or not step.isdecimal() or Path(text).is_dir():
         return Path(os.path.abspath(text)), None
@@ -226,8 +226,17 @@ def _store_of(where: str, run: Recorded) -> Store:
         ) from None
 
 
-def _candidates(where: str, path: Path, asked: int | None) -> list[int]:
-    """Steps to try, best first; the same on all hosts."""
+def candidates(where: str, path: Path, asked: int | None) -> list[int]:
+    """Steps of a run's checkpoints to try, best first; the same on all hosts.
+
+    Args:
+      where: the field, for errors.
+      path: the run's workdir.
+      asked: the step wanted, if one is.
+
+    Raises:
+      UserError: there are none, or not that one.
+    """
     folder = path / "checkpoints"
     found = folder.iterdir() if folder.is_dir() else ()
     steps = sorted(int(entry.name) for entry in found if entry.name.isdigit())
@@ -255,7 +264,9 @@ def _names(where: str, run: Recorded, store: Store, mixture: Mixture) -> Sequenc
     return run.mixture(_store_of(where, run)).names
 
 
-def _abstract(run: Recorded, names: Sequence[str], train: TrainState) -> Snapshot:
+def _abstract(
+    run: Recorded, names: Sequence[str], train: TrainState, store: Store
+) -> Snapshot:
     """What a checkpoint of the run holds, placed as the new run's parameters are."""
     config, where = run.config, train.step.sharding
     if config.mixer.name not in mixers.MIXERS:
@@ -263,7 +274,7 @@ def _abstract(run: Recorded, names: Sequence[str], train: TrainState) -> Snapsho
             f"{run.directory}: this version has no mixer {config.mixer.name!r}; take "
             "config.start.what=params"
         )
-    mixer = configs.make_mixer(config)
+    mixer = configs.make_mixer(config, len(store.targets.names) or 1)
     shapes = jax.eval_shape(lambda: mixers.init(mixer, np.zeros(len(names))))
     state = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes
@@ -271,10 +282,20 @@ def _abstract(run: Recorded, names: Sequence[str], train: TrainState) -> Snapsho
     return Snapshot(train, state, np.zeros(run.data["domains"], np.int64))
 
 
-def _newest_good(
+def newest_good(
     where: str, path: Path, steps: Sequence[int], abstract: Any
 ) -> tuple[int, Any, dict[str, Any]]:
-    """The first of `steps` that is not damaged, its arrays and JSON."""
+    """The first of `steps` that is not damaged, its arrays and JSON.
+
+    Args:
+      where: the field, for errors.
+      path: the run's workdir.
+      steps: of its checkpoints.
+      abstract: shapes, dtypes and shardings of what is read.
+
+    Raises:
+      UserError: all of them are damaged, or one cannot be read.
+    """
     for step in steps:
         try:
             found, problem = _read(path / "checkpoints" / str(step), abstract), None

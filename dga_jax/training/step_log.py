@@ -85,7 +85,7 @@ class StepLog:
         self.target_loss = values.get("eval/target/loss", self.target_loss)
         step, line = self._step, dict(values)
         if pending is not None:
-            found = StepMetrics(*(x.item() for x in jax.device_get(pending)))
+            found = StepMetrics(*(x.item() for x in jax.device_get(pending[:-1])))
             line |= self._of_step(step, found)
         if not line:
             return

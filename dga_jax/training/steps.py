@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from dga_jax import sharding
 from dga_jax.mixing import alignment
+from dga_jax.mixing.gradients import gradient_moments
 from dga_jax.model.loss import (
     LOGITS_BUDGET,
     Constrain,
@@ -35,12 +36,15 @@ class StepMetrics(NamedTuple):
       gradient_norm: before clipping.
       learning_rate: that the step was made with.
       tokens: that it predicted.
+      rows: float32 [2, B], nats and tokens of each row; fetched only where it is asked
+        for.
     """
 
     loss: jax.Array
     gradient_norm: jax.Array
     learning_rate: jax.Array
     tokens: jax.Array
+    rows: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +60,7 @@ class StepOptions:
       target_chunk: target rows differentiated at a time.
       normalise: divide alignments by the norm of the target gradient.
       precondition: align with Adam's preconditioned target gradient.
+      head: align along the gradient of the output head's parameters alone.
       skip_nonfinite: a step whose loss or gradient is not finite changes neither
         parameters nor optimizer state.
     """
@@ -68,6 +73,7 @@ class StepOptions:
     target_chunk: int | None
     normalise: bool
     precondition: bool
+    head: bool = False
     skip_nonfinite: bool = False
 
 
@@ -76,15 +82,33 @@ class Steps(NamedTuple):
 
     Attributes:
       train: (state, rows [B, L+1]) -> (state, StepMetrics); the old state is donated.
+        With weights [B] behind the rows, each row's loss counts so much.
       evaluate: (params, rows [B, L+1]) -> RowLosses.
       align: (state, target batch [b], probe batches [k, b]) -> (Alignment, ‖g‖);
         batches are those of `weighted_rows`, the probes' may have `ids`, see
         `alignment_step`.
+      gradients: (params, probe batches [k, b], counts [k]) -> `Gradients`; a count is 0
+        for a batch that only fills the mesh up, else 1.
     """
 
     train: Callable
     evaluate: Callable
     align: Callable
+    gradients: Callable
+
+
+class Gradients(NamedTuple):
+    """What reverse mode says of k domains, each float32 [k].
+
+    Attributes:
+      norms: of their mean gradients.
+      variances: of their rows' gradients, see `gradient_moments`.
+      alignments: with the sum of the mean gradients of all of them.
+    """
+
+    norms: jax.Array
+    variances: jax.Array
+    alignments: jax.Array
 
 
 def make_steps(
@@ -110,6 +134,7 @@ def make_steps(
         _make_train_step(losses, optimizer, learning_rate, options, state, mesh),
         jax.jit(losses, out_shardings=sharding.replicated(mesh)),
         _make_align(plain, optimizer_config, options, state.params, mesh),
+        _make_gradients(plain, options, state.params, mesh),
     )
 
 
@@ -122,20 +147,24 @@ def _make_train_step(
     mesh: Mesh,
 ) -> Callable:
     def part_loss(
-        params: Any, rows: jax.Array, tokens: jax.Array
+        params: Any, batch: tuple[jax.Array, Any], tokens: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
+        rows, weights = batch
         sums = losses(params, rows)
-        nll = jnp.sum(sums.nll) / tokens
-        return nll + options.z_loss * jnp.sum(sums.z) / tokens, nll
+        nll, z = sums.nll, sums.z
+        if weights is not None:
+            nll, z = nll * weights, z * weights
+        total = jnp.sum(nll) / tokens + options.z_loss * jnp.sum(z) / tokens
+        return total, jnp.stack([sums.nll, sums.count])
 
     shardings = jax.tree.map(lambda x: x.sharding, abstract)
     pin = sharding.constrain_as(abstract.params)
     part_gradient = jax.value_and_grad(part_loss, has_aux=True)
 
     def part(
-        params: Any, rows: jax.Array, tokens: jax.Array
+        params: Any, batch: tuple[jax.Array, Any], tokens: jax.Array
     ) -> tuple[tuple[jax.Array, jax.Array], Any]:
-        losses, gradient = part_gradient(params, rows, tokens)
+        losses, gradient = part_gradient(params, batch, tokens)
         return losses, pin(gradient)
 
     @functools.partial(
@@ -144,18 +173,18 @@ def _make_train_step(
         out_shardings=(shardings, sharding.replicated(mesh)),
     )
     def train_step(
-        state: TrainState, rows: jax.Array
+        state: TrainState, rows: jax.Array, weights: jax.Array | None = None
     ) -> tuple[TrainState, StepMetrics]:
         # The whole batch's token count weights every microbatch as it should be.
         tokens = jnp.sum(rows[:, 1:] >= 0, dtype=jnp.float32)
+        batch, counted = (rows, weights), jnp.maximum(tokens, 1)
         if options.microbatches == 1:
-            (_, loss), gradient = part(state.params, rows, jnp.maximum(tokens, 1))
+            (_, of_rows), gradient = part(state.params, batch, counted)
         else:
             zero = pin(jax.tree.map(jnp.zeros_like, state.params))
-            of_rows = functools.partial(
-                part, state.params, tokens=jnp.maximum(tokens, 1)
-            )
-            gradient, loss = _accumulate(of_rows, zero, rows, options.microbatches)
+            of_batch = functools.partial(part, state.params, tokens=counted)
+            gradient, of_rows = _accumulate(of_batch, zero, batch, options.microbatches)
+        loss = jnp.sum(of_rows[0]) / counted
         norm = optax.tree.norm(gradient)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -170,27 +199,30 @@ def _make_train_step(
             made = optim.updates_made(state.opt_state)
         new = TrainState(params, opt_state, state.step + 1)
         return new, StepMetrics(
-            loss, norm, jnp.asarray(learning_rate(made), jnp.float32), tokens
+            loss, norm, jnp.asarray(learning_rate(made), jnp.float32), tokens, of_rows
         )
 
     return train_step
 
 
 def _accumulate(
-    part: Callable, zero: Any, rows: jax.Array, microbatches: int
+    part: Callable, zero: Any, batch: Any, microbatches: int
 ) -> tuple[Any, jax.Array]:
-    """Sum of gradients and losses over microbatches, the gradients' from `zero` on.
+    """Sum of gradients over microbatches, from `zero` on, and what is by row [2, B].
 
     Microbatch j holds rows j, j + m, j + 2m, ...: cut so, the sharded major part of
     the row axis stays in front and no row changes device.
     """
-    strided = jnp.moveaxis(rows.reshape(-1, microbatches, rows.shape[1]), 1, 0)
 
-    def add(total: Any, microbatch: jax.Array) -> tuple[Any, None]:
-        (_, loss), gradient = part(microbatch)
-        return jax.tree.map(jnp.add, total, (gradient, loss)), None
+    def strided(x: jax.Array) -> jax.Array:
+        return jnp.moveaxis(x.reshape(-1, microbatches, *x.shape[1:]), 1, 0)
 
-    return jax.lax.scan(add, (zero, jnp.zeros((), jnp.float32)), strided)[0]
+    def add(total: Any, microbatch: Any) -> tuple[Any, jax.Array]:
+        (_, of_rows), gradient = part(microbatch)
+        return jax.tree.map(jnp.add, total, gradient), of_rows
+
+    gradient, of_rows = jax.lax.scan(add, zero, jax.tree.map(strided, batch))
+    return gradient, jnp.moveaxis(of_rows, 0, 2).reshape(2, -1)
 
 
 def make_alignment_losses(
@@ -238,6 +270,9 @@ def _make_align(
             chunk=options.target_chunk,
             constrain=pin,
         )
+        if options.head:
+            gradient = _of_head(gradient)
+            norm = jnp.sqrt(alignment.tree_dot(gradient, gradient))
         direction = gradient
         if options.precondition:
             scaled = optim.precondition(optimizer_config, state.opt_state, gradient)
@@ -260,6 +295,43 @@ def _make_align(
         ), norm
 
     return align
+
+
+def _of_head(gradient: Any) -> Any:
+    """The gradient with zeros for all but the output projection's parameters.
+
+    Where embeddings are tied, that is the embedding.
+    """
+    head = "unembed" if "unembed" in gradient else "embed"
+    return {
+        name: part if name == head else jax.tree.map(jnp.zeros_like, part)
+        for name, part in gradient.items()
+    }
+
+
+def _make_gradients(
+    config: ModelConfig, options: StepOptions, params: Any, mesh: Mesh
+) -> Callable:
+    pin = sharding.constrain_as(params)
+    rows_loss, probe_loss = make_alignment_losses(config, options, mesh)
+
+    @functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
+    def gradients(params: Any, probes: Any, counts: jax.Array) -> Gradients:
+        norms, variances = gradient_moments(rows_loss, params, probes)
+        k, b = probes["scale"].shape
+        flat = {
+            "rows": probes["rows"].reshape(k * b, -1),
+            "scale": (probes["scale"] * counts[:, None] * k).reshape(-1),
+        }
+        along, _ = alignment.target_direction(
+            rows_loss, params, flat, chunk=b, constrain=pin
+        )
+        found = alignment.alignment_step(
+            probe_loss, params, along, probes, chunk=options.chunk
+        )
+        return Gradients(norms, variances, found.alignments)
+
+    return gradients
 
 
 def weighted_rows(rows: np.ndarray) -> dict[str, np.ndarray]:

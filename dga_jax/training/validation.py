@@ -3,6 +3,9 @@
 from ml_collections import ConfigDict
 
 from dga_jax.errors import UserError
+from dga_jax.mixing.mixers import MIXERS
+from dga_jax.mixing.recipe import SWITCHES
+from dga_jax.mixing.signals import COUNTED
 from dga_jax.training.fields import fields, get
 
 
@@ -37,6 +40,7 @@ def _validate_relations(config: ConfigDict) -> None:
             f"config.train.batch_size={train.batch_size}: must be a multiple of "
             f"train.microbatches={train.microbatches}"
         )
+    _validate_mixer(config.mixer)
     if config.mixer.basis and config.mixer.name == "importance":
         raise UserError(
             "config.mixer.basis: importance has constant weights over the domains; use"
@@ -46,6 +50,36 @@ def _validate_relations(config: ConfigDict) -> None:
         raise UserError(
             "config.mixer.probe_domains: with mixer.basis all its distributions are "
             "probed; leave it at 0"
+        )
+
+
+def _validate_mixer(mixer: ConfigDict) -> None:
+    """What is asked for must be something that this mixer knows."""
+    recipe = MIXERS[mixer.name]
+    aligns = "alignments" in recipe.reads
+    takes = {name: name in recipe.shared for name in SWITCHES}
+    takes |= {"shrink": aligns, "head": aligns}
+    for name, taken in takes.items():
+        if mixer[name] and not taken:
+            raise UserError(
+                f"config.mixer.{name}={mixer[name]}: mixer.name={mixer.name} has no "
+                "use for it; leave it out"
+            )
+    compares = "reference_losses" in recipe.reads
+    if compares and not mixer.reference_run:
+        raise UserError(
+            f"config.mixer.reference_run is not set: mixer.name={mixer.name} compares "
+            "with the losses of an earlier run on the same store; name its workdir"
+        )
+    if mixer.reference_run and not compares:
+        raise UserError(
+            f"config.mixer.reference_run={mixer.reference_run}: mixer.name="
+            f"{mixer.name} has no use for it; leave it out"
+        )
+    if mixer.basis and set(recipe.reads) & set(COUNTED):
+        raise UserError(
+            f"config.mixer.basis={mixer.basis}: mixer.name={mixer.name} reads what is "
+            "counted by domain, not by distribution; leave the basis out"
         )
 
 

@@ -135,6 +135,53 @@ def test_frequencies_are_the_weights():
     assert cursors[5] == 0
 
 
+@given(
+    st.lists(st.floats(0, 1), min_size=1, max_size=12).filter(any),
+    st.integers(1, 300),
+    st.integers(0, 2**32),
+)
+def test_systematic_draws_are_within_a_row_of_the_weights(weights, count, seed):
+    sampler = sampler_of([9] * len(weights), seed, systematic=True)
+    cumulative = Cumulative.of(np.array(weights))
+    draws, _ = drawn(sampler, cumulative, range(1, 4), count)
+    wanted = count * cumulative.weights / cumulative.sums[-1]
+    for draw in draws:
+        found = np.bincount(draw.domains, minlength=len(weights))
+        assert found.sum() == count
+        assert (np.abs(found - wanted) < 1 + 1e-9).all()
+        assert not found[cumulative.weights == 0].any()
+    again, _ = drawn(sampler, cumulative, range(1, 4), count)
+    for one, other in zip(draws, again, strict=True):
+        assert np.array_equal(one.rows, other.rows)
+
+
+def test_systematic_draws_are_fair_and_in_any_order():
+    weights = np.array([0.61, 0.27, 0.115, 0.004, 0.001, 0.0])
+    sampler = sampler_of([1000] * 6, systematic=True)
+    draws, cursors = drawn(sampler, Cumulative.of(weights), range(1, 4001), 16)
+    mean = 4000 * 16 * weights
+    # Of each batch as many rows as 16 p says, and one more with the rest's probability.
+    rest = 16 * weights - np.floor(16 * weights)
+    spread = np.sqrt(4000 * rest * (1 - rest))
+    assert (np.abs(cursors - mean) <= 4.5 * spread).all()
+    domains = np.array([draw.domains for draw in draws])
+    for place in range(16):
+        found = np.bincount(domains[:, place], minlength=6)[:5]
+        assert stats.chisquare(found, 4000 * weights[:5]).pvalue > 1e-4
+    assert all(np.diff(row).any() for row in domains)
+
+
+def test_systematic_draws_of_what_is_left():
+    """Where a domain has used up its epochs, the others share its rows by weight."""
+    sampler = sampler_of([4, 400, 400], max_epochs=1, systematic=True)
+    cumulative = Cumulative.of(np.array([0.5, 0.3, 0.2]))
+    draws, cursors = drawn(sampler, cumulative, range(1, 9), 50)
+    assert cursors.tolist()[0] == 4
+    for draw in draws[1:]:
+        found = np.bincount(draw.domains, minlength=3)
+        assert (np.abs(found - [0, 30, 20]) <= 2).all()  # in two draws, each within one
+
+
 def test_a_small_weight_keeps_its_share():
     weights = np.array([0.9, 1e-9, 0.1 - 1e-9])
     cumulative = Cumulative.of(weights)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dga_jax.bounds import Above, AtLeast
-from dga_jax.mixing import mixers, recipe
+from dga_jax.mixing import mixers, recipe, simplex
 from dga_jax.mixing.recipe import MIXERS, Option, Recipe, mixer
 
 SIZE = 5
@@ -22,19 +22,26 @@ def stateless(rule):
 
     def function(eta: float) -> optax.GradientTransformation:
         """One for a test."""
-        return optax.stateless(lambda signal, weights: rule(eta, signal, weights))
+        return optax.stateless(
+            lambda signals, weights: rule(eta, signals.alignments, weights)
+        )
 
-    return Recipe(function, "alignments", "uniform")
+    return Recipe(function, ("alignments",))
+
+
+def of_alignments(*links):
+    """A chain of transforms that optax has, of one signal."""
+    return simplex.reading(lambda signals: signals.alignments, optax.chain(*links))
 
 
 def momentum(eta: float) -> optax.GradientTransformation:
     """With a state that grows."""
-    return optax.chain(optax.trace(1.0), optax.scale(eta))
+    return of_alignments(optax.trace(1.0), optax.scale(eta))
 
 
 def adam(eta: float) -> optax.GradientTransformation:
     """With several states."""
-    return optax.chain(optax.scale_by_adam(), optax.scale(eta))
+    return of_alignments(optax.scale_by_adam(), optax.scale(eta))
 
 
 NAIVE = {
@@ -47,8 +54,8 @@ NAIVE = {
     "of the weights": stateless(lambda eta, a, lw: -lw),
     "whole numbers": stateless(lambda eta, a, lw: jnp.sign(a).astype(int)),
     "over all": stateless(lambda eta, a, lw: jax.nn.log_softmax(lw + eta * a) - lw),
-    "momentum": Recipe(momentum, "alignments", "uniform"),
-    "adam": Recipe(adam, "alignments", "uniform"),
+    "momentum": Recipe(momentum, ("alignments",)),
+    "adam": Recipe(adam, ("alignments",)),
 }
 FLOORS = (0.0, 0.1)
 MADE = {
@@ -166,7 +173,7 @@ def registry(monkeypatch):
 
 @pytest.mark.usefixtures("registry")
 def test_arguments_are_options():
-    @mixer(signal="alignments", start="importance")
+    @mixer(reads=("alignments",), start="importance")
     def mine(
         beta: float,
         rate: Annotated[float, AtLeast(0)] = 1,
@@ -189,8 +196,8 @@ def test_arguments_are_options():
         return optax.scale(rate * beta)
 
     assert recipe.MIXERS["mine"] is mine
-    assert (mine.signal, mine.start, mine.shared) == (
-        "alignments",
+    assert (mine.reads, mine.start, mine.shared) == (
+        ("alignments",),
         "importance",
         ("beta",),
     )
@@ -201,7 +208,7 @@ def test_arguments_are_options():
     }
     assert isinstance(mine.options["rate"].default, float)
     with pytest.raises(TypeError, match="two mixers 'mine'"):
-        mixer(signal="alignments")(mine._function)
+        mixer(reads=("alignments",))(mine._function)
 
 
 @pytest.mark.parametrize(
@@ -222,10 +229,11 @@ def test_what_cannot_be_an_option(kind, default, about, words):
     mine.__annotations__ = {"a": kind}
     mine.__doc__ = f"Something.\n\n    Args:\n      eta: η.\n      {about}\n"
     with pytest.raises(TypeError, match=words):
-        mixer(signal="alignments")(mine)
+        mixer(reads=("alignments",))(mine)
     assert "mine" not in MIXERS
 
 
 def test_an_unknown_signal():
-    with pytest.raises(TypeError, match="signal='losses'"):
-        mixer(signal="losses")
+    for reads in (("alignments", "loses"), "losses"):
+        with pytest.raises(TypeError, match=r"reads=.*expected some of .*'losses'"):
+            mixer(reads=reads)

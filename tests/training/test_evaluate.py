@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from runs import mesh_of
 
 from dga_jax.data.store import PAD, Domains
+from dga_jax.data.targets import Targets
 from dga_jax.model.loss import RowLosses
 from dga_jax.training.evaluate import Evaluator, Group
 
@@ -81,6 +82,8 @@ class Uneven:
     """
 
     seq_len = 16
+    answers = None
+    targets = Targets((), np.array([0, 3]), np.array([0, 3]))
     token_bytes = np.array([1, 2, 3] * 100)
 
     def __init__(self, full, tokens):

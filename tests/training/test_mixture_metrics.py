@@ -16,6 +16,7 @@ from dga_jax.data.store import Domains, Store
 from dga_jax.logs import series
 from dga_jax.logs.metrics import MetricsWriter, read_metrics
 from dga_jax.logs.series import read_series
+from dga_jax.mixing.signals import Signals
 from dga_jax.report import write_report
 from dga_jax.training import loop, probe
 from dga_jax.training.evaluate import Evaluation
@@ -67,8 +68,8 @@ def test_what_is_logged_for_a_name_was_measured_for_it(k, m, updates, tmp_path_f
     for step in range(1, updates + 1):
         probed = mixture.probes(step).indices
         values = (1000 * step + probed).astype(np.float32)
-        line = metrics.weights(step, state) | metrics.alignments(
-            step, state, Measured(probed, values, -values, 1.0)
+        line = metrics.weights(step, state) | metrics.measured(
+            step, state, Measured(probed, Signals(values, -values), 1.0)
         )
         writer.write(step, line)
         expected[step] = np.full(k, np.nan, np.float32)
@@ -221,8 +222,8 @@ def test_a_run_of_subsets_and_limits_killed_and_resumed(
     measured, drawn = {}, np.zeros((9, 8))
     move, step_of = probe.Updates.move, loop.Trainer._train_step
 
-    def kept(self, state, mixer_state, step):
-        moved, measured[step] = move(self, state, mixer_state, step)
+    def kept(self, state, mixer_state, step, cursors):
+        moved, measured[step] = move(self, state, mixer_state, step, cursors)
         return moved, measured[step]
 
     def stepped(self, batch):
@@ -241,7 +242,7 @@ def test_a_run_of_subsets_and_limits_killed_and_resumed(
     assert sorted(found) == [2, 4, 6, 8]
     for step, values in found.items():
         expected = np.full(8, np.nan)
-        expected[measured[step].indices] = measured[step].alignments
+        expected[measured[step].indices] = measured[step].signals.alignments
         np.testing.assert_array_equal(values, expected)
     found = read(tmp_path, "mixture/drawn", mixture)
     assert sorted(found) == [2, 4, 6, 8]

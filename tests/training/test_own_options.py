@@ -26,7 +26,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 def strange():
     """A mixer as a stranger writes it: no state of its own, two options."""
 
-    @mixer(signal="alignments")
+    @mixer(reads=("alignments",))
     def strange(
         eta: float,
         least: Annotated[float, Within("[0, 1)")] = 0.0,
@@ -40,8 +40,9 @@ def strange():
           signs: whether only their signs count.
         """
 
-        def rule(signal, log_weights):
-            large = jnp.where(jnp.abs(signal) < least, 0.0, signal)
+        def rule(signals, log_weights):
+            found = signals.alignments
+            large = jnp.where(jnp.abs(found) < least, 0.0, found)
             return eta * (jnp.sign(large) if signs else large)
 
         return optax.stateless(rule)

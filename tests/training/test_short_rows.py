@@ -191,12 +191,12 @@ def test_errors_of_a_run_are_the_spread_of_its_alignments(store, tmp_path):
     config.model.update(num_layers=1, d_model=8, num_heads=2, d_ff=16)
     run = open_run(parts_of(config), tmp_path)
     run.checkpoints.close()
-    updates = Updates(run, run.steps.align)
+    updates = Updates(run, run.steps)
     measured = [updates.measure(run.snapshot.train, step) for step in range(1, 101)]
     updates.close()
     indices = measured[0].indices
-    values = np.stack([each.alignments for each in measured])
-    errors = np.stack([each.errors for each in measured])
+    values = np.stack([each.signals.alignments for each in measured])
+    errors = np.stack([each.signals.standard_errors for each in measured])
     many = np.isin(indices, [0, 1, 2, 4, 5])
     reported = np.sqrt(np.mean(errors[:, many] ** 2, axis=0))
     ratios = reported / values[:, many].std(axis=0, ddof=1)

@@ -20,7 +20,7 @@ def opened(store, folder, **fields):
     folder.mkdir(exist_ok=True)
     run = open_run(parts_of(small_config(store, **fields)), folder)
     run.checkpoints.close()
-    with contextlib.closing(Updates(run, run.steps.align)) as updates:
+    with contextlib.closing(Updates(run, run.steps)) as updates:
         yield run.snapshot.train, updates
 
 

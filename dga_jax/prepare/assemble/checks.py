@@ -3,6 +3,8 @@
 import os
 from collections.abc import Sequence
 
+import numpy as np
+
 from dga_jax.errors import UserError
 from dga_jax.files import LOCK
 from dga_jax.prepare.assemble.folder import Folder, side_by_side
@@ -41,6 +43,28 @@ def check_distinct(generic: Corpus, target: Corpus, target_eval: Corpus | None) 
         # What is left out of a shard is known by its digest alone.
         if len({shard.digest for shard in corpus.shards}) < len(corpus.shards):
             raise UserError(f"{corpus.shards[0].name}: a file is given twice")
+
+
+def check_targets(target: Corpus, target_eval: Corpus | None) -> None:
+    """Raises UserError if of several targets one has no name, or no evaluation part."""
+    names = {shard.domain for shard in target.shards if shard.named}
+    for flag, corpus in (("target", target), ("target_eval", target_eval)):
+        unnamed = [x.name for x in (corpus.shards if corpus else ()) if not x.named]
+        alone = flag == "target_eval" and len(names) < 2
+        if names and unnamed and not alone:
+            raise UserError(
+                f"--{flag}={unnamed[0]} has no name and another target has one; give"
+                f" each its own, --{flag}=NAME={unnamed[0]}, or none any"
+            )
+    if target_eval and len(names) > 1:
+        evaluated = {shard.domain for shard in target_eval.shards}
+        if odd := sorted(names ^ evaluated):
+            flags = ("target", "target_eval")
+            given, lacking = flags if odd[0] in names else flags[::-1]
+            raise UserError(
+                f"--{given} names {odd[0]!r} and --{lacking} does not; give each target"
+                " to both, or leave --target_eval out"
+            )
 
 
 def check_work(work: Folder, output: Folder, is_given: bool) -> None:
@@ -99,23 +123,27 @@ def check_some_text(tokenized: Tokenized, corpora: Sequence[Corpus]) -> None:
                 raise no_text(Corpus(shards, pattern))
 
 
-def check_enough_text(layouts: Sequence[Layout]) -> None:
-    """Raises UserError if nothing is left of the corpus, or the target has too little.
+def check_enough_text(layouts: Sequence[Layout], targets: Sequence[str] = ()) -> None:
+    """Raises UserError if nothing is left of the corpus, or a target has too little.
 
     A domain that has too little for a part to be held out is trained on as a whole.
+
+    Args:
+      layouts: of the corpora.
+      targets: their names, where there are several.
     """
     if not layouts[0].predicted[KEPT].any():
         raise UserError(
             "all text of --generic is left out; leave out less, or add some"
         )
     predicted = [layout.predicted for layout in layouts[1:]]
-    enough = predicted[0][KEPT].all() and (
-        predicted[1][KEPT] if len(predicted) > 1 else predicted[0][ASIDE]
-    )
-    if not enough:
+    evaluated = predicted[1][KEPT] if len(predicted) > 1 else predicted[0][ASIDE]
+    lacking = np.flatnonzero((predicted[0][KEPT] == 0) | (evaluated == 0))
+    for i in lacking.tolist():
         counts = layouts[1].counts
-        tokens = int(counts.text_tokens[0] + counts.documents[0])
+        tokens = int(counts.text_tokens[i] + counts.documents[i])
+        name = f" {targets[i]!r}" if targets else ""
         raise UserError(
-            f"the target has too little text: {tokens} tokens, of which a part must be"
-            " held out for evaluation; add text or leave it out"
+            f"the target{name} has too little text: {tokens} tokens, of which a part"
+            " must be held out for evaluation; add text or leave it out"
         )

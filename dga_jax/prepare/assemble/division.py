@@ -32,6 +32,12 @@ class Texts(NamedTuple):
         return [corpus for corpus in self if corpus]
 
     @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the targets, sorted; () where there is one, whatever its name."""
+        names = sorted({shard.domain for shard in self.target.shards if shard.named})
+        return tuple(names) if len(names) > 1 else ()
+
+    @property
     def shards(self) -> list[Shard]:
         """Of all of them."""
         return [shard for corpus in self.corpora for shard in corpus.shards]
@@ -69,7 +75,7 @@ def divided(
       engine: counts.
       seq_len: L.
     """
-    target = Documents(documents.tokenized, Named())
+    target = Documents(documents.tokenized, Named(texts.targets))
     separate = texts.target_eval is not None
     given = [
         ("generic", documents, HELDOUT_EVERY, (0, 1)),
@@ -81,7 +87,9 @@ def divided(
             found,
             splits,
             segments(corpus.shards),
-            size=len(domains.names) * domains.group if name == "generic" else 1,
+            size=len(domains.names) * domains.group
+            if name == "generic"
+            else max(1, len(texts.targets)),
             group=domains.group if name == "generic" else 1,
             every=every,
             folder=folder / f"{name}-counts",

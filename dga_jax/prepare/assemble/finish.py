@@ -26,7 +26,6 @@ from dga_jax.prepare.assemble.layout import ASIDE, KEPT, Layout
 from dga_jax.prepare.assemble.options import Part, PassedOver
 from dga_jax.prepare.assemble.rows import WriteRows
 from dga_jax.prepare.assemble.tokenizing import Tokenized
-from dga_jax.prepare.corpus import Corpus
 from dga_jax.prepare.sources.shard import Format
 from dga_jax.prepare.store_writer import StoreWriter
 from dga_jax.tokenizer import Tokenizer
@@ -45,7 +44,7 @@ def finish_store(
     layouts: Sequence[Layout],
     domains: GroupedDomains,
     clustered: "Clustered | None",
-    target: Corpus,
+    texts: Texts,
 ) -> None:
     """Writes all that is no row; the manifest comes last.
 
@@ -77,8 +76,10 @@ def finish_store(
                 )
             for level in levels_of(layouts[0], domains):
                 writer.write_level(level)
+            if texts.targets:
+                writer.add_targets(texts.targets, *_target_offsets(layouts))
             if clustered:
-                _add_clusters(writer, directory, clustered, target, layouts)
+                _add_clusters(writer, directory, clustered, texts, layouts)
             writer.add_counts(_counts(parts_of(layouts, domains)))
             writer.finish()
             names = sorted(os.listdir(directory), key=lambda name: name == MANIFEST)
@@ -123,12 +124,29 @@ def present(layout: Layout) -> np.ndarray:
 
 def parts_of(layouts: Sequence[Layout], domains: GroupedDomains) -> list[Part]:
     """What became of each domain of the coarsest level, and of the target."""
-    generic, target, *evaluation = layouts
+    generic, target, *_ = layouts
     parts = list(_parts(generic, domains.names, generic.rows[ASIDE]))
     if not domains.branching:
         parts = [parts[i] for i in present(generic)]
-    heldout = evaluation[0].rows[KEPT] if evaluation else target.rows[ASIDE]
-    return [*parts, *_parts(target, [_TARGET], heldout)]
+    return [*parts, *_parts(target, [_TARGET], _evaluated(layouts))]
+
+
+def targets_of(layouts: Sequence[Layout], names: Sequence[str]) -> list[Part]:
+    """What became of each target, where there are several of these names."""
+    shown = [f"{_TARGET} {name}" for name in names]
+    return list(_parts(layouts[1], shown, _evaluated(layouts))) if names else []
+
+
+def _evaluated(layouts: Sequence[Layout]) -> np.ndarray:
+    """int64 [n], rows that each target is evaluated on."""
+    return np.diff(_target_offsets(layouts)[1])
+
+
+def _target_offsets(layouts: Sequence[Layout]) -> tuple[np.ndarray, np.ndarray]:
+    """int64 [n+1], which rows are each target's: those it steers by, and the others."""
+    _, target, *evaluation = layouts
+    aside = evaluation[0].offsets[KEPT] if evaluation else target.offsets[ASIDE]
+    return target.offsets[KEPT], aside
 
 
 def _parts(layout: Layout, names: Sequence[str], heldout: np.ndarray) -> Iterator[Part]:
@@ -202,10 +220,10 @@ def _add_clusters(
     writer: StoreWriter,
     directory: pathlib.Path,
     clustered: "Clustered",
-    target: Corpus,
+    texts: Texts,
     layouts: Sequence[Layout],
 ) -> None:
-    """What it takes to put more documents into the clusters, and the target's own."""
+    """What it takes to put more documents into the clusters, and the targets' own."""
     from dga_jax.prepare.clusters.counting import count_documents  # imports JAX
 
     embedder, tree, _ = clustered
@@ -214,16 +232,16 @@ def _add_clusters(
     next_rank = ranks.first.copy()
     steering = itertools.chain.from_iterable(
         ((piece.lengths > 0) & ~ranks.aside(piece, next_rank)).tolist()
-        for shard in target.shards
+        for shard in texts.target.shards
         for piece in layouts[1].plan.documents.of(shard)
     )
     batches = (
         [
-            (_TARGET, document.text)
+            (document.domain if texts.targets else _TARGET, document.text)
             for document, steers in zip(batch, steering, strict=False)
             if steers
         ]
-        for batch in target.batches()
+        for batch in texts.target.batches()
     )
     histogram = count_documents(
         embedder,

@@ -32,6 +32,7 @@ from dga_jax.prepare.assemble.checks import (
     check_some_text,
     check_space_for_rows,
     check_space_for_tokens,
+    check_targets,
     check_work,
     claim,
 )
@@ -53,6 +54,7 @@ from dga_jax.prepare.assemble.finish import (
     parts_of,
     passed_over,
     single_files,
+    targets_of,
 )
 from dga_jax.prepare.assemble.folder import Folder, side_by_side
 from dga_jax.prepare.assemble.layout import Layout, Segment, segments
@@ -89,7 +91,7 @@ def prepare_store(
 
     Args:
       generic: the documents to train on.
-      target: those to steer by.
+      target: those to steer by; several targets where shards have several names.
       target_eval: those to evaluate the target on; without them, every fifth document
         of the target.
       tokenizer: makes tokens of text.
@@ -110,6 +112,7 @@ def prepare_store(
     if seq_len < 1:
         raise UserError(f"seq_len must be at least 1, not {seq_len}")
     check_distinct(generic, target, target_eval)
+    check_targets(target, target_eval)
     engine = engine or Local()
     final = Folder.of(output)
     kept = Folder.of(work) if work else None
@@ -206,7 +209,7 @@ class _Job:
         layouts = divided(
             self._texts, documents, domains, self.folder, self._engine, self._seq_len
         )
-        check_enough_text(layouts)
+        check_enough_text(layouts, self._texts.targets)
         splits = splits_of(layouts, self._seq_len, self._tokenize.result.dtype)
         self._watch.stage("writing")
         check_space_for_rows(self.folder, splits)
@@ -228,6 +231,7 @@ class _Job:
             self._contamination,
             passed_over(documents.tokenized, self._texts, domains, layouts[0]),
             single_files(documents.tokenized, self._texts, domains),
+            targets_of(layouts, self._texts.targets),
         )
 
     def _check_texts(self) -> None:
@@ -280,7 +284,7 @@ class _Job:
             layouts,
             domains,
             clustered,
-            self._texts.target,
+            self._texts,
         )
         if self._output.is_local:
             for path in self._staged.path.glob(".*"):  # of a write that was killed

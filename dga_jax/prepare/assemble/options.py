@@ -90,6 +90,7 @@ class Prepared(NamedTuple):
       contamination: what was found, if it was looked for.
       passed_over: what gave the store nothing.
       single: domains that are one file each, and have their names from it.
+      targets: each target by itself, where there are several.
     """
 
     parts: list[Part]
@@ -100,6 +101,7 @@ class Prepared(NamedTuple):
     contamination: Contamination | None
     passed_over: PassedOver
     single: list[str]
+    targets: list[Part]
 
 
 class Watch(NamedTuple):

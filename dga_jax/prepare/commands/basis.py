@@ -90,7 +90,7 @@ def _describe(store: Store, stored: StoredBasis) -> list[str]:
     """A line for each set: its effective clusters by level, its largest at level 0."""
     sets = [stored.histograms]
     if stored.target:
-        sets.append(bases.target_histogram(store))
+        sets.append(bases.target_histograms(store))
     lines = [
         f"P(cluster | set) = (documents in the cluster + {SMOOTHING:g} x the cluster's"
         f" share of the corpus) / (documents + {SMOOTHING:g})"

@@ -20,6 +20,7 @@ _LEVEL = flags.DEFINE_integer(
 _SHOWN_DOMAINS = 64
 _HEAD, _TAIL = 16, 6  # lines of a row that are shown
 _OFFSETS_OF = {"train": "offsets", "heldout": "heldout_offsets"}
+_TARGETS_OF = {"target": "offsets", "target_eval": "eval_offsets"}
 
 
 def main(argv: Sequence[str]) -> None:
@@ -71,6 +72,12 @@ def summary(store: Store) -> str:
             f"{counts['documents']:,} documents, {counts['blank']:,} without a token,"
             f" {counts['text_bytes']:,} bytes, {counts['text_tokens']:,} tokens,"
             f" {unknown:.2%} of them unknown"
+        )
+    if store.targets.names:
+        rows = zip(*(np.diff(bounds) for bounds in store.targets[1:]), strict=True)
+        facts["targets"] = "; ".join(
+            f"{visible(name)}: {steer:,} rows, {aside:,} to evaluate on"
+            for name, (steer, aside) in zip(store.targets.names, rows, strict=True)
         )
     if clusters := manifest.get("clusters"):
         branching = " x ".join(map(str, clusters["branching"]))
@@ -151,4 +158,8 @@ def _title(store: Store, domains: Domains, i: int) -> str:
         offsets = getattr(domains, _OFFSETS_OF[_SPLIT.value])
         owner = int(np.searchsorted(offsets, i, side="right")) - 1
         title += f", {visible(domains.names[owner])}"
+    elif store.targets.names:
+        offsets = getattr(store.targets, _TARGETS_OF[_SPLIT.value])
+        owner = int(np.searchsorted(offsets, i, side="right")) - 1
+        title += f", {visible(store.targets.names[owner])}"
     return title

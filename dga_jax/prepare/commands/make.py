@@ -36,13 +36,16 @@ _GENERIC = flags.DEFINE_multi_string(
     " name. Several are separated by commas, or by repeating the flag.",
 )
 _TARGET = flags.DEFINE_multi_string(
-    "target", [], "The same for the target, which steers the mixture."
+    "target",
+    [],
+    "The same for the target, which steers the mixture; NAME=PATTERN, repeated with"
+    " other names, for several targets.",
 )
 _TARGET_EVAL = flags.DEFINE_multi_string(
     "target_eval",
     [],
     "The same for the part of the target it is evaluated on; without it, every fifth"
-    " document of --target is kept for that.",
+    " document of each target is kept for that. Of several targets, each by its NAME=.",
 )
 _TARGET_TEXT_FIELD = flags.DEFINE_string(
     "target_text_field", None, "The same for the target, if it is another."
@@ -310,7 +313,7 @@ def _report(
     prepared: Prepared, markers: Sequence[str], output: str, seconds: float
 ) -> None:
     parts = prepared.parts
-    print(summary.table(parts))
+    print(summary.table(parts, prepared.targets))
     megabytes = sum(part.text_bytes for part in parts) / 1e6
     print(
         f"{megabytes:,.1f} MB of text in {duration(seconds)},"

@@ -30,11 +30,12 @@ _HEADER = (
 )
 
 
-def table(parts: Sequence[Part]) -> str:
+def table(parts: Sequence[Part], targets: Sequence[Part] = ()) -> str:
     """A table with a line for each domain, their sum, and the target.
 
     Args:
       parts: the domains, then the target. Of many domains the largest are shown.
+      targets: each by itself, where there are several.
     """
     *domains, target = parts
     shown = domains
@@ -44,7 +45,7 @@ def table(parts: Sequence[Part]) -> str:
     if len(domains) > len(shown):
         rest = len(domains) - len(shown)
         lines.append((f"... and {rest:,} smaller domains", *[""] * (len(_HEADER) - 1)))
-    lines += [_line(_total(domains)), _line(target)]
+    lines += [_line(_total(domains)), *map(_line, targets), _line(target)]
     return columns(lines)
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from dga_jax import remote
 from dga_jax.errors import UserError
-from dga_jax.prepare.sources import files, globs, redpajama, tfds
+from dga_jax.prepare.sources import files, globs, lego, redpajama, tfds
 from dga_jax.prepare.sources.document import DEFAULTS, Fields, is_name, not_a_name
 from dga_jax.prepare.sources.files import Found
 from dga_jax.prepare.sources.shard import (
@@ -21,7 +21,7 @@ from dga_jax.prepare.sources.shard import (
     renamed,
 )
 
-_KINDS = ("text", "tfds", "redpajama", "pile")
+_KINDS = ("text", "tfds", "redpajama", "pile", "lego")
 _DATA = (".json", ".jsonl", ".jsonlines", ".ndjson", ".parquet", ".pq", *COMPRESSED)
 # What lies beside data and is about them; beside texts they are texts.
 _ABOUT = re.compile(
@@ -64,8 +64,8 @@ def expand(
     Args:
       patterns: each `[NAME=][KIND:]PATTERN`, or several with commas between them.
         PATTERN is a glob (see `globs`), a directory or a file, here or at a URL. KIND
-        is `text`, `tfds`, `redpajama`, `pile`, or left out where suffixes tell. NAME
-        becomes the domain of every document.
+        is `text`, `tfds`, `redpajama`, `pile`, `lego`, or left out where suffixes tell.
+        NAME becomes the domain of every document.
       fields: which fields are read.
       passed_over: gets the files that patterns match and that are no data, such as
         _SUCCESS.
@@ -141,6 +141,8 @@ def _shards(
 ) -> Iterator[Shard]:
     if spec.kind == "tfds":
         return _tfds_shards(spec.pattern, fields)
+    if spec.kind == "lego":
+        return _lego_shards(spec.pattern, fields)
     if spec.kind == "pile" and fields.domain is None:
         fields = dataclasses.replace(fields, domain=_PILE_DOMAIN)
     found = _find(spec)
@@ -261,6 +263,21 @@ def _tfds_shards(pattern: str, fields: Fields) -> Iterator[Shard]:
             fields=fields,
             versions=(split.version,),
             num_bytes=num_bytes,
+            examples=(start, stop),
+        )
+
+
+def _lego_shards(pattern: str, fields: Fields) -> Iterator[Shard]:
+    made = lego.parse(pattern)
+    for skill, (start, stop) in itertools.product(made.skills, made.ranges):
+        yield Shard(
+            paths=(made.path(skill),),
+            format=Format.LEGO,
+            domain=f"skill_{skill}",
+            source=made.source,
+            fields=fields,
+            versions=(lego.VERSION,),
+            num_bytes=(stop - start) * made.document_bytes,
             examples=(start, stop),
         )
 

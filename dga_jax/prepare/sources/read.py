@@ -9,7 +9,7 @@ from typing import Any
 from dga_jax import remote
 from dga_jax.errors import UserError
 from dga_jax.files import OnBytes
-from dga_jax.prepare.sources import json_lines, redpajama, text_files, tfds
+from dga_jax.prepare.sources import json_lines, lego, redpajama, text_files, tfds
 from dga_jax.prepare.sources.document import (
     BadDocument,
     Document,
@@ -120,6 +120,10 @@ def _records(shard: Shard, on_bytes: OnBytes) -> Iterator[_Record]:
             shard.num_bytes,
         )
         yield from zip(itertools.repeat("example"), examples)
+        return
+    if shard.format is Format.LEGO:
+        made = lego.records(path, *shard.examples, on_bytes)
+        yield from zip(itertools.repeat("document"), made)
         return
     lines = partial(_lines, shard, on_bytes)
     rows = partial(_rows, shard, on_bytes)

@@ -24,6 +24,7 @@ class Format(enum.StrEnum):
     TEXT = "text"
     TFDS = "TFDS"
     REDPAJAMA = "RedPajama-V2"
+    LEGO = "LEGO"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Shard:
       versions: of the files, what changes when one does.
       num_bytes: on disk, for progress; 0 if not known.
       root: identifiers of text files are relative to it.
-      examples: the first, and one past the last, of a TFDS split.
+      examples: the first, and one past the last, of a TFDS split or of a LEGO skill.
     """
 
     paths: tuple[str, ...]
@@ -102,7 +103,7 @@ class Shard:
     def name(self) -> str:
         """How messages call it."""
         first = self.paths[0]
-        if self.format is Format.TFDS:
+        if self.format in (Format.TFDS, Format.LEGO):
             return "{}[{}:{}]".format(first, *self.examples)
         if self.format is Format.TEXT and len(self.paths) > 1:
             return f"{first} and {len(self.paths) - 1} more"
@@ -167,7 +168,7 @@ def real(path: str) -> str:
     """The one way to write where a file is; of what is no local file, the same."""
     if is_local_url(path):
         path = local_path(path)
-    is_local = not is_remote(path) and not path.startswith("tfds:")
+    is_local = not is_remote(path) and not path.startswith(("tfds:", "lego:"))
     return os.path.realpath(path) if is_local else path
 
 

@@ -1,0 +1,96 @@
+"""Several targets: their rows, and how much each of them counts."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from dga_jax.errors import UserError, listed
+
+_SHOWN = 10  # names in an error
+_TOLERANCE = 1e-3  # of a sum that a person typed
+
+
+class Targets(NamedTuple):
+    """The targets of a store.
+
+    Attributes:
+      names: n names; none where there is one target.
+      offsets: int64 [n+1]; rows offsets[i]:offsets[i+1] of "target" are target i's.
+      eval_offsets: int64 [n+1], the same of "target_eval".
+    """
+
+    names: tuple[str, ...]
+    offsets: np.ndarray
+    eval_offsets: np.ndarray
+
+    def weights(self, text: str) -> np.ndarray | None:
+        """The weights that `config.mixer.targets` gives: float64 [n], or None.
+
+        Args:
+          text: NAME=W,NAME=W; a target that is not named has weight 0. "" gives None:
+            each row of any target counts the same.
+
+        Raises:
+          UserError: a target that is not there, or is named twice; weights that are
+            none, or do not sum to 1.
+        """
+        if not text.strip():
+            return None
+        where = f"config.mixer.targets={text}"
+        if not self.names:
+            raise UserError(
+                f"{where}: the store has one target; leave the field out, or prepare a"
+                " store with --target=NAME=PATTERN for each"
+            )
+        given = _pairs(text, where)
+        for name in given.keys() - set(self.names):
+            raise UserError(
+                f"{where}: the store has no target {name!r}; it has"
+                f" {listed(self.names, _SHOWN)}"
+            )
+        weights = np.array([given.get(name, 0.0) for name in self.names])
+        if abs(weights.sum() - 1) > _TOLERANCE:
+            raise UserError(
+                f"{where}: the weights sum to {weights.sum():.6g}; let them sum to 1"
+            )
+        return weights / weights.sum()
+
+
+def shared_out(total: int, weights: np.ndarray) -> np.ndarray:
+    """How many of `total` rows each target has, in proportion to its weight.
+
+    Where all rows are equally noisy, no other division of them makes the weighted mean
+    of the targets' losses less so.
+
+    Args:
+      total: rows, at least one for each weight above 0.
+      weights: float64 [n], sums to 1.
+
+    Returns:
+      int64 [n], sums to `total`; 0 only where the weight is.
+    """
+    counts = (weights > 0).astype(np.int64)
+    for _ in range(total - counts.sum()):  # to whom the most is lacking
+        counts[np.argmax(weights * total - counts)] += 1
+    return counts
+
+
+def _pairs(text: str, where: str) -> Mapping[str, float]:
+    given: dict[str, float] = {}
+    for pair in text.split(","):
+        name, equals, value = pair.rpartition("=")
+        name = name.strip()
+        try:
+            number = float(value)
+        except ValueError:
+            number = -1.0
+        if not equals or not 0 <= number < np.inf:
+            raise UserError(
+                f"{where}: {pair.strip()!r} is not NAME=WEIGHT with a weight ≥ 0; write"
+                " NAME=W,NAME=W"
+            )
+        if name in given:
+            raise UserError(f"{where}: target {name!r} comes twice; leave one out")
+        given[name] = number
+    return given

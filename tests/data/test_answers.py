@@ -1,0 +1,117 @@
+"""Rows of which answers alone are predicted, against the rule read place by place."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from hypothesis import given
+from hypothesis import strategies as st
+
+from configs.lego import get_config
+from dga_jax.data.answers import Answers
+from dga_jax.data.row_bytes import row_bytes
+from dga_jax.data.store import PAD, Store
+from dga_jax.errors import UserError
+from dga_jax.model.loss import make_row_losses
+from dga_jax.model.transformer import ModelConfig, Transformer
+from dga_jax.prepare.assemble import prepare_store
+from dga_jax.prepare.corpus import Corpus
+from dga_jax.prepare.sources import expand
+from dga_jax.tokenizer import BytesTokenizer
+
+END, EQUALS = 0, 1
+
+
+def slowly(row, mark):
+    """Which places are predicted, document by document."""
+    chosen, start = np.zeros(len(row), bool), 0
+    for place, token in enumerate(row):
+        if token == END:
+            inside = range(start + len(mark) - 1, place)
+            ends = [i for i in inside if tuple(row[i - len(mark) + 1 : i + 1]) == mark]
+            if ends:
+                chosen[ends[-1] + 1 : place + 1] = True
+            start = place + 1
+    return chosen
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=12), min_size=12),
+    st.sampled_from([(EQUALS,), (2, EQUALS), (EQUALS, EQUALS)]),
+)
+def test_what_follows_the_last_mark_is_predicted(rows, mark):
+    rows = np.array([[*row, *[PAD] * (12 - len(row))] for row in rows], np.int32)
+    only = Answers(mark, END).only(rows)
+    np.testing.assert_array_equal(np.where(only < PAD, -2 - only, only), rows)
+    expected = np.array([slowly(row, mark) for row in rows])
+    np.testing.assert_array_equal(only >= 0, expected)
+    assert only.dtype == np.int32
+
+
+@functools.cache
+def tiny():
+    config = ModelConfig(
+        vocab_size=257, num_layers=1, d_model=16, num_heads=2, num_kv_heads=2, d_ff=32
+    )
+    graph, params = nnx.split(Transformer(config, rngs=nnx.Rngs(0)), nnx.Param)
+    return graph, nnx.to_pure_dict(params)
+
+
+def test_the_rest_is_read_all_the_same(store):
+    graph, params = tiny()
+    rows = store.read("train", np.arange(4))
+    only = Answers.after(" =", BytesTokenizer()).only(rows)
+    logits = nnx.merge(graph, params)(jnp.asarray(rows[:, :-1]))
+    each = -jax.nn.log_softmax(logits, axis=-1)
+    each = jnp.take_along_axis(each, rows[:, 1:, None], axis=-1)[..., 0]
+    found = make_row_losses(graph, chunk=7)(params, jnp.asarray(only))
+    np.testing.assert_array_equal(found.count, [3, 3, 3, 3])  # a space, 0 or 1, the end
+    expected = jnp.sum(each * (only[:, 1:] >= 0), axis=1)
+    np.testing.assert_allclose(found.nll, expected, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """LEGO as bytes, a document a row."""
+    path = tmp_path_factory.mktemp("lego") / "store"
+    generic, target = (
+        Corpus(tuple(expand([pattern])))
+        for pattern in ("lego:documents=40", "lego:skills=3/seed=1/documents=40")
+    )
+    prepare_store(
+        generic=generic,
+        target=target,
+        tokenizer=BytesTokenizer(),
+        seq_len=76,
+        output=path,
+    )
+    return Store.open(path)
+
+
+def test_a_store_reads_answers_and_counts_their_bytes(store):
+    answers = dataclasses.replace(Answers.after(" =", BytesTokenizer()))
+    opened = Store.open(store.path)
+    opened.answers = answers
+    rows = opened.read("target_eval", np.arange(3))
+    np.testing.assert_array_equal(
+        rows, answers.only(store.read("target_eval", np.arange(3)))
+    )
+    for row in rows:
+        assert bytes(row[row >= 0][:2].astype(np.uint8)).decode() in (" 0", " 1")
+    np.testing.assert_array_equal(row_bytes(opened, "target_eval", np.arange(3)), 2)
+
+
+def test_a_mark_that_cannot_be_spelled():
+    class Unspeakable(BytesTokenizer):
+        unknown = ord("?")
+
+    with pytest.raises(UserError, match=r"answers_after='\?'.*cannot spell"):
+        Answers.after("?", Unspeakable())
+
+
+def test_the_config_says_what_precedes_answers():
+    assert get_config("seed=3").data.answers_after == " ="

@@ -1,0 +1,220 @@
+"""Runs by every mixer: what each reads is measured, and a stopped run goes on."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from runs import Killed, log_of, parts_of, small_config, stopped, train_run
+
+from dga_jax.errors import UserError
+from dga_jax.mixing.mixers import MIXERS
+from dga_jax.training import recorded, validation
+from dga_jax.training.setup import open_run
+
+STEPS = 7
+MOVING = [name for name, recipe in MIXERS.items() if recipe.moves]
+OFTEN = ("odm", "doremi")  # with dga, of which all other tests are
+CASES = [pytest.param(n, marks=() if n in OFTEN else pytest.mark.slow) for n in MOVING]
+
+
+@pytest.fixture(scope="module")
+def reference(byte_store, tmp_path_factory):
+    """A run that others may compare with."""
+    folder = tmp_path_factory.mktemp("reference")
+    fields = {"mixer__name": "static", "train__steps": 2, "eval__every": 0}
+    assert train_run(tiny(byte_store, **fields), folder)
+    return folder
+
+
+def tiny(store, **fields):
+    """Updates follow steps 2, 4 and 6; checkpoints 3, 6 and 7."""
+    config = small_config(
+        store,
+        **{
+            "train__steps": STEPS,
+            "mixer__interval": 2,
+            "checkpoint__every": 3,
+            "eval__every": 0,
+            "train__seq_len": 32,
+        }
+        | fields,
+    )
+    config.model.update(num_layers=1, d_model=8, num_heads=2, d_ff=16)
+    return config
+
+
+def config_of(name, store, reference, **fields):
+    fields = {"mixer__name": name, "mixer__target_rows": 2} | fields
+    if "reference_losses" in MIXERS[name].reads:
+        fields["mixer__reference_run"] = str(reference)
+    return tiny(store, **fields)
+
+
+def assert_goes_on(config, folder, monkeypatch):
+    """Killed after a step between update and checkpoint, and beyond an update."""
+    assert train_run(config(), folder / "whole")
+    for step in (5, 6):
+        with stopped(monkeypatch, step, by="kill"), pytest.raises(Killed):
+            train_run(config(), folder / "killed")
+    assert train_run(config(), folder / "killed")
+    assert log_of(folder / "killed") == log_of(folder / "whole")
+    ends = [
+        json.loads(
+            (
+                folder / run / "checkpoints" / str(STEPS) / "record" / "metadata"
+            ).read_text()
+        )["fingerprint"]
+        for run in ("whole", "killed")
+    ]
+    assert ends[0] == ends[1]
+    weights = recorded.read(folder / "whole").log_weights().values
+    assert np.isfinite(weights).all()
+    return weights
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_killed_and_started_again(name, byte_store, reference, tmp_path, monkeypatch):
+    def config():
+        return config_of(name, byte_store, reference)
+
+    weights = assert_goes_on(config, tmp_path, monkeypatch)
+    if name not in ("ado", "odm"):  # which wait, and begin uniformly
+        assert np.ptp(weights, axis=0).max() > 0
+    line = log_of(tmp_path / "whole")[2]
+    assert line["mixture/skipped_updates"] == 0
+    assert ("mixture/alignment/austen" in line) == ("alignments" in MIXERS[name].reads)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"mixer__apply": "loss", "train__microbatches": 2},
+        {
+            "mixer__shrink": True,
+            "mixer__debias": True,
+            "mixer__adapt": True,
+            "mixer__kl": 0.1,
+            "mixer__head": True,
+            "mixer__probe_domains": 3,
+        },
+        {"mixer__name": "odm_exp3", "mixer__apply": "loss"},
+    ],
+    ids=["loss", "careful", "losses by loss"],
+)
+@pytest.mark.slow
+def test_killed_with_options(fields, byte_store, tmp_path, monkeypatch):
+    assert_goes_on(lambda: tiny(byte_store, **fields), tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"name": "odm", "kl": 0.1}, "mixer.kl=0.1: mixer.name=odm has no use for it"),
+        ({"name": "rb", "adapt": True}, "mixer.adapt=True: mixer.name=rb has no use"),
+        ({"name": "ado", "shrink": True}, "mixer.shrink=True: mixer.name=ado has no"),
+        ({"name": "pike", "head": True}, "mixer.head=True: mixer.name=pike has no"),
+        ({"name": "doremi"}, "mixer.reference_run is not set: mixer.name=doremi"),
+        ({"reference_run": "x"}, "mixer.reference_run=x: mixer.name=dga has no use"),
+        ({"name": "odm", "basis": "level0"}, "counted by domain, not by distribution"),
+        ({"apply": "rows"}, "mixer.apply='rows': choose draws or loss"),
+    ],
+)
+def test_options_that_do_not_fit(fields, words, byte_store):
+    config = tiny(byte_store)
+    config.mixer.update(fields)
+    with pytest.raises(UserError) as caught:
+        validation.validate(config)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_graph_of_another_size(byte_store, tmp_path):
+    np.save(tmp_path / "graph.npy", np.eye(3))
+    config = tiny(byte_store, mixer__name="skill_it")
+    config.mixer.skill_it.graph = str(tmp_path / "graph.npy")
+    with pytest.raises(UserError, match="it is 3 x 3, but there are 8 domains"):
+        parts_of(config)
+
+
+def test_a_reference_run_that_does_not_fit(
+    byte_store, cluster_store, reference, tmp_path
+):
+    """Another store, no run at all, no such checkpoint."""
+    for store, given, words in (
+        (cluster_store, reference, "it was trained on another store"),
+        (byte_store, tmp_path / "none", "is not the workdir of a run; name one"),
+        (byte_store, f"{reference}@9", "no checkpoint of step 9; there are 2"),
+    ):
+        fields = {"mixer__name": "doremi", "mixer__reference_run": str(given)}
+        with pytest.raises(UserError, match=words) as caught:
+            open_run(parts_of(tiny(store, **fields)), tmp_path)
+        assert str(caught.value).startswith(f"config.mixer.reference_run={given}: ")
+        assert not list(tmp_path.iterdir())
+
+
+def test_the_reference_stays_what_it_was(byte_store, reference, tmp_path):
+    """Its newest checkpoint when the run began, by whatever words it is named."""
+    config = config_of("doremi", byte_store, reference, train__steps=2)
+    assert train_run(config, tmp_path)
+    found = recorded.read(tmp_path).config.mixer.reference_run
+    assert found == f"{reference}@2"
+    again = config_of("doremi", byte_store, f"{reference}@2", train__steps=2)
+    assert train_run(again, tmp_path)
+    other = config_of("doremi", byte_store, tmp_path / "other", train__steps=2)
+    with pytest.raises(UserError, match="other is not the workdir of a run"):
+        train_run(other, tmp_path)
+
+
+def test_no_alignment_is_made_that_is_not_read(byte_store, tmp_path, monkeypatch):
+    """Nor any gradient but the train step's."""
+    run = open_run(parts_of(tiny(byte_store, mixer__name="skill_it")), tmp_path)
+    run.checkpoints.close()
+
+    def never(*arguments):
+        raise AssertionError("not read")
+
+    from dga_jax.training.probe import Updates
+
+    steps = run.steps._replace(align=never, gradients=never, train=never)
+    updates = Updates(run, steps)
+    found = updates.measure(run.snapshot.train, 2)
+    updates.close()
+    assert found.signals.alignments is None
+    assert np.isnan(found.target_norm)
+    # Those of the same rows that alignments bring with them.
+    aligned = open_run(parts_of(tiny(byte_store)), tmp_path)
+    aligned.checkpoints.close()
+    updates = Updates(aligned, aligned.steps)
+    rows = updates._read(2)
+    expected = aligned.steps.align(run.snapshot.train, rows.target, rows.probes)[0]
+    updates.close()
+    np.testing.assert_allclose(found.signals.losses, expected.losses, rtol=1e-5)
+
+
+def test_training_losses_are_those_of_the_rows(byte_store, tmp_path):
+    """By domain, weighed by tokens, however often they are fetched and saved."""
+    from dga_jax.training.train_losses import TrainLosses
+
+    rng = np.random.default_rng(0)
+    steps = [
+        (rng.integers(0, 5, 16), rng.uniform(1, 9, (2, 16)).astype(np.float32))
+        for _ in range(200)
+    ]
+    whole, halves = TrainLosses(6), TrainLosses(6)
+    for t, (domains, rows) in enumerate(steps):
+        whole.add(domains, jax.numpy.asarray(rows))
+        if t in (70, 130):
+            halves = TrainLosses(6, json.loads(json.dumps(halves.pending())))
+        halves.add(domains, jax.numpy.asarray(rows))
+    found = whole.means()
+    np.testing.assert_array_equal(found, halves.means())
+    domains = np.concatenate([d for d, _ in steps])
+    nats, tokens = np.concatenate([r for _, r in steps], axis=1).astype(np.float64)
+    for i in range(5):
+        here = domains == i
+        assert found[i] == pytest.approx(nats[here].sum() / tokens[here].sum())
+    assert np.isnan(found[5])
+    assert np.isnan(whole.means()).all()  # a new interval
+    whole.add(np.array([0, 1]), jax.numpy.array([[np.nan, 2.0], [4.0, 4.0]]))
+    np.testing.assert_array_equal(whole.means()[:2], np.float32([np.inf, 0.5]))
