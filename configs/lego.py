@@ -9,7 +9,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     """4 layers of 64, which predict answers alone; DGA over the skills."""
     config = default_config()
     config.model.update(num_layers=4, d_model=64, num_heads=4, dtype="float32")
-    config.model.update(remat=False, document_mask=True)
+    config.model.update(remat="none", document_mask=True)
     config.train.update(steps=4000, batch_size=64, seq_len=33)
     config.optimizer.update(learning_rate=2e-3, weight_decay=0.01)
     config.mixer.update(interval=50, eta=5.0, beta=0.3, probe_rows=32, target_rows=128)
