@@ -6,6 +6,7 @@ programs say is printed.
 """
 
 import importlib.metadata
+import math
 from collections.abc import Sequence
 
 import jax
@@ -25,32 +26,50 @@ from dga_jax.benchmark.fit_programs import (
 )
 from dga_jax.benchmark.fit_report import Report
 from dga_jax.errors import UserError
+from dga_jax.training import config as configs
 from dga_jax.training import fields, setup, validation
-from dga_jax.training.config import make_mixer
 from dga_jax.training.mixture import Mixture
 
+_DEVICES = 8  # of those that only --memory_gb describes
 
-def define_flags() -> None:
+
+def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     """The flags of this command, which has one config and can change its fields."""
     config_flags.DEFINE_config_file(
         "config",
         None,
         "Config file, as of dga_jax.main; a flag a field: --config.FIELD=VALUE. The "
         f"fields:\n{fields.listing()}",
+        flag_values=values,
     )
-    flags.DEFINE_string("topology", None, "TPU topology to compile for: v5e:4x4.")
-    flags.DEFINE_string("gpu", None, "GPUs to estimate for: h100:8.")
-    flags.DEFINE_float("memory_gb", None, "Of a device that --gpu does not know.")
-    flags.DEFINE_float("peak_tflops", None, "Of such a device, dense bfloat16.")
-    flags.DEFINE_integer("devices", 8, "How many there are of such.", lower_bound=1)
-    flags.DEFINE_string("mesh", "", "Fields of the mesh: data=1,fsdp=8,tensor=1.")
+    of = {"flag_values": values}
+    flags.DEFINE_string("topology", None, "TPU topology to compile for: v5e:4x4.", **of)
+    flags.DEFINE_string("gpu", None, "GPUs to estimate for: h100:8.", **of)
+    flags.DEFINE_float("memory_gb", None, "Of a device that --gpu does not know.", **of)
+    flags.DEFINE_float("peak_tflops", None, "Of such a device, dense bfloat16.", **of)
     flags.DEFINE_integer(
-        "domains", 64, "Probed in an update, where no store says it.", lower_bound=1
+        "devices", None, f"How many of such; {_DEVICES}.", lower_bound=1, **of
     )
-    flags.DEFINE_multi_enum("program", list(PROGRAMS), PROGRAMS, "What is compiled.")
-    flags.DEFINE_bool("search", True, "Look for the largest microbatch that fits.")
-    flags.DEFINE_bool("table", False, "The table of docs/fit.md instead, in Markdown.")
-    flags.DEFINE_multi_string("only", [], "Configs of the table: 750m; default all.")
+    flags.DEFINE_string("mesh", "", "Fields of the mesh: data=1,fsdp=8,tensor=1.", **of)
+    flags.DEFINE_integer(
+        "domains",
+        64,
+        "Probed in an update, where no store says it.",
+        lower_bound=1,
+        **of,
+    )
+    flags.DEFINE_multi_enum(
+        "program", list(PROGRAMS), PROGRAMS, "What is compiled.", **of
+    )
+    flags.DEFINE_bool(
+        "search", True, "Look for the largest microbatch that fits.", **of
+    )
+    flags.DEFINE_bool(
+        "table", False, "The table of docs/fit.md instead, in Markdown.", **of
+    )
+    flags.DEFINE_multi_string(
+        "only", [], "Configs of the table: 750m; default all.", **of
+    )
 
 
 def main(argv: Sequence[str]) -> None:
@@ -65,7 +84,8 @@ def main(argv: Sequence[str]) -> None:
     if chosen["config"].value is None:
         raise UserError("--config is missing; see configs/")
     config, explicit = cli.load_config("config")
-    target = _target()
+    configs.update_former(config)
+    target = chosen_target(chosen)
     set_mesh(config, chosen.mesh)
     number = _num_probes(config, explicit, chosen.domains)
     programs = [name for name in chosen.program if name != ALIGN or _measures(config)]
@@ -76,23 +96,45 @@ def main(argv: Sequence[str]) -> None:
         print(largest_microbatch(config, target, number, fit), flush=True)
 
 
-def _target() -> fit_chips.Target:
-    chosen = flags.FLAGS
+def chosen_target(chosen: flags.FlagValues) -> fit_chips.Target:
+    """What the flags say to compile for.
+
+    Raises:
+      UserError: none or several are named, or one that cannot be.
+    """
     named = [bool(chosen.topology), bool(chosen.gpu), chosen.memory_gb is not None]
     if sum(named) != 1:
         raise UserError(
             "name what to compile for by one of --topology=v5e:4x4, --gpu=h100:8 or "
             "--memory_gb=80 --peak_tflops=989 --devices=8"
         )
+    if chosen.memory_gb is not None:
+        return _any_target(chosen)
+    for flag in ("peak_tflops", "devices"):
+        if chosen[flag].value is not None:
+            name = "topology" if chosen.topology else "gpu"
+            raise UserError(
+                f"--{flag} goes with --memory_gb; of --{name}={chosen[name].value} it "
+                "is known: leave it out"
+            )
     if chosen.topology:
         return fit_chips.tpu_target(chosen.topology)
-    if chosen.gpu:
-        chip, count = fit_chips.gpu(chosen.gpu)
-        return fit_chips.gpu_target(chosen.gpu, chip, count)
+    chip, count = fit_chips.gpu(chosen.gpu)
+    return fit_chips.gpu_target(chosen.gpu, chip, count)
+
+
+def _any_target(chosen: flags.FlagValues) -> fit_chips.Target:
+    """Devices that no table knows."""
+    for flag in ("memory_gb", "peak_tflops"):
+        value = chosen[flag].value
+        if value is not None and not 0 < value < math.inf:
+            raise UserError(f"--{flag}={value:g}: expected a number above 0")
     peak = chosen.peak_tflops and chosen.peak_tflops * 1e12
     chip = Chip(chosen.memory_gb * 1e9, peak, None, None)
-    name = f"{chosen.devices} devices of {chosen.memory_gb:g} GB"
-    return fit_chips.gpu_target(name, chip, chosen.devices)
+    count = chosen.devices or _DEVICES
+    return fit_chips.gpu_target(
+        f"{count} devices of {chosen.memory_gb:g} GB", chip, count
+    )
 
 
 def set_mesh(config: ConfigDict, text: str) -> None:
@@ -119,7 +161,7 @@ def _num_probes(config: ConfigDict, explicit: set[str], domains: int) -> int:
 
 def _measures(config: ConfigDict) -> bool:
     """Whether the weights of a run ever move."""
-    return make_mixer(config).signal is not None
+    return configs.make_mixer(config).signal is not None
 
 
 def _versions() -> str:

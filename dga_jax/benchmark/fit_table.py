@@ -1,5 +1,6 @@
 """The table of docs/fit.md: `python -m dga_jax.benchmark fit --table`."""
 
+import pathlib
 import runpy
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from dga_jax.benchmark.fit_programs import (
 )
 from dga_jax.benchmark.fit_report import GIB, Report, measure
 from dga_jax.benchmark.tables import number
+from dga_jax.errors import UserError
 
 
 class Line(NamedTuple):
@@ -73,7 +75,20 @@ def lines(only: Sequence[str]) -> Iterator[str]:
 
     Args:
       only: names of configs; none of them for all.
+
+    Raises:
+      UserError: a name that is not in the table, or a config that is not here.
     """
+    configs = dict.fromkeys(line.config for line in LINES)
+    for name in only:
+        if name not in configs:
+            raise UserError(f"--only={name}: choose from {', '.join(configs)}")
+    for name in only or configs:
+        if not _path(name).is_file():
+            raise UserError(
+                f"--table: no file {_path(name)} here; run it where configs/ is, in "
+                "the root of the repository"
+            )
     yield _row(_HEADINGS)
     yield _row(["---"] * len(_HEADINGS))
     for line in LINES:
@@ -81,8 +96,12 @@ def lines(only: Sequence[str]) -> Iterator[str]:
             yield _row(cells(line, _compiled(line)))
 
 
+def _path(config: str) -> pathlib.Path:
+    return pathlib.Path("configs", f"{config}.py")
+
+
 def _compiled(line: Line) -> Report:
-    config = runpy.run_path(f"configs/{line.config}.py")["get_config"]()
+    config = runpy.run_path(str(_path(line.config)))["get_config"]()
     config.mesh.data, config.mesh.fsdp, config.mesh.tensor = line.mesh
     config.train.microbatches = line.microbatches
     return measure(config, tpu_target(line.topology), _DOMAINS, (TRAIN, ALIGN))

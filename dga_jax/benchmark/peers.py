@@ -115,7 +115,7 @@ def _torch() -> _Torch:
     try:
         from dga_jax.benchmark import peers_torch
     except (ImportError, OSError) as error:  # OSError: a library that it needs
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or [repr(error)])[0]
         return _Torch(None, f"PyTorch is not measured ({reason})")
     threads = _threads()
     peers_torch.use_threads(threads)

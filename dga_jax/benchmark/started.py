@@ -74,6 +74,7 @@ def main(arguments: Sequence[str]) -> None:
     began, text, directory, cache = arguments
     laps = Laps(float(began))
     import dga_jax.main  # noqa: F401
+    from dga_jax.errors import UserError
     from dga_jax.training import setup, workdir
     from dga_jax.training.loop import train
 
@@ -83,6 +84,11 @@ def main(arguments: Sequence[str]) -> None:
     config.compile_cache = cache
     setup.start_jax(config)
     parts = setup.check(config, config.explicit)
+    if config.train.steps < 2:
+        raise UserError(
+            f"config.train.steps={config.train.steps}, but a restart goes on behind "
+            "the first step: measuring starts needs at least 2"
+        )
     laps.end(SET_UP)
     with workdir.held(Path(directory)):
         run = setup.open_run(parts, Path(directory), ahead=True)

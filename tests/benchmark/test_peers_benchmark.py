@@ -1,3 +1,4 @@
+import builtins
 import dataclasses
 import math
 import sys
@@ -103,6 +104,18 @@ def test_tables_without_torch(quick_compilation, monkeypatch):
     assert check.value == trained.rows[peers.OURS][4]
     assert check.limit == 0.77
     assert "Not comparable" in str(trained)
+
+
+def test_torch_that_fails_without_a_word(monkeypatch):
+    imported = builtins.__import__
+
+    def without_torch(name, scope=None, local=None, names=(), level=0):
+        if "peers_torch" in (names or ()):
+            raise ImportError
+        return imported(name, scope, local, names, level)
+
+    monkeypatch.setattr(builtins, "__import__", without_torch)
+    assert peers._torch().said == "PyTorch is not measured (ImportError())"
 
 
 def test_torch_has_the_same_architecture():

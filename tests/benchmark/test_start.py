@@ -52,6 +52,11 @@ def test_start_part():
     assert evaluation[2] == 0  # it was done before the first step
 
 
-def test_a_start_that_fails_says_why():
-    with pytest.raises(UserError, match=r"config\.train\.steps=0"):
-        list(start.run(start.QUICK, ["configs/quickstart.py:train.steps=0"]))
+@pytest.mark.parametrize(
+    ("steps", "said"), [(0, ""), (1, ".*measuring starts needs at least 2")]
+)
+def test_a_start_that_fails_says_why(steps, said):
+    with pytest.raises(UserError, match=rf"config\.train\.steps={steps}{said}"):
+        list(
+            start.run(start.QUICK, [f"configs/quickstart.py:debug,train.steps={steps}"])
+        )

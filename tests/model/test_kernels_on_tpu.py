@@ -10,6 +10,7 @@ import pytest
 from test_sharding_programs import ADAM, MODEL, OPTIONS
 
 from dga_jax import sharding
+from dga_jax.benchmark.fit_chips import topology_devices
 from dga_jax.model import kernels
 from dga_jax.training import train_state
 from dga_jax.training.optimizer import make_optimizer
@@ -24,18 +25,9 @@ pytestmark = [
 LENGTH = 512  # splash keeps numbers by row in arrays [..., L, 128]
 
 
-@pytest.fixture(autouse=True)
-def _beside_others(monkeypatch):
-    """No chip is taken: other processes may compile with libtpu at the same time."""
-    monkeypatch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
-    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
-
-
 def train_step(attention, document_end):
     """The optimised program of 2 x 2 x 2 chips, heads 48 wide in groups of two."""
-    from jax.experimental import topologies
-
-    devices = topologies.get_topology_desc("v5e:2x4", platform="tpu").devices
+    devices = topology_devices("v5e:2x4")
     mesh = sharding.make_mesh(2, 2, 2, devices)
     assert kernels.Chip.of(devices[0]) == kernels.Chip("tpu")
     model = dataclasses.replace(
