@@ -172,7 +172,10 @@ def test_used_up_is_said_once_and_by_name(tmp_path):
         ("d002", pytest.approx(0.2), False),
         ("d000", pytest.approx(0.1), False),
     ]
-    assert metrics.drawn(1, state, cursors)["mixture/used_up"] == pytest.approx(0.7)
+    drawn = metrics.drawn(1, state, cursors)
+    assert drawn["mixture/used_up"] == pytest.approx(0.7)
+    probabilities = [drawn[f"mixture/probability/d00{i}"] for i in range(5)]
+    assert probabilities == pytest.approx([1 / 3, 0, 2 / 3, 0, 0])
     said = metrics.newly_used_up(state, cursors)
     assert "data.max_epochs=2" in said
     assert "d001 (weight 0.7)" in said
@@ -193,7 +196,9 @@ def test_nothing_is_used_up_without_a_limit(tmp_path):
     metrics = MixtureMetrics(writer, mixture, np.zeros(2, int))
     cursors = np.array([10**6, 0])
     assert metrics.newly_used_up(mixture.init(), cursors) is None
-    assert "mixture/used_up" not in metrics.drawn(1, mixture.init(), cursors)
+    drawn = metrics.drawn(1, mixture.init(), cursors)
+    assert "mixture/used_up" not in drawn
+    assert "mixture/probability/d000" not in drawn
     writer.close()
 
 
