@@ -81,37 +81,55 @@ def compile_ahead(
       also: called behind them, for what it compiles.
 
     Returns:
-      By name what will be the program, or what went wrong with it.
+      By name what will be the program, or what went wrong with it; nothing if the
+      system gives no thread.
     """
     programs = {name: Future() for name in arguments}
+    waiting = dict(programs)  # of which nothing is known yet
     free = threading.Semaphore(max((os.cpu_count() or 1) - 1, 1))
 
     def finish(program: Future, lowered: jax.stages.Lowered) -> None:
         try:
             program.set_result(lowered.compile())
-        except Exception as error:
+        except BaseException as error:
             program.set_exception(error)
         finally:
             free.release()
 
-    def begin() -> None:
+    def begin_each() -> None:
         for name, shapes in arguments.items():
-            program = programs[name]
             try:
                 lowered = getattr(steps, name).lower(*shapes)
             except Exception as error:
-                program.set_exception(error)
+                waiting.pop(name).set_exception(error)
                 continue
             free.acquire()
             if not threading.main_thread().is_alive():
                 return
-            threading.Thread(target=finish, args=(program, lowered)).start()
+            program = waiting.pop(name)
+            if not _started(finish, program, lowered):
+                finish(program, lowered)
         if threading.main_thread().is_alive():
             with contextlib.suppress(Exception):  # who needs it meets it again
                 also()
 
-    threading.Thread(target=begin).start()
-    return programs
+    def begin() -> None:
+        try:
+            begin_each()
+        finally:  # or who needs one would wait for ever
+            for name, program in waiting.items():
+                program.set_exception(RuntimeError(f"{name} was not compiled"))
+
+    return programs if _started(begin) else {}
+
+
+def _started(target: Callable[..., None], *arguments: Any) -> bool:
+    """Runs it in a thread; False if the system gives none."""
+    try:
+        threading.Thread(target=target, args=arguments).start()
+    except RuntimeError:
+        return False
+    return True
 
 
 def compiled(

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import types
 
 import jax
@@ -15,6 +16,7 @@ from runs import log_of, parts_of, small_config, train_run
 from dga_jax.errors import UserError
 from dga_jax.training import loop, programs, workdir
 from dga_jax.training.setup import open_run
+from dga_jax.training.steps import Steps
 
 OPTIONS = (
     "jax_compilation_cache_dir",
@@ -116,6 +118,49 @@ def test_what_cannot_be_compiled_is_said_when_it_is_needed(byte_store, tmp_path)
         with pytest.raises(RuntimeError, match="out of memory"):
             steps.train(run.snapshot.train, None)
         run.checkpoints.close()
+
+
+class Doubling:
+    """Stands for steps that are compiled in no time."""
+
+    def lower(self, *arguments):
+        return types.SimpleNamespace(compile=lambda: lambda x: 2 * x)
+
+
+class Ending(Doubling):
+    def lower(self, *arguments):
+        raise SystemExit
+
+
+@pytest.mark.parametrize(
+    ("refused", "known"), [("finish", {"train", "align"}), ("begin", set())]
+)
+def test_no_thread_is_to_be_had(monkeypatch, refused, known):
+    """Then programs are compiled one after the other, or when they are called."""
+
+    class Scarce(threading.Thread):
+        def start(self):
+            if self._target.__name__ == refused:
+                raise RuntimeError("can't start new thread")
+            super().start()
+
+    monkeypatch.setattr(threading, "Thread", Scarce)
+    steps = Steps(Doubling(), Doubling(), Doubling())
+    ahead = programs.compile_ahead(steps, {"train": (), "align": ()})
+    assert set(ahead) == known
+    for program in ahead.values():
+        assert program.result(timeout=60)(3) == 6
+    assert programs.compiled(steps, contextlib.nullcontext, ahead).train(3) == 6
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nobody_waits_for_a_thread_that_ended():
+    steps = Steps(Doubling(), Ending(), Doubling())
+    ahead = programs.compile_ahead(steps, dict.fromkeys(Steps._fields, ()))
+    assert ahead["train"].result(timeout=60)(3) == 6
+    for name in ("evaluate", "align"):
+        with pytest.raises(RuntimeError, match=f"{name} was not compiled"):
+            ahead[name].result(timeout=60)
 
 
 @pytest.mark.slow
