@@ -181,7 +181,7 @@ def open_run(parts: Parts, directory: Path, *, ahead: bool = False) -> Run:
     done = checkpoints.newest_step()
     programs = {}
     if ahead and (done or 0) < config.train.steps:
-        programs = _compile_ahead(parts, steps, train, fresh=done is None)
+        programs = _compile_ahead(parts, steps, train, done)
     restored = checkpoints.restore(abstract)
     if jax.process_index() == 0:  # nothing is written before all is known to be well
         workdir.write_record(directory, record)
@@ -209,9 +209,12 @@ def open_run(parts: Parts, directory: Path, *, ahead: bool = False) -> Run:
 
 
 def _compile_ahead(
-    parts: Parts, steps: Steps, state: TrainState, fresh: bool
+    parts: Parts, steps: Steps, state: TrainState, done: int | None
 ) -> Programs:
-    """Begins to compile the steps, in the order in which the loop needs them."""
+    """Begins to compile the steps, in the order in which the loop needs them.
+
+    Those of a run that was saved after `done` steps, or None for one that begins.
+    """
     config, _, mesh, mixture = parts
     rows = sharding.batch_sharding(mesh)
 
@@ -224,17 +227,21 @@ def _compile_ahead(
         "evaluate": (state.params, batch(size // config.train.microbatches)),
         "train": (state, batch(size)),
     }
-    if not fresh:  # the evaluation before the first step is done
+    if done is not None:  # the evaluation before the first step is done
         arguments = dict(reversed(arguments.items()))
-    count = mixture.num_probes
-    if not mixture.moves:
+    update = configs.next_update(config, done or 0)
+    if not mixture.moves or update > config.train.steps:
         return compile_ahead(steps, arguments)
+    count = mixture.num_probes
     arguments["align"] = state, *batch_shapes(config, mesh, count)
 
-    def update() -> None:
-        mixture.update(mixture.init(), 0, np.arange(count), np.zeros(count, np.float32))
+    def move() -> None:
+        weights, signal = _fresh_mixer(mixture, mesh), np.zeros(count, np.float32)
+        mixture.update(weights, update, np.arange(count), signal)
 
-    return compile_ahead(steps, arguments, update)
+    # It runs: several processes would have to do so in one order with all else.
+    alone = jax.process_count() == 1
+    return compile_ahead(steps, arguments, move if alone else tuple)
 
 
 def _start_from() -> ModuleType:
@@ -291,11 +298,12 @@ def _fresh(parts: Parts) -> Snapshot:
     optimizer = make_optimizer(configs.optimizer_config(config))
     model = configs.model_config(config)
     train = train_state.create(model, optimizer, mesh, config.seed)
+    return Snapshot(train, _fresh_mixer(mixture, mesh), _no_cursors(mixture))
+
+
+def _fresh_mixer(mixture: Mixture, mesh: Mesh) -> MixerState:
     where = sharding.replicated(mesh)
-    mixer_state = jax.tree.map(
-        lambda x: sharding.place(np.asarray(x), where), mixture.init()
-    )
-    return Snapshot(train, mixer_state, _no_cursors(mixture))
+    return jax.tree.map(lambda x: sharding.place(np.asarray(x), where), mixture.init())
 
 
 def _no_cursors(mixture: Mixture) -> np.ndarray:

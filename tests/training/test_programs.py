@@ -14,6 +14,7 @@ from processes import ROOT
 from runs import log_of, parts_of, small_config, train_run
 
 from dga_jax.errors import UserError
+from dga_jax.mixing import mixers
 from dga_jax.training import loop, programs, workdir
 from dga_jax.training.setup import open_run
 from dga_jax.training.steps import Steps
@@ -61,6 +62,13 @@ def test_nowhere_to_keep_programs(untold, tmp_path, monkeypatch):
     assert not jax.config.jax_compilation_cache_dir
 
 
+def all_is_compiled():
+    """Waits for the thread that begins to compile, and for what it does at its end."""
+    for thread in threading.enumerate():
+        if thread.name.endswith("(begin)"):
+            thread.join()
+
+
 def no_lowering(*arguments):
     raise AssertionError("compiled at its first call")
 
@@ -78,27 +86,46 @@ def test_what_is_compiled_ahead_is_what_runs(mesh, fields, byte_store, tmp_path)
     assert train_run(config, tmp_path / "plain", mesh)
     directory = tmp_path / "ahead"
     for _ in range(2):
+        mixers.update.clear_cache()
         with workdir.locked(directory):
             run = open_run(parts_of(config, mesh), directory, ahead=True)
             assert set(run.programs) == {"train", "evaluate", "align"}
             compiled = {name: f.result() for name, f in run.programs.items()}
             assert all(callable(program) for program in compiled.values())
+            all_is_compiled()
+            assert mixers.update._cache_size() == 1
             step = types.SimpleNamespace(lower=no_lowering)
             object.__setattr__(run, "steps", type(run.steps)(step, step, step))
             assert loop.train(run)
+        assert mixers.update._cache_size() == 1
         assert log_of(directory) == log_of(tmp_path / "plain")
         shutil.rmtree(directory / "checkpoints" / "12")
 
 
+def to_be_compiled(config, directory):
+    with workdir.locked(directory):
+        run = open_run(parts_of(config), directory, ahead=True)
+        run.checkpoints.close()
+    return set(run.programs)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"mixer__name": "static"}, {"train__steps": 2}, {"mixer__start": 13}],
+)
+def test_no_update_ever_comes(fields, byte_store, tmp_path):
+    config = small_config(byte_store, **fields)
+    assert to_be_compiled(config, tmp_path) == {"train", "evaluate"}
+
+
 def test_nothing_is_compiled_in_vain(byte_store, tmp_path):
-    config = small_config(byte_store, mixer__name="static", train__steps=1)
-    for expected in ({"train", "evaluate"}, set()):
-        with workdir.locked(tmp_path):
-            run = open_run(parts_of(config), tmp_path, ahead=True)
-            assert set(run.programs) == expected
-            if expected:
-                assert loop.train(run)
-            run.checkpoints.close()
+    """The only update follows step 3."""
+    config = small_config(byte_store, train__steps=5, checkpoint__every=4)
+    assert to_be_compiled(config, tmp_path) == {"train", "evaluate", "align"}
+    assert train_run(config, tmp_path)
+    assert to_be_compiled(config, tmp_path) == set()
+    shutil.rmtree(tmp_path / "checkpoints" / "5")
+    assert to_be_compiled(config, tmp_path) == {"train", "evaluate"}
 
 
 def test_what_cannot_be_compiled_is_said_when_it_is_needed(byte_store, tmp_path):
