@@ -116,11 +116,11 @@ def start_jax(config: ConfigDict) -> None:
     Raises:
       UserError: the other hosts cannot be reached, or `compile_cache` not written to.
     """
-    keep_compiled(config.compile_cache, config.data.cache)
     if config.deterministic:
         flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{flags} {_DETERMINISTIC_GPU}".strip()
     distributed.initialize()
+    keep_compiled(config.compile_cache, config.data.cache)
 
 
 def check(config: ConfigDict, explicit: Iterable[str]) -> Parts:

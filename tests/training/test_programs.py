@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from processes import ROOT
 from runs import log_of, parts_of, small_config, train_run
 
+from dga_jax.data.cache import cache_directory
 from dga_jax.errors import UserError
 from dga_jax.mixing import mixers
 from dga_jax.training import loop, programs, workdir
@@ -22,6 +24,7 @@ from dga_jax.training.steps import Steps
 OPTIONS = (
     "jax_compilation_cache_dir",
     "jax_enable_compilation_cache",
+    "jax_persistent_cache_enable_xla_caches",
     "jax_persistent_cache_min_compile_time_secs",
 )
 
@@ -46,8 +49,10 @@ def test_where_programs_are_kept(untold, tmp_path):
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "compiled")
     programs.keep_compiled(str(tmp_path / "mine"))
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "mine")
+    assert jax.config.jax_persistent_cache_enable_xla_caches != "none"
     programs.keep_compiled("gs://bucket/compiled")
     assert jax.config.jax_compilation_cache_dir == "gs://bucket/compiled"
+    assert jax.config.jax_persistent_cache_enable_xla_caches == "none"
     programs.keep_compiled("off")
     assert not jax.config.jax_enable_compilation_cache
 
@@ -60,6 +65,34 @@ def test_nowhere_to_keep_programs(untold, tmp_path, monkeypatch):
     monkeypatch.setenv("DGA_JAX_CACHE", str(tmp_path / "file" / "b"))
     programs.keep_compiled("")
     assert not jax.config.jax_compilation_cache_dir
+
+
+def test_no_home_to_keep_programs_in(untold, monkeypatch):
+    def nobody(uid):
+        raise KeyError(uid)
+
+    for variable in ("DGA_JAX_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    with pytest.raises(UserError, match=r"no home directory .* set DGA_JAX_CACHE"):
+        cache_directory()
+    programs.keep_compiled("")
+    assert not jax.config.jax_compilation_cache_dir
+    with pytest.raises(
+        UserError, match=r"config\.compile_cache=~/a: cannot be written"
+    ):
+        programs.keep_compiled("~/a")
+
+
+@pytest.mark.parametrize(("platform", "kept"), [("gpu", False), ("tpu", True)])
+def test_processes_need_a_shared_folder_on_gpus(untold, monkeypatch, platform, kept):
+    """They keep programs only in one that was named."""
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "localhost:1")
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    programs.keep_compiled("")
+    assert bool(jax.config.jax_compilation_cache_dir) == kept
+    programs.keep_compiled("gs://bucket/compiled")
+    assert jax.config.jax_compilation_cache_dir == "gs://bucket/compiled"
 
 
 def all_is_compiled():
@@ -199,7 +232,18 @@ def test_a_run_goes_on_with_kept_programs(byte_store, tmp_path):
         f"--config=configs/quickstart.py:{small},checkpoint.every=4,eval.every=4",
         f"--config.data.store={byte_store.path}",
     ]
-    flags_of_one = os.environ["XLA_FLAGS"].replace("count=8", "count=1")
+    of_one = {
+        "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("count=8", "count=1"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    names = ("train_step", "losses", "align")
+
+    def entries():
+        return {
+            path.name
+            for path in kept.glob("*-cache")
+            if any(name in path.name for name in names)
+        }
 
     def run(directory, cache):
         return subprocess.run(
@@ -208,24 +252,23 @@ def test_a_run_goes_on_with_kept_programs(byte_store, tmp_path):
                 *(f"--workdir={directory}", f"--config.compile_cache={cache}"),
             ],
             cwd=ROOT,
-            env=os.environ | {"XLA_FLAGS": flags_of_one},
+            env=os.environ | of_one,
             capture_output=True,
             text=True,
             check=True,
         )
 
     run(tmp_path / "cold", kept)
-    files = sorted(kept.glob("*-cache"))
-    names = " ".join(path.name for path in files)
-    assert all(step in names for step in ("train_step", "losses", "align"))
-    written = [path.stat().st_mtime_ns for path in files]
+    first = entries()
+    assert all(name in " ".join(first) for name in names)
     for case in ("warm", "off", "torn"):
         shutil.copytree(tmp_path / "cold", tmp_path / case)
         shutil.rmtree(tmp_path / case / "checkpoints" / "8")
         if case == "torn":
-            for path in files:
+            for path in kept.glob("*-cache"):
                 os.truncate(path, path.stat().st_size // 2)
-        run(tmp_path / case, "off" if case == "off" else kept)
+        said = run(tmp_path / case, "off" if case == "off" else kept).stderr
         assert log_of(tmp_path / case) == log_of(tmp_path / "cold")
-        if case == "warm":
-            assert [path.stat().st_mtime_ns for path in files] == written
+        assert ("cache entry for 'jit_train_step'" in said) == (case == "torn")
+        if case == "warm":  # else there are entries by other keys
+            assert entries() == first
