@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -38,7 +39,8 @@ def make_mesh(
     """A mesh over all devices; `data=-1` takes those that the other axes leave.
 
     Raises:
-      UserError: sizes below 1, or a product that is not the number of devices.
+      UserError: sizes below 1, a product that is not the number of devices, or devices
+        that JAX cannot lay out so.
     """
     devices = jax.devices() if devices is None else devices
     for name, size in (("fsdp", fsdp), ("tensor", tensor)):
@@ -51,9 +53,21 @@ def make_mesh(
             f"mesh.data={data} x mesh.fsdp={fsdp} x mesh.tensor={tensor} is not the "
             f"{len(devices)} devices here; leave mesh.data at -1 to take the rest"
         )
-    return jax.make_mesh(
-        (data, fsdp, tensor), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices
-    )
+    sizes, types = (data, fsdp, tensor), (AxisType.Auto,) * 3
+    try:
+        try:
+            return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
+        except NotImplementedError:  # only on some TPUs it splits an axis of the torus
+            laid_out = mesh_utils.create_device_mesh(
+                sizes, devices, allow_split_physical_axes=True
+            )
+            return Mesh(laid_out, AXES, axis_types=types)
+    except (NotImplementedError, ValueError, AssertionError) as error:
+        raise UserError(
+            f"mesh.data={data} x mesh.fsdp={fsdp} x mesh.tensor={tensor}: JAX cannot "
+            f"lay {len(devices)} x {devices[0].device_kind} out so ({error}); choose "
+            "sizes that are products of the topology's"
+        ) from None
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

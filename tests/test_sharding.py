@@ -1,16 +1,19 @@
 """Every mesh computes what one device does, on the same rows."""
 
 import functools
+import importlib.util
 import threading
 
 import jax
 import numpy as np
 import pytest
+from jax.experimental import mesh_utils
 from jax.sharding import PartitionSpec as P
 from runs import log_of, mesh_of, parts_of, small_config
 
 from dga_jax import sharding
 from dga_jax.benchmark.collectives import collective_bytes, collectives
+from dga_jax.benchmark.fit_chips import topology_devices
 from dga_jax.data.store import Store
 from dga_jax.errors import UserError
 from dga_jax.mixing import alignment
@@ -144,6 +147,41 @@ def test_the_rest_goes_to_data():
         "tensor": 2,
     }
     assert sharding.batch_shards(sharding.make_mesh(-1, 2, 2)) == 4
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None,
+    reason="libtpu is not installed: pip install -e '.[tpu]'",
+)
+@pytest.mark.parametrize(
+    ("topology", "sizes"),
+    [
+        ("v6e:4x4", (2, 8, 1)),
+        ("v6e:4x8", (16, 2, 1)),
+        ("v5p:4x4x4", (32, 2, 1)),
+        ("v5p:4x4x4", (8, 8, 1)),
+        ("tpu7x:2x2x2", (2, 4, 2)),
+    ],
+)
+def test_meshes_that_split_an_axis_of_a_torus(topology, sizes):
+    devices = topology_devices(topology)
+    mesh = sharding.make_mesh(*sizes, devices=devices)
+    assert mesh.devices.shape == sizes
+    assert {*mesh.devices.flat} == {*devices}
+
+
+def test_devices_that_cannot_be_laid_out(monkeypatch):
+    """What JAX splits only when it is told to, and what it cannot lay out at all."""
+
+    def no_assignment(*arguments, **options):
+        raise NotImplementedError("Failed to find assignment")
+
+    usual = sharding.make_mesh(2, 4)
+    monkeypatch.setattr(jax, "make_mesh", no_assignment)
+    assert sharding.make_mesh(2, 4) == usual
+    monkeypatch.setattr(mesh_utils, "create_device_mesh", no_assignment)
+    with pytest.raises(UserError, match=r"mesh\.fsdp=4 .* lay 8 x cpu out so \(Failed"):
+        sharding.make_mesh(2, 4)
 
 
 def test_all_rows_are_held_by_a_single_process():

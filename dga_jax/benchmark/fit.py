@@ -160,8 +160,8 @@ def _num_probes(config: ConfigDict, explicit: set[str], domains: int) -> int:
 
 
 def _measures(config: ConfigDict) -> bool:
-    """Whether the weights of a run ever move."""
-    return configs.make_mixer(config).signal is not None
+    """Whether the weights of a run move by alignments."""
+    return "alignments" in configs.make_mixer(config).reads
 
 
 def _versions() -> str:

@@ -17,7 +17,8 @@ def cache_directory(given: str | os.PathLike = "") -> pathlib.Path:
         ~/.cache/dga_jax.
 
     Raises:
-      UserError: it is behind a URL, or cannot be written to.
+      UserError: it is behind a URL, in a home that nobody knows, or cannot be written
+        to.
     """
     if given:
         name, chosen = "the cache", os.fspath(given)
@@ -27,7 +28,13 @@ def cache_directory(given: str | os.PathLike = "") -> pathlib.Path:
         name, chosen = "XDG_CACHE_HOME", os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         chosen = f"{chosen}/dga_jax"
     path = local_path(name, chosen, "name a directory that is")
-    cache = path.expanduser().absolute()
+    try:
+        cache = path.expanduser().absolute()
+    except RuntimeError:  # no HOME, and the system does not know the user
+        raise UserError(
+            f"no home directory is known for the cache {chosen}; set {CACHE_VARIABLE}"
+            " to a directory that can be written to"
+        ) from None
     if not made_writable(cache):
         raise UserError(
             f"cannot write to the cache {cache}; set {CACHE_VARIABLE} to a directory"

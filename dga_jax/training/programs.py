@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 
+from dga_jax import one_of_several
 from dga_jax.data.cache import cache_directory
 from dga_jax.errors import UserError
 from dga_jax.files import made_writable
@@ -34,12 +35,14 @@ Programs = Mapping[str, Future]  # by the name of the step
 def keep_compiled(given: str, cache: str = "") -> None:
     """Has JAX keep what it compiles, and take what it kept, from now on.
 
+    Called after `distributed.initialize`, as it may ask for the kind of the devices.
     Several processes may share a folder. Where an entry cannot be read, or a folder of
     nobody's choice cannot be written to, programs are compiled as if it were not there.
 
     Args:
       given: `compile_cache`: a folder, or a URL that JAX can write to; "off"; or "" for
-        the folder that JAX itself was told to use, else one in the cache directory.
+        the folder that JAX itself was told to use, else one in the cache directory,
+        but none for several processes on GPUs.
       cache: the cache directory; see `cache_directory`.
 
     Raises:
@@ -50,20 +53,34 @@ def keep_compiled(given: str, cache: str = "") -> None:
         return
     if not given and jax.config.jax_compilation_cache_dir:
         return
-    if given and not is_remote(given):
-        given = str(Path(given).expanduser().absolute())
-        if not made_writable(Path(given)):
-            raise UserError(
-                f"config.compile_cache={given}: cannot be written to; name another"
-                f" directory, or {OFF}"
-            )
-    if not given:
+    if given and is_remote(given):
+        # XLA would write its own beside JAX's, and only to a local folder.
+        jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
+    elif given:
+        given = _writable(given)
+    # Process 0 alone writes. On GPUs, where XLA tunes as it compiles, all are to find
+    # the same programs, and whether a default folder is shared is not known here.
+    elif not (one_of_several() and jax.default_backend() == "gpu"):
         with contextlib.suppress(UserError):
             given = str(cache_directory(cache) / _FOLDER)
     if given:
         jax.config.update("jax_compilation_cache_dir", given)
     if _LEAST_VARIABLE not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)
+
+
+def _writable(given: str) -> str:
+    """The folder `compile_cache`, made if it does not exist."""
+    try:
+        path = Path(given).expanduser().absolute()
+    except RuntimeError:  # no home is known
+        path = None
+    if path is None or not made_writable(path):
+        raise UserError(
+            f"config.compile_cache={path or given}: cannot be written to; name another"
+            f" directory, or {OFF}"
+        )
+    return str(path)
 
 
 def compile_ahead(
@@ -81,37 +98,55 @@ def compile_ahead(
       also: called behind them, for what it compiles.
 
     Returns:
-      By name what will be the program, or what went wrong with it.
+      By name what will be the program, or what went wrong with it; nothing if the
+      system gives no thread.
     """
     programs = {name: Future() for name in arguments}
+    waiting = dict(programs)  # of which nothing is known yet
     free = threading.Semaphore(max((os.cpu_count() or 1) - 1, 1))
 
     def finish(program: Future, lowered: jax.stages.Lowered) -> None:
         try:
             program.set_result(lowered.compile())
-        except Exception as error:
+        except BaseException as error:
             program.set_exception(error)
         finally:
             free.release()
 
-    def begin() -> None:
+    def begin_each() -> None:
         for name, shapes in arguments.items():
-            program = programs[name]
             try:
                 lowered = getattr(steps, name).lower(*shapes)
             except Exception as error:
-                program.set_exception(error)
+                waiting.pop(name).set_exception(error)
                 continue
             free.acquire()
             if not threading.main_thread().is_alive():
                 return
-            threading.Thread(target=finish, args=(program, lowered)).start()
+            program = waiting.pop(name)
+            if not _started(finish, program, lowered):
+                finish(program, lowered)
         if threading.main_thread().is_alive():
             with contextlib.suppress(Exception):  # who needs it meets it again
                 also()
 
-    threading.Thread(target=begin).start()
-    return programs
+    def begin() -> None:
+        try:
+            begin_each()
+        finally:  # or who needs one would wait for ever
+            for name, program in waiting.items():
+                program.set_exception(RuntimeError(f"{name} was not compiled"))
+
+    return programs if _started(begin) else {}
+
+
+def _started(target: Callable[..., None], *arguments: Any) -> bool:
+    """Runs it in a thread; False if the system gives none."""
+    try:
+        threading.Thread(target=target, args=arguments).start()
+    except RuntimeError:
+        return False
+    return True
 
 
 def compiled(

@@ -122,11 +122,11 @@ def start_jax(config: ConfigDict) -> None:
     Raises:
       UserError: the other hosts cannot be reached, or `compile_cache` not written to.
     """
-    keep_compiled(config.compile_cache, config.data.cache)
     if config.deterministic:
         flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{flags} {_DETERMINISTIC_GPU}".strip()
     distributed.initialize()
+    keep_compiled(config.compile_cache, config.data.cache)
 
 
 def check(config: ConfigDict, explicit: Iterable[str]) -> Parts:
@@ -192,7 +192,7 @@ def open_run(parts: Parts, directory: Path, *, ahead: bool = False) -> Run:
     done = checkpoints.newest_step()
     programs = {}
     if ahead and (done or 0) < config.train.steps:
-        programs = _compile_ahead(parts, steps, train, fresh=done is None)
+        programs = _compile_ahead(parts, steps, train, done)
     restored = checkpoints.restore(abstract)
     if jax.process_index() == 0:  # nothing is written before all is known to be well
         workdir.write_record(directory, record)
@@ -221,9 +221,12 @@ def open_run(parts: Parts, directory: Path, *, ahead: bool = False) -> Run:
 
 
 def _compile_ahead(
-    parts: Parts, steps: Steps, state: TrainState, fresh: bool
+    parts: Parts, steps: Steps, state: TrainState, done: int | None
 ) -> Programs:
-    """Begins to compile the steps, in the order in which the loop needs them."""
+    """Begins to compile the steps, in the order in which the loop needs them.
+
+    Those of a run that was saved after `done` steps, or None for one that begins.
+    """
     config, _, mesh, mixture = parts
     rows = sharding.batch_sharding(mesh)
 
@@ -239,18 +242,22 @@ def _compile_ahead(
     if mixture.scales_loss:
         weights = jax.ShapeDtypeStruct((size,), np.float32, sharding=rows)
         arguments["train"] = (*arguments["train"], weights)
-    if not fresh:  # the evaluation before the first step is done
+    if done is not None:  # the evaluation before the first step is done
         arguments = dict(reversed(arguments.items()))
-    count = mixture.num_probes
-    if not mixture.moves:
+    update = configs.next_update(config, done or 0)
+    if not mixture.moves or update > config.train.steps:
         return compile_ahead(steps, arguments)
+    count = mixture.num_probes
     if "alignments" in mixture.mixer.reads:
         arguments["align"] = state, *batch_shapes(config, mesh, count)
 
-    def update() -> None:
-        mixture.update(mixture.init(), 0, np.arange(count), mixture.blank())
+    def move() -> None:
+        weights = _fresh_mixer(mixture, mesh)
+        mixture.update(weights, update, np.arange(count), mixture.blank())
 
-    return compile_ahead(steps, arguments, update)
+    # It runs: several processes would have to do so in one order with all else.
+    alone = jax.process_count() == 1
+    return compile_ahead(steps, arguments, move if alone else tuple)
 
 
 def _start_from() -> ModuleType:
@@ -316,11 +323,12 @@ def _fresh(parts: Parts) -> Snapshot:
     optimizer = make_optimizer(configs.optimizer_config(config))
     model = configs.model_config(config)
     train = train_state.create(model, optimizer, mesh, config.seed)
+    return Snapshot(train, _fresh_mixer(mixture, mesh), _no_cursors(mixture))
+
+
+def _fresh_mixer(mixture: Mixture, mesh: Mesh) -> MixerState:
     where = sharding.replicated(mesh)
-    mixer_state = jax.tree.map(
-        lambda x: sharding.place(np.asarray(x), where), mixture.init()
-    )
-    return Snapshot(train, mixer_state, _no_cursors(mixture))
+    return jax.tree.map(lambda x: sharding.place(np.asarray(x), where), mixture.init())
 
 
 def _no_cursors(mixture: Mixture) -> np.ndarray:

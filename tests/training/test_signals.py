@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from runs import log_of, open_run, parts_of, small_config, train_run
 from test_every_mixer import assert_goes_on, tiny
-from test_targets import store_of
+from test_steering import store_of
 
 from dga_jax import sharding
 from dga_jax.mixing.alignment import tree_dot
