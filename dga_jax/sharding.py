@@ -115,11 +115,36 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def probe_sharding(mesh: Mesh, rows: int) -> NamedSharding:
-    """Probe batches [k, b, ...]: domains over `data`, rows over `fsdp` if it divides.
+    """Probe batches [k, b, ...]: domains over `data`, rows over `fsdp`.
 
     The two axes are kept apart: flattened into one, they would have to be resharded.
+    Where `fsdp` does not divide the rows, domains lie over both, and rows are whole.
     """
-    return NamedSharding(mesh, P("data", None if rows % mesh.shape["fsdp"] else "fsdp"))
+    return NamedSharding(mesh, P(*_probe_axes(mesh, rows)))
+
+
+def probe_shards(mesh: Mesh, rows: int) -> int:
+    """Into how many parts domains of probe batches are cut; see `probe_sharding`."""
+    return math.prod(mesh.shape[axis] for axis in _probe_axes(mesh, rows)[0])
+
+
+def pinned_domain_axes(mesh: Mesh, rows: int) -> tuple[str, ...] | None:
+    """The axes that domains have to be pinned to, of so many probe rows each.
+
+    Where rows are not cut, the compiler would cut activations as the parameters are.
+    """
+    domains, of_rows = _probe_axes(mesh, rows)
+    return None if of_rows else domains
+
+
+def probe_row_axes(mesh: Mesh, rows: int) -> tuple[str, ...]:
+    """The mesh's axes that the rows of a domain's probe batch lie over."""
+    return _probe_axes(mesh, rows)[1]
+
+
+def _probe_axes(mesh: Mesh, rows: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The mesh's axes that domains lie over, and those of their rows."""
+    return (BATCH_AXES, ()) if rows % mesh.shape["fsdp"] else (("data",), ("fsdp",))
 
 
 def constrain_rows(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
@@ -131,9 +156,9 @@ def constrain_rows(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
     return _constrain(mesh, BATCH_AXES)
 
 
-def constrain_probe_rows(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
-    """The same for the rows of one domain's probe batch; its domain axis is vmapped."""
-    return _constrain(mesh, ("fsdp",))
+def constrain_probe_rows(mesh: Mesh, rows: int) -> Callable[[jax.Array], jax.Array]:
+    """The same for one domain's rows, so many; its domain axis is vmapped."""
+    return _constrain(mesh, probe_row_axes(mesh, rows))
 
 
 def constrain_as(abstract: Any) -> Callable[[Any], Any]:
@@ -152,9 +177,8 @@ def _constrain(mesh: Mesh, axes: tuple[str, ...]) -> Callable[[jax.Array], jax.A
     shards = math.prod(mesh.shape[axis] for axis in axes)
 
     def constrain(x: jax.Array) -> jax.Array:
-        if x.shape[0] % shards:
-            return x
-        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, P(axes)))
+        spec = P() if x.shape[0] % shards else P(axes)
+        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
 
     return constrain
 

@@ -198,7 +198,7 @@ def aligned(store, mesh, num_domains, function):
     mesh = mesh_of(*mesh)
     state = train_state.abstract_state(model, make_optimizer(adam), mesh)
     options = configs.step_options(config, mesh, num_domains)
-    _, loss = make_alignment_losses(model, options, mesh)
+    _, loss = make_alignment_losses(model, options, mesh, (num_domains, 8))
     rows = store.read("train", np.arange(8 * num_domains)).reshape(num_domains, 8, -1)
     where = sharding.probe_sharding(mesh, 8)
     probes = jax.tree.map(

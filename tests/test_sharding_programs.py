@@ -12,10 +12,11 @@ from flax import nnx
 from runs import mesh_of
 
 from dga_jax import sharding
+from dga_jax.benchmark.collectives import collectives
 from dga_jax.model.transformer import ModelConfig
 from dga_jax.training import train_state
 from dga_jax.training.optimizer import OptimizerConfig, make_optimizer
-from dga_jax.training.steps import StepOptions, make_steps
+from dga_jax.training.steps import StepOptions, make_steps, weighted_rows
 
 # Sizes of which no product is another: a shape tells what it is of.
 MODEL = ModelConfig(
@@ -53,9 +54,10 @@ OPTIONS = StepOptions(
 MESHES = [(1, 8, 1), (2, 2, 2)]
 
 
-def arguments(name, state, mesh):
-    """Of 16 rows a batch, in two parts; 16 probe batches of 8, 8 at a time."""
-    rows, probes = sharding.batch_sharding(mesh), sharding.probe_sharding(mesh, 8)
+def arguments(name, state, mesh, probe_rows=8):
+    """Of 16 rows a batch, in two parts; 16 probe batches, 8 at a time."""
+    rows = sharding.batch_sharding(mesh)
+    probes = sharding.probe_sharding(mesh, probe_rows)
 
     def weighted(lead, where):
         kinds = {"rows": ((33,), jnp.int32), "scale": ((), jnp.float32)}
@@ -67,14 +69,15 @@ def arguments(name, state, mesh):
 
     if name == "train":
         return state, weighted((16,), rows)["rows"]
-    return state, weighted((16,), rows), weighted((16, 8), probes)
+    return state, weighted((16,), rows), weighted((16, probe_rows), probes)
 
 
-def compiled(name, sizes):
+def compiled(name, sizes, probe_rows=8):
     mesh = mesh_of(*sizes)
     state = train_state.abstract_state(MODEL, make_optimizer(ADAM), mesh)
     step = getattr(make_steps(MODEL, ADAM, OPTIONS, mesh), name)
-    return state.params, step.lower(*arguments(name, state, mesh)).compile().as_text()
+    lowered = step.lower(*arguments(name, state, mesh, probe_rows))
+    return state.params, lowered.compile().as_text()
 
 
 shared = functools.cache(compiled)
@@ -108,6 +111,37 @@ def test_no_device_holds_all_of_the_layers(name, sizes):
     for path, (full, part) in kernels.items():
         assert full not in found, path
         assert part in found, path
+
+
+def test_probe_rows_that_fsdp_does_not_divide():
+    """Of activations no more than a number a token is reduced or gathered."""
+    _, text = compiled("align", (1, 8, 1), probe_rows=4)
+    for one in collectives(text):
+        if one.op in ("all-reduce", "all-gather"):
+            sizes = [np.prod(shape) for shape in one.shapes if 32 in shape]
+            assert max(sizes, default=0) <= 8 * 4 * 32, one
+
+
+@pytest.mark.parametrize("chunk", [None, 8])
+def test_alignments_do_not_depend_on_where_domains_lie(chunk, byte_store):
+    rows = byte_store.read("train", np.arange(16 * 4) * 50).reshape(16, 4, -1)
+    found = []
+    for sizes in ((1, 1, 1), (1, 8, 1), (2, 4, 1)):
+        mesh = mesh_of(*sizes)
+        options = dataclasses.replace(OPTIONS, chunk=chunk)
+        state = train_state.create(MODEL, make_optimizer(ADAM), mesh, seed=0)
+        batches = [
+            {k: sharding.place(v, where) for k, v in weighted_rows(batch).items()}
+            for batch, where in (
+                (rows[:, 0], sharding.batch_sharding(mesh)),
+                (rows, sharding.probe_sharding(mesh, 4)),
+            )
+        ]
+        result, norm = make_steps(MODEL, ADAM, options, mesh).align(state, *batches)
+        found.append((*result, norm))
+    for other in found[1:]:
+        for value, expected in zip(other, found[0], strict=True):
+            np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow

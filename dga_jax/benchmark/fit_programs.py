@@ -154,9 +154,10 @@ class Programs:
         )
 
     def _probe_batches(self) -> dict[str, jax.ShapeDtypeStruct]:
-        data, rows = self._mesh.shape["data"], self._config.mixer.probe_rows
+        rows = self._config.mixer.probe_rows
         where = sharding.probe_sharding(self._mesh, rows)
-        shape = (self._probes + -self._probes % data, rows)
+        shards = sharding.probe_shards(self._mesh, rows)
+        shape = (self._probes + -self._probes % shards, rows)
         ids = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=where)
         return self._weighted(shape, where) | {"ids": ids}
 

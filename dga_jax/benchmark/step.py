@@ -23,9 +23,9 @@ from dga_jax.mixing.alignment import (
     alignment_step,
     target_direction,
 )
-from dga_jax.model.transformer import matrix_parameter_count
+from dga_jax.model.transformer import ModelConfig, matrix_parameter_count
 from dga_jax.training import config as configs
-from dga_jax.training.probe import Updates
+from dga_jax.training.probe import Updates, batch_shapes
 from dga_jax.training.setup import Run, check, open_run
 from dga_jax.training.steps import (
     StepMetrics,
@@ -205,11 +205,17 @@ class Programs:
         other = dataclasses.replace(model, document_end=end, attention="xla")
         adam = configs.optimizer_config(config)
         self._other_step = make_steps(other, adam, self._options, mesh).train
-        self._target_loss, self._probe_loss = make_alignment_losses(
-            dataclasses.replace(model, attention="xla"), self._options, mesh
+        _, probes = batch_shapes(config, mesh, opened.mixture.num_probes)
+
+        def losses(model: ModelConfig) -> tuple[LossFn, LossFn]:
+            shape = probes["tokens"].shape
+            return make_alignment_losses(model, self._options, mesh, shape)
+
+        self._target_loss, self._probe_loss = losses(
+            dataclasses.replace(model, attention="xla")
         )
-        self._train_loss, _ = make_alignment_losses(model, self._options, mesh)
-        _, self._other_probe_loss = make_alignment_losses(other, self._options, mesh)
+        self._train_loss, _ = losses(model)
+        _, self._other_probe_loss = losses(other)
         self._place_batches(opened)
 
     def rows(self, program: Callable) -> int:

@@ -63,7 +63,7 @@ def _traffic(size: Size) -> Table:
 
 def _moved(size: Size, mesh: Mesh) -> tuple[float, float]:
     """MB by (forward mode, vmap(grad))."""
-    loss = row_loss(size.model, sharding.constrain_probe_rows(mesh))
+    loss = row_loss(size.model, sharding.constrain_probe_rows(mesh, size.rows))
 
     def megabytes(function: Callable) -> float:
         whole = jax.jit(function, out_shardings=sharding.replicated(mesh))

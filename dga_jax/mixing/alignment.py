@@ -84,7 +84,9 @@ def target_direction(
     return direction, jnp.sqrt(tree_dot(direction, direction))
 
 
-@functools.partial(jax.jit, static_argnames=("loss_fn", "estimator", "chunk"))
+@functools.partial(
+    jax.jit, static_argnames=("loss_fn", "estimator", "chunk", "domain_axes")
+)
 def alignment_step(
     loss_fn: LossFn,
     params: PyTree,
@@ -95,6 +97,7 @@ def alignment_step(
     chunk: int | None = None,
     row_weights: jax.Array | None = None,
     row_ids: jax.Array | None = None,
+    domain_axes: tuple[str, ...] | None = None,
 ) -> Alignment:
     """Directional derivative of every domain's loss, with its standard error.
 
@@ -112,6 +115,8 @@ def alignment_step(
         standard errors alone. None: the same for all.
       row_ids: int32 [k, b]; equal ids of one domain are one row drawn again. For the
         standard errors alone. None: all rows differ.
+      domain_axes: axes of a mesh that domains are pinned to wherever `loss_fn` pins
+        the sharding of a row; they divide k and `chunk`. None: the compiler decides.
 
     Returns:
       An `Alignment`.
@@ -124,8 +129,12 @@ def alignment_step(
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk={chunk} must be at least 1")
     row_rates = _forward_rates if estimator == "forward" else _reverse_rates
-    rates_of = jax.vmap(functools.partial(row_rates, loss_fn, params, direction))
-    rates_kxb, losses_kxb = _map_chunks(rates_of, probe_batches, chunk)
+    rates_of = jax.vmap(
+        functools.partial(row_rates, loss_fn, params, direction),
+        spmd_axis_name=domain_axes,
+    )
+    pinned = domain_axes is not None
+    rates_kxb, losses_kxb = _map_chunks(rates_of, probe_batches, chunk, pinned)
     if row_weights is None:
         row_weights = jnp.ones(rates_kxb.shape)
     if row_ids is None:
@@ -195,23 +204,28 @@ def _reverse_rates(
 
 
 def _map_chunks(
-    function: Callable[[PyTree], PyTree], batches: PyTree, chunk: int | None
+    function: Callable[[PyTree], PyTree],
+    batches: PyTree,
+    chunk: int | None,
+    full: bool = False,
 ) -> PyTree:
     """`function` over the leading axis [k], at most `chunk` entries at a time.
 
     Entry i is computed in round i % rounds. Rounds are thus strided: the k axis, cut as
     [chunk, rounds], keeps its major part first, and a domain axis that is sharded over
     the mesh stays where it is. What fills the last round up is computed twice, so that
-    `chunk` may be chosen to suit the mesh.
+    `chunk` may be chosen to suit the mesh. Rounds are as small as their number lets
+    them be, or with `full` of `chunk` entries each.
     """
     k = jax.tree.leaves(batches)[0].shape[0]
     if chunk is None or chunk >= k:
         return function(batches)
     rounds = -(-k // chunk)
-    size = -(-k // rounds)
+    size = chunk if full else -(-k // rounds)
+    fill = size * rounds - k
 
     def strided(x: jax.Array) -> jax.Array:
-        filled = jnp.concatenate([x, x[: size * rounds - k]]) if k % rounds else x
+        filled = jnp.concatenate([x, x[:fill]]) if fill else x
         return filled.reshape(size, rounds, *x.shape[1:])
 
     parts = jax.tree.map(strided, batches)

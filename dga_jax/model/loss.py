@@ -82,9 +82,9 @@ def row_losses(
     hidden_BxLxD = model.hidden(tokens_BxL, constrain)
     kernel_DxV = model.unembedding()
     rows, length = inputs.shape
-    chunk = min(chunk or head.chunk(rows, length, kernel_DxV.shape[1]), length)
     if rows % head.copies:
         head = dataclasses.replace(head, copies=1)
+    chunk = min(chunk or head.chunk(rows, length, kernel_DxV.shape[1]), length)
     sums = _chunk_sums(kernel_DxV, head)
     if chunk == length:
         nll_B, z_B = sums((hidden_BxLxD, targets))
@@ -99,10 +99,16 @@ _Sums = Callable[[tuple[jax.Array, jax.Array]], tuple[jax.Array, jax.Array]]
 
 def _chunk_sums(kernel_DxV: jax.Array, head: Head) -> _Sums:
     """(activations [B, C, D], targets [B, C]) -> each row's sums (nll, z), [B]."""
-    parts, kernel = (), kernel_DxV
+    # Their gradients are sums over tokens and chunks: in bfloat16 a frequent token's
+    # would soon be too large for what is added to change it.
+    kernel = wide_DxV = kernel_DxV.astype(jnp.float32)
+    parts = ()
     if head.copies > 1:
         parts = (head.copies,)
-        kernel = head.place(jnp.broadcast_to(kernel_DxV, (*parts, *kernel_DxV.shape)))
+        # What crosses a mesh does so in the activations' type.
+        copied = wide_DxV if head.indexed else kernel_DxV
+        copies = jnp.broadcast_to(copied, (*parts, *copied.shape))
+        kernel = head.place(copies).astype(jnp.float32)
     picked = _picked_by_index if head.indexed else _picked_by_mask
 
     def sums(chunk: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -110,9 +116,13 @@ def _chunk_sums(kernel_DxV: jax.Array, head: Head) -> _Sums:
         # One axis of tokens, T, as in `Projection`; with copies, one for each part.
         hidden_TxD = hidden_BxCxD.reshape(*parts, -1, hidden_BxCxD.shape[-1])
         targets_T = targets_BxC.reshape(*parts, -1)
-        logits_TxV = jnp.matmul(hidden_TxD, kernel, preferred_element_type=jnp.float32)
+        logits_TxV = jnp.matmul(
+            hidden_TxD,
+            kernel.astype(hidden_TxD.dtype),
+            preferred_element_type=jnp.float32,
+        )
         top_T = jax.nn.logsumexp(logits_TxV, axis=-1)
-        nll_T = top_T - picked(hidden_TxD, kernel_DxV, logits_TxV, targets_T)
+        nll_T = top_T - picked(hidden_TxD, wide_DxV, logits_TxV, targets_T)
         real = targets_BxC >= 0
         return tuple(
             jnp.sum(x.reshape(real.shape), axis=-1, where=real)
@@ -145,8 +155,7 @@ def _picked_by_index(
     """Computed anew, from the target's column: all logits are read once less."""
     del logits_TxV
     columns_TxD = jnp.take(kernel_DxV.T, jnp.maximum(targets_T, 0), axis=0)
-    products_TxD = hidden_TxD.astype(jnp.float32) * columns_TxD.astype(jnp.float32)
-    return jnp.sum(products_TxD, axis=-1)
+    return jnp.sum(hidden_TxD.astype(jnp.float32) * columns_TxD, axis=-1)
 
 
 def _sum_of_chunks(

@@ -171,7 +171,8 @@ class Transformer(nnx.Module):
         self.embed = nnx.Embed(
             config.vocab_size,
             config.d_model,
-            dtype=jnp.dtype(config.dtype),
+            # So is its gradient summed, over all tokens; activations are cast.
+            dtype=jnp.float32,
             embedding_init=nnx.initializers.normal(0.02),
             rngs=rngs,
         )
@@ -211,7 +212,7 @@ class Transformer(nnx.Module):
                 policy=_POLICIES[self.config.remat],
                 prevent_cse=self.config.unrolled,
             )
-        x_BxLxD = constrain(self.embed(tokens_BxL))
+        x_BxLxD = constrain(self.embed(tokens_BxL).astype(self.config.dtype))
         if self.config.unrolled:
             for parameters in _unstacked(layers, self.config.num_layers):
                 x_BxLxD = layer(x_BxLxD, parameters)

@@ -12,7 +12,7 @@ from dga_jax.mixing.mixers import MIXERS
 from dga_jax.mixing.recipe import OF_RUN, SCHEDULED, SWITCHES, Mixer
 from dga_jax.model import kernels
 from dga_jax.model.transformer import ModelConfig
-from dga_jax.sharding import batch_shards
+from dga_jax.sharding import batch_shards, probe_shards
 from dga_jax.training.fields import current, default_config, fields, get
 from dga_jax.training.optimizer import OptimizerConfig
 from dga_jax.training.steps import StepOptions
@@ -185,7 +185,7 @@ def step_options(config: ConfigDict, mesh: Mesh, num_probes: int) -> StepOptions
         z_loss=config.train.z_loss,
         loss_chunk=config.train.loss_chunk,
         estimator=mixer.estimator,
-        chunk=_even_chunk(num_probes, fits, mesh.shape["data"]),
+        chunk=_even_chunk(num_probes, fits, probe_shards(mesh, mixer.probe_rows)),
         target_chunk=max(n for n in pieces if n <= max(microbatch, shards)),
         normalise=mixer.normalise,
         precondition=mixer.precondition,
@@ -194,11 +194,11 @@ def step_options(config: ConfigDict, mesh: Mesh, num_probes: int) -> StepOptions
     )
 
 
-def _even_chunk(num_probes: int, fits: int, data: int) -> int:
-    """Domains a round: about `fits`, a multiple of the mesh's `data`, rounds alike."""
-    each = -(-num_probes // data)  # domains of one part of the mesh
-    rounds = -(-each * data // fits)
-    return -(-each // min(rounds, each)) * data
+def _even_chunk(num_probes: int, fits: int, shards: int) -> int:
+    """Domains a round: about `fits`, a multiple of the mesh's parts, rounds alike."""
+    each = -(-num_probes // shards)  # domains of one part of the mesh
+    rounds = -(-each * shards // fits)
+    return -(-each // min(rounds, each)) * shards
 
 
 def make_mixer(config: ConfigDict, targets: int = 1) -> Mixer:

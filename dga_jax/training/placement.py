@@ -5,6 +5,7 @@ which the mesh's `fsdp` and `tensor` share, and activations of a microbatch, whi
 do not grow with. It decides a default; compiling tells the truth.
 """
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -15,6 +16,7 @@ from dga_jax import sharding
 from dga_jax.model.loss import Head
 from dga_jax.model.transformer import ModelConfig, parameter_count
 from dga_jax.training import config as configs
+from dga_jax.training import distributed
 
 # Parameters, Adam's two moments, a gradient, and the sum of several parts' gradients.
 _COPIES = 5
@@ -33,8 +35,12 @@ def fitting_fsdp(
     *,
     tensor: int = 1,
     activations: float = 0.0,
+    width: int = 0,
 ) -> int:
-    """The least size of `fsdp` with which a run fits into the memory of a device.
+    """The size of `fsdp` with which a run fits into the memory of a device.
+
+    Where all parameters fit, 1. Else as many devices share them as can: with few, as
+    much would be held and moved as just fits, and microbatches would have to be small.
 
     Args:
       parameter_bytes: of all parameters, in float32.
@@ -42,19 +48,16 @@ def fitting_fsdp(
       devices: that there are.
       tensor: size of the mesh's axis of this name.
       activations: bytes of a device, whatever the mesh.
+      width: D, which `fsdp` has to divide to share anything; 0: any does.
 
     Returns:
-      A divisor of devices / tensor; the greatest, where none is enough.
+      1, or the greatest divisor of devices / tensor and of the width.
     """
-    most = max(devices // tensor, 1)
     if memory is None:
         return 1
-    sizes = [size for size in range(1, most + 1) if most % size == 0]
-    for size in sizes:
-        needed = needed_bytes(parameter_bytes, size * tensor, activations)
-        if needed <= _FILLED * memory:
-            return size
-    return most
+    if needed_bytes(parameter_bytes, tensor, activations) <= _FILLED * memory:
+        return 1
+    return math.gcd(max(devices // tensor, 1), width)
 
 
 def needed_bytes(
@@ -85,11 +88,15 @@ def activation_bytes(
     tokens, item = rows * length, 2 if model.dtype == "bfloat16" else 4
     inside = tokens * (6 * model.d_model + 3 * model.d_ff / tensor) * item
     scores = 4 * rows * model.num_heads / tensor * length**2
-    kept = model.num_layers * tokens * model.d_model * item
-    if model.remat in (False, "none"):
-        kept = model.num_layers * (inside + scores)
+    kept = tokens * model.d_model * item
+    if model.remat == "dots":
+        grouped = 2 * model.num_kv_heads / model.num_heads  # keys and values
+        cut = model.d_model * (1 + grouped) + 2 * model.d_ff
+        kept += tokens * (2 * model.d_model + cut / tensor) * item
+    elif model.remat == "none":
+        kept = inside + scores
     logits = 4 * rows * min(chunk, length) * model.vocab_size / tensor
-    return kept + inside + _SCORES * scores + _LOGITS * logits
+    return model.num_layers * kept + inside + _SCORES * scores + _LOGITS * logits
 
 
 def make_mesh(
@@ -102,12 +109,15 @@ def make_mesh(
     Args:
       config: of a run, with what the store decides filled in.
       devices: to use; all there are, unless given.
-      memory: bytes of a device; asked of the devices, unless given.
+      memory: bytes of a device; unless given, asked of the devices of process 0, so
+        that all processes choose the same.
 
     Raises:
       UserError: the config's sizes make no mesh of the devices.
     """
     devices = jax.devices() if devices is None else devices
+    if memory is None:  # always, as all processes have to ask
+        memory = distributed.broadcast(device_memory(devices))
     data, fsdp, tensor = config.mesh.data, config.mesh.fsdp, config.mesh.tensor
     if fsdp == -1:
         fsdp = 1
@@ -115,13 +125,13 @@ def make_mesh(
         if data != -1:
             fsdp = len(devices) // others if len(devices) % others == 0 else 1
         elif len(devices) > others:
-            memory = memory or device_memory(devices)
             fsdp = fitting_fsdp(
                 4 * parameter_count(configs.model_config(config)),
                 memory,
                 len(devices),
                 tensor=max(tensor, 1),
                 activations=_activations(config, len(devices), max(tensor, 1)),
+                width=config.model.d_model,
             )
     return sharding.make_mesh(data, fsdp, tensor, devices)
 

@@ -73,7 +73,8 @@ def batch_shapes(
     """Of an update's batches, the target's and the probes', with their shardings."""
     mixer, width = config.mixer, config.train.seq_len + 1
     target = mixer.target_rows + _fill(mixer.target_rows, sharding.batch_shards(mesh))
-    probes = num_probes + _fill(num_probes, mesh.shape["data"]), mixer.probe_rows
+    shards = sharding.probe_shards(mesh, mixer.probe_rows)
+    probes = num_probes + _fill(num_probes, shards), mixer.probe_rows
 
     def shapes(where: NamedSharding, *rows: int, **more: np.ndarray) -> dict:
         batch = weighted_rows(np.zeros((*rows, width), np.int32)) | more
@@ -330,7 +331,7 @@ class Updates:
 
     def _probe_batches(self, ids: np.ndarray) -> Batch:
         mesh = self._run.mesh
-        fill = _fill(len(ids), mesh.shape["data"])
+        fill = _fill(len(ids), sharding.probe_shards(mesh, ids.shape[1]))
         ids = np.concatenate([ids, np.repeat(ids[:1], fill, axis=0)])
         rows = self._run.store.read("train", ids.ravel()).reshape(*ids.shape, -1)
         # Which rows are equal, in numbers that fit the device's 32 bits.

@@ -226,16 +226,25 @@ def _accumulate(
 
 
 def make_alignment_losses(
-    config: ModelConfig, options: StepOptions, mesh: Mesh
+    config: ModelConfig, options: StepOptions, mesh: Mesh, probes: tuple[int, int]
 ) -> tuple[alignment.LossFn, alignment.LossFn]:
     """Per-row losses of a target batch and of one domain's rows, from `weighted_rows`.
 
     Their mean is nats per token.
+
+    Args:
+      config: the architecture, with a kernel of attention that has a forward mode.
+      options: of the run.
+      mesh: of the run.
+      probes: k and b of the probe batches, to which memory is shared out.
     """
     graph = train_state.graph(suited_model(config, mesh))
+    count, rows = probes
     # Domains are computed side by side, each with its logits and their tangents.
-    together = max((options.chunk or 1) // mesh.shape["data"], 1)
-    probe_head = loss_head(mesh, ("fsdp",), LOGITS_BUDGET // (2 * together))
+    chunk = min(options.chunk or count, count)
+    together = -(-chunk // sharding.probe_shards(mesh, rows))
+    axes = sharding.probe_row_axes(mesh, rows)
+    probe_head = loss_head(mesh, axes, LOGITS_BUDGET // (2 * together))
 
     def weighted(constrain: Constrain, head: Head) -> alignment.LossFn:
         losses = make_row_losses(
@@ -245,7 +254,7 @@ def make_alignment_losses(
 
     return (
         weighted(sharding.constrain_rows(mesh), loss_head(mesh)),
-        weighted(sharding.constrain_probe_rows(mesh), probe_head),
+        weighted(sharding.constrain_probe_rows(mesh, rows), probe_head),
     )
 
 
@@ -257,12 +266,13 @@ def _make_align(
     mesh: Mesh,
 ) -> Callable:
     pin = sharding.constrain_as(params)
-    target_loss, probe_loss = make_alignment_losses(config, options, mesh)
 
     @functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
     def align(
         state: TrainState, target: Any, probes: Any
     ) -> tuple[alignment.Alignment, jax.Array]:
+        shape = probes["tokens"].shape
+        target_loss, probe_loss = make_alignment_losses(config, options, mesh, shape)
         gradient, norm = alignment.target_direction(
             target_loss,
             state.params,
@@ -287,6 +297,7 @@ def _make_align(
             chunk=options.chunk,
             row_weights=probes["tokens"],
             row_ids=probes.get("ids"),
+            domain_axes=sharding.pinned_domain_axes(mesh, shape[1]),
         )
         scale = 1.0 / norm if options.normalise else 1.0
         return result._replace(

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dga_jax.errors import UserError
-from dga_jax.sharding import make_mesh
+from dga_jax.sharding import make_mesh, probe_shards
 from dga_jax.training import config as configs
 from dga_jax.training import validation
 from dga_jax.training.config import apply_argument, default_config
@@ -238,8 +238,10 @@ def test_chunks(sizes, num_probes, probe_rows, target_rows, chunk, batch):
     assert rows % options.target_chunk == 0
     assert options.target_chunk % (data * fsdp) == 0
     assert options.target_chunk <= max(batch, data * fsdp)
-    filled = -(-num_probes // data) * data
-    assert options.chunk % data == 0
+    parts = probe_shards(mesh, probe_rows)
+    assert parts == (data * fsdp if probe_rows % fsdp else data)
+    filled = -(-num_probes // parts) * parts
+    assert options.chunk % parts == 0
     assert options.chunk <= filled
     fits = chunk or max(batch // probe_rows, 1)
-    assert options.chunk <= max(fits, data) + data
+    assert options.chunk <= max(fits, parts) + parts

@@ -21,17 +21,17 @@ OF_125M, OF_750M = 4 * 124e6, 4 * 778_169_600
     ("parameter_bytes", "memory", "devices", "tensor", "fsdp"),
     [
         (OF_125M, V5E, 8, 1, 1),  # pure data
-        (OF_750M, V5E, 8, 1, 2),  # which does not fit here
+        (OF_750M, V5E, 8, 1, 8),  # which does not fit here
         (OF_750M, V5E, 1, 1, 1),  # nothing to share with
         (OF_750M, None, 8, 1, 1),  # not known, as on CPU
         (4 * 7e9, V5E, 16, 1, 16),
         (4 * 7e9, V5E, 8, 1, 8),  # too few: as much as can be
         (4 * 7e9, V5E, 16, 4, 4),  # four more share the inside of layers
-        (4 * 7e9, 95e9, 12, 1, 2),
-        (4 * 7e9, 60e9, 12, 1, 3),  # a divisor, not a power of two
+        (4 * 7e9, 95e9, 12, 1, 12),
+        (4 * 7e9, 95e9, 12, 2, 1),
     ],
 )
-def test_as_few_as_fit_share_the_parameters(
+def test_all_share_the_parameters_where_one_cannot_hold_them(
     parameter_bytes, memory, devices, tensor, fsdp
 ):
     assert (
@@ -42,10 +42,14 @@ def test_as_few_as_fit_share_the_parameters(
 def test_activations_need_room_too():
     """They do not shrink with fsdp: parameters have to leave them room."""
     sizes = [
-        placement.fitting_fsdp(OF_750M, V5E, 8, activations=gigabytes * 1e9)
-        for gigabytes in (0, 8, 12)
+        placement.fitting_fsdp(OF_125M, V5E, 8, activations=gigabytes * 1e9)
+        for gigabytes in (0, 12, 14)
     ]
-    assert sizes == [2, 4, 8]
+    assert sizes == [1, 1, 8]
+
+
+def test_what_does_not_divide_the_width_shares_nothing():
+    assert placement.fitting_fsdp(OF_750M, V5E, 12, width=1280) == 4
 
 
 def of_750m():
@@ -59,7 +63,7 @@ def test_a_large_model_on_small_chips():
     """750M on eight v5e chips: a pure data mesh is no choice, and it is said."""
     config, devices = of_750m(), jax.devices()
     mesh = placement.make_mesh(config, devices, V5E)
-    assert mesh.shape["fsdp"] > 1
+    assert dict(mesh.shape) == {"data": 1, "fsdp": 8, "tensor": 1}
     line = placement.describe(config, mesh, V5E)
     assert f"fsdp {mesh.shape['fsdp']} x tensor 1: about " in line
     assert "of 16.9 GB a device; attention: xla" in line
@@ -116,10 +120,28 @@ def test_sizes_that_make_no_mesh(sizes, words):
 
 def test_keeping_activations_takes_more_than_making_them_again():
     model = configs.model_config(of_750m())
-    kept = dataclasses.replace(model, remat="none")
-    assert placement.activation_bytes(kept, 8, 1024, 128) > 4 * (
-        placement.activation_bytes(model, 8, 1024, 128)
+    full, dots, none = (
+        placement.activation_bytes(
+            dataclasses.replace(model, remat=remat), 8, 1024, 128
+        )
+        for remat in ("full", "dots", "none")
     )
+    assert none > 4 * full
+    # Of 36 layers, in bfloat16: five of the width (1,280), two of the inside (3,456).
+    kept = 36 * 8 * 1024 * (5 * 1280 + 2 * 3456) * 2
+    assert dots - full == pytest.approx(kept)
+
+
+def test_all_processes_choose_by_the_memory_of_the_first(monkeypatch):
+    asked = []
+
+    def broadcast(value):
+        asked.append(value)
+        return V5E
+
+    monkeypatch.setattr(placement.distributed, "broadcast", broadcast)
+    assert placement.make_mesh(of_750m()).shape["fsdp"] == 8
+    assert asked == [None]
 
 
 def test_memory_of_cpu_is_not_known():
