@@ -22,6 +22,8 @@ _AGAIN_SECONDS = 0.1
 _REQUIRED = re.compile(
     r"flag --(\w+)=None: Flag --\1 must have a value other than None"
 )
+# What an error of a config file came through; the error itself is the last line.
+_TRACEBACK = re.compile(r"Traceback \(most recent call last\):\n(\s.*\n)*")
 _FIELD = re.compile(r"--?\w+\.[\w.]+(=|$)")
 
 
@@ -72,7 +74,8 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS(list(argv))
     except flags.Error as error:
-        said = _REQUIRED.sub(r"--\1 is missing", str(error)).rstrip(".")
+        said = _REQUIRED.sub(r"--\1 is missing", str(error))
+        said = _TRACEBACK.sub("", said).rstrip(". \n")
         fail(f"{said}. Run with --help for the flags.")
     except UserError as error:
         fail(error)

@@ -73,6 +73,23 @@ def test_one_line(flags, words, tmp_path, byte_store):
 
 
 @pytest.mark.slow
+def test_one_line_about_a_config_file(tmp_path):
+    """What a file sets is of the field's type: no value of an older version."""
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from configs.quickstart import get_config as base\n"
+        "def get_config(argument=None):\n"
+        "    config = base(argument)\n"
+        "    config.model.remat = False\n"
+        "    return config\n"
+    )
+    line = fails(f"--config={file}", f"--workdir={tmp_path / 'run'}")
+    assert "mine.py" in line
+    assert "TypeError: Could not override field 'remat'" in line
+    assert "Traceback" not in line
+
+
+@pytest.mark.slow
 def test_one_line_about_the_workdir(tmp_path):
     assert "--workdir" in fails(QUICKSTART)
     (tmp_path / "file").touch()

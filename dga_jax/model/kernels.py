@@ -22,13 +22,12 @@ from dga_jax.sharding import BATCH_AXES
 
 AUTO = "auto"
 KERNELS = ("xla", "splash", "cudnn")
-# What splash keeps for its gradient, for policies that save by name.
-SPLASH_RESIDUALS = "splash_attention"
 
 _LANES = 128  # of a TPU's vector registers, the least block of splash
 _LARGEST_BLOCK = 512
 # From so many positions on, half of the queries are spared half of the keys.
 _SPLIT_FROM = 64
+_BLACKWELL_ULTRA = 10.3  # compute capability
 
 Kernel = Callable[
     [jax.Array, jax.Array, jax.Array, jax.Array | None], jax.Array
@@ -41,10 +40,12 @@ class Chip(NamedTuple):
     Attributes:
       platform: "cpu", "gpu" or "tpu".
       capability: NVIDIA's compute capability; 0 on what is not NVIDIA's.
+      cudnn: version of the library, 91100 for 9.11, where it decides; 0: not known.
     """
 
     platform: str
     capability: float = 0.0
+    cudnn: int = 0
 
     @classmethod
     def of(cls, device: jax.Device) -> "Chip":
@@ -53,7 +54,15 @@ class Chip(NamedTuple):
             capability = float(getattr(device, "compute_capability", 0))
         except ValueError:
             capability = 0.0
-        return cls(device.platform, capability)
+        cudnn = _cudnn_version() if capability == _BLACKWELL_ULTRA else 0
+        return cls(device.platform, capability, cudnn)
+
+
+def _cudnn_version() -> int:
+    # JAX asks there, too, and has no public name for it.
+    from jax._src.lib import cuda_versions
+
+    return cuda_versions.cudnn_get_version() if cuda_versions else 0
 
 
 class Shape(NamedTuple):
@@ -113,6 +122,8 @@ def _obstacle_to_cudnn(chip: Chip, shape: Shape) -> str:
     widest = 256 if chip.capability >= 9 else 128
     if chip.capability < 8:
         return f"it runs on NVIDIA from Ampere on, and this is {chip.platform}"
+    if chip.capability == _BLACKWELL_ULTRA and chip.cudnn < 91100:
+        return "on NVIDIA's 10.3 it takes cuDNN 9.11"
     if shape.dtype != "bfloat16":
         return f"it computes in bfloat16, and model.dtype is {shape.dtype}"
     if shape.head_dim % 8 or shape.head_dim > widest:
@@ -293,7 +304,6 @@ def splash(
             block_q_dq=block,
             block_kv_dq=block,
         ),
-        residual_checkpoint_name=SPLASH_RESIDUALS,
         interpret=interpret,
     )
     scaled = q_BxLxHxK * width**-0.5

@@ -178,8 +178,8 @@ _FIELDS: dict[str, Field] = {
     "mesh.fsdp": Field(
         -1,
         _ROUNDING,
-        "that also share the parameters; -1: as few as let a run fit into their memory,"
-        " or, with mesh.data given, all that are left",
+        "that also share the parameters; -1: none where one can hold them, else all"
+        " that divide d_model; or, with mesh.data given, all that are left",
     ),
     "mesh.tensor": Field(1, _ROUNDING, "that share each layer"),
     "log.every": Field(10, _NOTHING, "steps between lines of metrics.jsonl", _POSITIVE),

@@ -70,7 +70,8 @@ def compare(
     for name in sorted(new.fields, key=lambda name: (name in _FOLLOWS, name)):
         if old.fields[name] != new.fields[name] and _matters(name, old, new):
             raise _differs(directory, done, f"config.{name}", old, new)
-    _compare_data(directory, done, old, new, sorted(old.data.keys() & new.data.keys()))
+    shared = old.data.keys() & new.data.keys() - {"mesh"}
+    _compare_data(directory, done, old, new, sorted(shared))
     for schedule in _SCHEDULES:
         if not np.array_equal(schedule.values(old), schedule.values(new)):
             names = schedule.blamed(old, new)
@@ -218,6 +219,13 @@ def _worth_saying(old: _Recorded, new: _Recorded) -> list[str]:
         if old.fields[name] != new.fields[name] and _rounds(name, old, new)
     ]
     lines = ["; ".join(changed) + ", changes rounding only"] if changed else []
+    before, now = old.data.get("mesh"), new.data.get("mesh")
+    if before and now and before != now:
+        sizes = (
+            " x ".join(f"{axis} {size}" for axis, size in mesh.items())
+            for mesh in (before, now)
+        )
+        lines.append(f"mesh: {' -> '.join(sizes)}, changes rounding only")
     if old.unknown:
         names = ", ".join(f"{name}={value!r}" for name, value in old.unknown.items())
         lines.append(f"recorded by another version and not read by this one: {names}")

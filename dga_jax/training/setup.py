@@ -353,13 +353,14 @@ def _check_same_everywhere(parts: Parts) -> None:
 
 def _record(parts: Parts) -> dict[str, Any]:
     """What the workdir says of a run, as JSON gives it back."""
-    config, store, _, mixture = parts
+    config, store, mesh, mixture = parts
     fields = config.to_dict()
     fields.pop("explicit")
     data = {
         "content_hash": store.content_hash,
         "domains": len(mixture.domains),
         "draws": "tokens",  # what weights are shares of
+        "mesh": dict(mesh.shape),  # which the config may leave open
         # Files that the config names may change under the same name.
         "basis": mixture.basis.digest if mixture.basis else "",
         "initial_weights": mixture.initial_digest,

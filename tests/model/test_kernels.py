@@ -252,6 +252,16 @@ def test_a_kernel_that_cannot_run(wanted, chip, change, words):
     assert "\n" not in line
 
 
+def test_the_cudnn_that_a_chip_takes():
+    ultra = Chip("gpu", 10.3, 91000)
+    kernel, reason = choose("auto", ultra, PLAIN)
+    assert (kernel, reason) == (
+        "xla",
+        "not cudnn: on NVIDIA's 10.3 it takes cuDNN 9.11",
+    )
+    assert choose("auto", ultra._replace(cudnn=91100), PLAIN) == ("cudnn", "")
+
+
 def test_a_kernel_that_was_named_is_taken():
     assert choose("xla", TPU, PLAIN) == ("xla", "")
     assert choose("splash", TPU, PLAIN._replace(length=64)) == ("splash", "")

@@ -21,6 +21,7 @@ DEFAULTS = same_run.flat(configs.default_config().to_dict())
 DEFAULTS.pop("explicit")
 NAMES = sorted(DEFAULTS)
 OTHER = {  # values that another value stands for elsewhere
+    "model.remat": "dots",
     "optimizer.schedule": "wsd",
     "mixer.name": "static",
     "data.tokens_level": 1,
@@ -140,6 +141,19 @@ def test_another_store():
     now = record_of({"content_hash": "z", "initial_weights": "z"}, model__vocab_size=9)
     with pytest.raises(UserError, match=r"store\.content_hash was 'a' and is now 'z'"):
         same_run.compare(RUN, before, now, 1)
+
+
+def test_another_mesh_is_said():
+    """Also where the config left it open; an older record does not say what it was."""
+    small = {"data": 4, "fsdp": 2, "tensor": 1}
+    before = record_of({"mesh": small})
+    now = record_of({"mesh": {"data": 1, "fsdp": 8, "tensor": 1}})
+    assert same_run.compare(RUN, before, now, 10) == [
+        "mesh: data 4 x fsdp 2 x tensor 1 -> data 1 x fsdp 8 x tensor 1, "
+        "changes rounding only"
+    ]
+    assert same_run.compare(RUN, before, before, 10) == []
+    assert same_run.compare(RUN, record_of(), now, 10) == []
 
 
 def test_fewer_steps_than_are_done():
