@@ -9,7 +9,14 @@ import jax.numpy as jnp
 
 from configs.quickstart import get_config
 from dga_jax.sharding import make_mesh
-from dga_jax.training import loop, setup, train_state, validation, workdir
+from dga_jax.training import (
+    beginning,
+    loop,
+    setup,
+    train_state,
+    validation,
+    workdir,
+)
 from dga_jax.training.mixture import Mixture
 from dga_jax.training.setup import Parts, open_run, open_store
 
@@ -25,7 +32,7 @@ train_state.create = lambda *args, **named: jax.tree.map(
 )
 train_state.graph = _shared(train_state.graph)
 train_state.abstract_state = _shared(train_state.abstract_state)
-setup.make_optimizer = _shared(setup.make_optimizer)
+beginning.make_optimizer = _shared(beginning.make_optimizer)
 setup.make_steps = _shared(setup.make_steps)
 
 

@@ -17,20 +17,17 @@ from dga_jax import sharding
 from dga_jax.data.answers import Answers
 from dga_jax.data.store import Store
 from dga_jax.errors import UserError
-from dga_jax.mixing.mixers import MixerState
 from dga_jax.model.transformer import parameter_count
 from dga_jax.stores import find_store
 from dga_jax.training import config as configs
-from dga_jax.training import (
-    distributed,
-    placement,
-    train_state,
-    validation,
-    workdir,
+from dga_jax.training import distributed, placement, validation, workdir
+from dga_jax.training.beginning import (
+    abstract_snapshot,
+    fresh_mixer,
+    fresh_snapshot,
 )
 from dga_jax.training.checkpoint import Checkpoints, Snapshot, size_on_disk
 from dga_jax.training.mixture import Mixture
-from dga_jax.training.optimizer import make_optimizer
 from dga_jax.training.probe import batch_shapes
 from dga_jax.training.programs import Programs, compile_ahead, keep_compiled
 from dga_jax.training.steps import Steps, make_steps
@@ -171,12 +168,13 @@ def open_run(parts: Parts, directory: Path, *, ahead: bool = False) -> Run:
         from dga_jax.training import reference_run  # few runs need it
 
         reference = reference_run.load(config, before, store, mesh)
-    train = _abstract_train(config, mesh)
-    abstract = Snapshot(train, *_abstract_mixture(mixture, mesh))
+    abstract = abstract_snapshot(config, mesh, mixture)
     found = None
     if checkpoints.newest_step() is None:
         if config.start["from"]:
-            found = _start_from().find(config, directory, store, mixture, train)
+            found = _start_from().find(
+                config, directory, store, mixture, abstract.train
+            )
         room = (config.checkpoint.keep + 1) * size_on_disk(abstract)
         workdir.check_room(directory, room)
     if not workdir.is_begun(directory, checkpoints):
@@ -192,7 +190,7 @@ def open_run(parts: Parts, directory: Path, *, ahead: bool = False) -> Run:
     done = checkpoints.newest_step()
     programs = {}
     if ahead and (done or 0) < config.train.steps:
-        programs = _compile_ahead(parts, steps, train, done)
+        programs = _compile_ahead(parts, steps, abstract.train, done)
     restored = checkpoints.restore(abstract)
     if jax.process_index() == 0:  # nothing is written before all is known to be well
         workdir.write_record(directory, record)
@@ -201,7 +199,7 @@ def open_run(parts: Parts, directory: Path, *, ahead: bool = False) -> Run:
     if restored is not None:
         snapshot, extra, taken = restored.snapshot, restored.extra, ""
     else:
-        snapshot, extra, taken = _fresh(parts), {}, ""
+        snapshot, extra, taken = fresh_snapshot(config, mesh, mixture), {}, ""
         if found is not None:
             snapshot, extra, taken = _start_from().begin(
                 found, snapshot, config, directory, store, mixture
@@ -252,7 +250,7 @@ def _compile_ahead(
         arguments["align"] = state, *batch_shapes(config, mesh, count)
 
     def move() -> None:
-        weights = _fresh_mixer(mixture, mesh)
+        weights = fresh_mixer(mixture, mesh)
         mixture.update(weights, update, np.arange(count), mixture.blank())
 
     # It runs: several processes would have to do so in one order with all else.
@@ -300,39 +298,6 @@ def open_store(config: ConfigDict, explicit: Iterable[str]) -> Store:
         config, explicit, path, store.vocab_size, store.seq_len, store.end_of_text
     )
     return store
-
-
-def _abstract_train(config: ConfigDict, mesh: Mesh) -> TrainState:
-    optimizer = make_optimizer(configs.optimizer_config(config))
-    return train_state.abstract_state(configs.model_config(config), optimizer, mesh)
-
-
-def _abstract_mixture(mixture: Mixture, mesh: Mesh) -> tuple[MixerState, np.ndarray]:
-    """Shapes of the mixer's state, and cursors."""
-    where = sharding.replicated(mesh)
-    state = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
-        jax.eval_shape(mixture.init),
-    )
-    return state, _no_cursors(mixture)
-
-
-def _fresh(parts: Parts) -> Snapshot:
-    """The state of a run that begins."""
-    config, _, mesh, mixture = parts
-    optimizer = make_optimizer(configs.optimizer_config(config))
-    model = configs.model_config(config)
-    train = train_state.create(model, optimizer, mesh, config.seed)
-    return Snapshot(train, _fresh_mixer(mixture, mesh), _no_cursors(mixture))
-
-
-def _fresh_mixer(mixture: Mixture, mesh: Mesh) -> MixerState:
-    where = sharding.replicated(mesh)
-    return jax.tree.map(lambda x: sharding.place(np.asarray(x), where), mixture.init())
-
-
-def _no_cursors(mixture: Mixture) -> np.ndarray:
-    return np.zeros(len(mixture.domains), np.int64)
 
 
 def _check_same_everywhere(parts: Parts) -> None:

@@ -324,12 +324,12 @@ def _make_gradients(
     config: ModelConfig, options: StepOptions, params: Any, mesh: Mesh
 ) -> Callable:
     pin = sharding.constrain_as(params)
-    rows_loss, probe_loss = make_alignment_losses(config, options, mesh)
 
     @functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
     def gradients(params: Any, probes: Any, counts: jax.Array) -> Gradients:
+        k, b = shape = probes["scale"].shape
+        rows_loss, probe_loss = make_alignment_losses(config, options, mesh, shape)
         norms, variances = gradient_moments(rows_loss, params, probes)
-        k, b = probes["scale"].shape
         flat = {
             "rows": probes["rows"].reshape(k * b, -1),
             "scale": (probes["scale"] * counts[:, None] * k).reshape(-1),
@@ -338,7 +338,12 @@ def _make_gradients(
             rows_loss, params, flat, chunk=b, constrain=pin
         )
         found = alignment.alignment_step(
-            probe_loss, params, along, probes, chunk=options.chunk
+            probe_loss,
+            params,
+            along,
+            probes,
+            chunk=options.chunk,
+            domain_axes=sharding.pinned_domain_axes(mesh, b),
         )
         return Gradients(norms, variances, found.alignments)
 

@@ -36,7 +36,7 @@ def row_gradients(run, batch):
 
     model = configs.model_config(run.config)
     options = configs.step_options(run.config, run.mesh, 8)
-    loss, _ = make_alignment_losses(model, options, run.mesh)
+    loss, _ = make_alignment_losses(model, options, run.mesh, (8, ROWS))
     params = run.snapshot.train.params
     return jax.jacrev(lambda p: loss(p, batch))(params)
 
