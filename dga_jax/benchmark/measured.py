@@ -71,13 +71,19 @@ def measure(command: Sequence[str], temporary: str | os.PathLike) -> Measured:
 
 
 def _main(command: Sequence[str]) -> int:
+    # What comes while the process is being made waits until it is known.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     signal.signal(signal.SIGTERM, _stop)
     start, peak = time.perf_counter(), 0
     # In a session of its own: its processes are told by that.
     process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, start_new_session=True
+        command,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=_hear_signals,  # there are no threads
     )
     try:
+        _hear_signals()
         ended = 0
         while not ended:
             peak = max(peak, _resident(process.pid))
@@ -93,6 +99,10 @@ def _main(command: Sequence[str]) -> int:
     cpu_seconds = usage.ru_utime + usage.ru_stime
     print(json.dumps(Measured(seconds, peak / 1e6, cpu_seconds)))
     return int(process.returncode != 0)
+
+
+def _hear_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def _stop(signum: int, frame: types.FrameType | None) -> NoReturn:

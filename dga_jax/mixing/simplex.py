@@ -327,11 +327,12 @@ def _among(
     mass = jax.nn.logsumexp(log_weights, where=alive)
     excess = jax.nn.logsumexp(log_weights + delta, where=alive) - mass
     alone = jnp.where(alive, delta - excess, 0.0)
-    # What is right but for rounding stays: to correct it would move the last bits.
-    largest = jnp.max(jnp.abs(delta), where=alive, initial=0.0)
-    off = jnp.max(jnp.abs(alone - delta), where=everyone, initial=0.0)
-    size = jnp.abs(jnp.where(jnp.any(alive), mass, 0.0)) + largest
-    right = off <= _ROUNDING * (10.0 + size)
+    # What is right but for rounding stays: to correct it would move the last bits. By
+    # domain, as one that loses all its weight says nothing of how exact the others are.
+    winner = jnp.argmax(jnp.where(alive, log_weights + delta, -jnp.inf))
+    shared = jnp.where(alive[winner], jnp.abs(delta[winner]) + jnp.abs(mass), 0.0)
+    near = _ROUNDING * (10.0 + jnp.abs(delta) + shared)
+    right = jnp.all((jnp.abs(alone - delta) <= near) | ~everyone)
     return jnp.where(everyone & right, delta, alone)
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dga_jax.bounds import Above, AtLeast
@@ -15,6 +15,8 @@ from dga_jax.mixing import mixers, recipe, simplex
 from dga_jax.mixing.recipe import MIXERS, Option, Recipe, mixer
 
 SIZE = 5
+THIRD_AND_FOURTH = [False, False, True, True, False]
+SHARE = np.array([0.24886049, 0.24886049, 0.00455804, 0.24886049, 0.24886049])
 
 
 def stateless(rule):
@@ -88,6 +90,10 @@ def sequences(draw):
 @pytest.mark.parametrize("name", NAIVE)
 @given(case=sequences())
 @settings(deadline=None, max_examples=40)
+# One of two probed loses all: the other takes its mass, and no third a part of it.
+@example(
+    case=(SHARE, [([1.0, 1.0, -0.0, 1.0, 1.0], [False, False, True, True, False], 0.1)])
+)
 def test_weights_stay_on_the_simplex(name, floor, case):
     weights, steps = case
     alive = weights > 0

@@ -128,7 +128,7 @@ def test_what_is_compiled_ahead_is_what_runs(mesh, fields, byte_store, tmp_path)
             all_is_compiled()
             assert mixers.update._cache_size() == 1
             step = types.SimpleNamespace(lower=no_lowering)
-            object.__setattr__(run, "steps", type(run.steps)(step, step, step))
+            object.__setattr__(run, "steps", type(run.steps)(*[step] * 4))
             assert loop.train(run)
         assert mixers.update._cache_size() == 1
         assert log_of(directory) == log_of(tmp_path / "plain")
@@ -205,7 +205,7 @@ def test_no_thread_is_to_be_had(monkeypatch, refused, known):
             super().start()
 
     monkeypatch.setattr(threading, "Thread", Scarce)
-    steps = Steps(Doubling(), Doubling(), Doubling())
+    steps = Steps(*[Doubling()] * 4)
     ahead = programs.compile_ahead(steps, {"train": (), "align": ()})
     assert set(ahead) == known
     for program in ahead.values():
@@ -215,7 +215,7 @@ def test_no_thread_is_to_be_had(monkeypatch, refused, known):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_nobody_waits_for_a_thread_that_ended():
-    steps = Steps(Doubling(), Ending(), Doubling())
+    steps = Steps(Doubling(), Ending(), *[Doubling()] * 2)
     ahead = programs.compile_ahead(steps, dict.fromkeys(Steps._fields, ()))
     assert ahead["train"].result(timeout=60)(3) == 6
     for name in ("evaluate", "align"):

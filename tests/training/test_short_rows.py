@@ -219,6 +219,7 @@ def test_a_run_that_drew_by_rows_goes_on_by_tokens(tmp_path, monkeypatch, capsys
     monkeypatch.chdir(tmp_path)
     config = small_config(Store.open("store"))
     config.model.update(num_layers=1, d_model=8, num_heads=2, d_ff=16)
+    config.model.attention, config.train.loss_chunk, config.mesh.fsdp = "xla", 128, 1
     said = []
     for _ in range(2):
         run = open_run(parts_of(config), Path("run"))
