@@ -207,7 +207,8 @@ def test_any_piece_may_end_a_text(kind, data):
             model.encode_batch(["at on"]),
             strict=True,
         ):
-            if tokenizer.end_of_text not in others:
+            # A merge may pass through the piece, which is then in none of the results.
+            if not any(name in pieces[i] for i in others):
                 np.testing.assert_array_equal(ids, others)
 
 
