@@ -4,7 +4,6 @@ Each is a function, as in `mixers`; k are the domains that have rows. Every upda
 comes after `mixer.interval` steps, also where theirs comes at each step.
 """
 
-from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
 
 import jax
@@ -21,15 +20,14 @@ from dga_jax.mixing.signals import Signals
 _TINY = jnp.finfo(jnp.float32).tiny
 
 
-def _excess(
-    rate: float, smoothing: float, gap: Callable[[Signals], jax.Array]
-) -> optax.GradientTransformation:
-    """α ← (1-c) α exp(η gap) / Σ + c / k."""
+def _excess(rate: float, smoothing: float) -> optax.GradientTransformation:
+    """α ← (1-c) α exp(η max(ℓ - ℓ_ref, 0)) / Σ + c / k."""
 
     def increment(
         signals: Signals, log_weights: jax.Array, probed: jax.Array, step: Any
     ) -> jax.Array:
-        raised = jnp.where(probed, log_weights + rate * gap(signals), -jnp.inf)
+        excess = jnp.maximum(signals.losses - signals.reference_losses, 0.0)
+        raised = jnp.where(probed, log_weights + rate * excess, -jnp.inf)
         hat = jax.nn.softmax(raised)
         return (
             jnp.log((1 - smoothing) * hat + smoothing / jnp.sum(probed)) - log_weights
@@ -57,9 +55,7 @@ def doremi(
     >>> print(weights_after(doremi(), [0.5, 0.5], **signals))
     [0.7308 0.2692]
     """
-    return _excess(
-        rate, smoothing, lambda s: jnp.maximum(s.losses - s.reference_losses, 0.0)
-    )
+    return _excess(rate, smoothing)
 
 
 @mixer(reads=("losses", "reference_losses"))
@@ -79,9 +75,7 @@ def sheared(
     >>> print(weights_after(sheared(), [0.5, 0.5], **signals))
     [0.731 0.269]
     """
-    return _excess(
-        1.0, smoothing, lambda s: jnp.maximum(s.losses - s.reference_losses, 0.0)
-    )
+    return _excess(1.0, smoothing)
 
 
 class FirstState(NamedTuple):
