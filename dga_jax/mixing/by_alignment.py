@@ -183,8 +183,7 @@ def grape(
         probed: jax.Array | None = None,
         **extra: Any,
     ) -> tuple[jax.Array, TargetState]:
-        alive = params > -jnp.inf
-        alive = alive if probed is None else alive & probed
+        alive = simplex.moving(params, probed)
         gains_mxn = signals.target_alignments / signals.target_losses[:, None]
         gains_mxn = jnp.where(alive, gains_mxn, 0.0)
         share = jnp.where(alive, jnp.exp(params), 0.0)

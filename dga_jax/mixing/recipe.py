@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from dga_jax.bounds import Rule
@@ -236,9 +235,8 @@ def _shrunk(
         probed: jax.Array | None = None,
         **extra: Any,
     ) -> tuple[jax.Array, optax.OptState]:
-        alive = params > -jnp.inf
-        alive = alive if probed is None else alive & probed
         if signals.standard_errors is not None:
+            alive = simplex.moving(params, probed)
             values, errors = ascent.shrunk(
                 signals.alignments, signals.standard_errors, alive
             )

@@ -47,6 +47,12 @@ def _stateless(update: _Update) -> optax.GradientTransformationExtraArgs:
     )
 
 
+def moving(log_weights: jax.Array, probed: jax.Array | None) -> jax.Array:
+    """Whose weights an update may move, bool [k]: who has rows and was probed."""
+    alive = log_weights > -jnp.inf
+    return alive if probed is None else alive & probed
+
+
 def reading(
     pick: Callable[[Any], Any], inner: optax.GradientTransformation
 ) -> optax.GradientTransformationExtraArgs:
@@ -89,9 +95,7 @@ def rule(
         **extra: Any,
     ) -> tuple[jax.Array, optax.EmptyState]:
         del extra
-        alive = params > -jnp.inf
-        probed = alive if probed is None else alive & probed
-        return increment(signals, params, probed, step), state
+        return increment(signals, params, moving(params, probed), step), state
 
     return optax.GradientTransformationExtraArgs(
         lambda params: optax.EmptyState(), update
@@ -122,9 +126,7 @@ def exponentiated_gradient(
     def update(
         signal: jax.Array, log_weights: jax.Array, probed: jax.Array | None
     ) -> jax.Array:
-        if probed is None:
-            probed = jnp.ones(signal.shape, bool)
-        alive = probed & (log_weights > -jnp.inf)
+        alive = moving(log_weights, probed)
         # The common factor exp(-η max a) cancels; without it exp would overflow.
         top = jnp.max(signal, where=alive, initial=-jnp.inf)
         # A difference of huge signals is -inf, and 0 * -inf no number: bounded first.
@@ -316,8 +318,7 @@ def _among(
     delta: jax.Array, log_weights: jax.Array, probed: jax.Array | None
 ) -> jax.Array:
     """Increments [k] that leave the rest alone, within bounds; NaN stays NaN."""
-    everyone = log_weights > -jnp.inf
-    alive = everyone if probed is None else everyone & probed
+    everyone, alive = moving(log_weights, None), moving(log_weights, probed)
     delta = jnp.asarray(delta, log_weights.dtype)
     # Twice what `exponentiated_gradient` may need: its increments stay as they are.
     bound = 2 * _MAX_LOG_RATIO
