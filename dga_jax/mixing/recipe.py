@@ -20,8 +20,8 @@ from dga_jax.mixing.signals import Signals, only
 
 # What mixers share, `config.mixer.eta` and so on: may be schedules of the train step.
 SCHEDULED = ("eta", "beta")
-# Those that not every mixer has a use for, with what turns them off.
-SWITCHES = {"kl": 0.0, "debias": False, "adapt": False}
+# Those that not every mixer has a use for; off where they are 0 or False.
+SWITCHES = ("kl", "debias", "adapt")
 # Of the run: its seed, how many targets it has, rows of a batch.
 OF_RUN = ("seed", "targets", "batch_size")
 SHARED = (*SCHEDULED, *SWITCHES, *OF_RUN)
@@ -38,14 +38,12 @@ class Mixer(NamedTuple):
       reads: names of the signals that it reads; none if the weights never move.
       start: what the weights are at first, unless the config says: "uniform", or
         "importance", P(domain | target).
-      head: whether alignments are those of the output head alone.
     """
 
     init: optax.TransformInitFn
     update: optax.TransformUpdateExtraArgsFn
     reads: tuple[str, ...]
     start: str = "uniform"
-    head: bool = False
 
     @property
     def moves(self) -> bool:
@@ -75,13 +73,13 @@ class Recipe:
 
     Args:
       function: as `mixer` takes it.
-      reads, start, head: as in `Mixer`.
+      reads, start, head: as `mixer` takes them.
 
     Attributes:
       name: of the function.
       shared: names of those of `SHARED` that it takes.
       options: its own, by name.
-      reads, start, head: as in `Mixer`.
+      reads, start, head: as given.
 
     Raises:
       TypeError: an argument cannot be an option; says why.
@@ -125,7 +123,7 @@ class Recipe:
         given = self._signature.bind(*args, **options).arguments
         if not self.reads:
             still = optax.with_extra_args_support(self._function(**given))
-            return Mixer(*still, self.reads, self.start, self.head)
+            return Mixer(*still, self.reads, self.start)
 
         def at(step: jax.typing.ArrayLike) -> optax.GradientTransformationExtraArgs:
             transform = simplex.among_probed(self._function(**_at(given, step)))
@@ -149,7 +147,7 @@ class Recipe:
             signals = only(signals, self.reads)
             return at(step).update(signals, state, params, step=step, **extra)
 
-        return Mixer(init, update, self.reads, self.start, self.head)
+        return Mixer(init, update, self.reads, self.start)
 
 
 MIXERS: dict[str, Recipe] = {}

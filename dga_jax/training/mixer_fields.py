@@ -5,7 +5,7 @@ from dga_jax.mixing.alignment import ESTIMATORS
 from dga_jax.mixing.mixers import MIXERS
 from dga_jax.training.field import Field, Touches
 
-_NOTHING, _ROUNDING = Touches.NOTHING, Touches.ROUNDING
+_ROUNDING = Touches.ROUNDING
 _VALUES, _UPDATES, _ALL = Touches.VALUES, Touches.UPDATES, Touches.ALL
 _DIGESTS = Touches.DIGESTS
 _NOT_NEGATIVE, _POSITIVE = AtLeast(0), Above(0)
