@@ -108,6 +108,9 @@ class Updates:
     def __init__(self, run: "Run", steps: Steps):
         self._run, self._steps = run, steps
         self._reads = set(run.mixture.mixer.reads)
+        # Alignments bring the losses of their rows with them.
+        brought = {"losses"} if "alignments" in self._reads else set()
+        self._evaluates = self._reads & _OF_LOSSES - brought
         self._rate = learning_rate(configs.optimizer_config(run.config))
         self._trained = None
         if "train_losses" in self._reads:
@@ -233,9 +236,9 @@ class Updates:
             count=count,
             per_domain=self._run.config.mixer.probe_rows,
         )
-        if "losses" in self._reads and "alignments" not in self._reads:
+        if "losses" in self._evaluates:
             found["losses"] = mean(self._steps.evaluate, state.params)
-        if "reference_losses" in self._reads:
+        if "reference_losses" in self._evaluates:
             found["reference_losses"] = mean(*self._run.reference)
         return found
 
@@ -252,49 +255,37 @@ class Updates:
 
     def _read(self, step: int) -> Rows:
         """Reads for the update after a train step."""
+        run = self._run
         by_gradient = self._reads & {"alignments", *_OF_GRADIENTS, *_BY_TARGET}
-        # Alignments bring the losses of their rows with them.
-        by_loss = self._reads & _OF_LOSSES - (
-            {"losses"} if "alignments" in self._reads else set()
-        )
-        if not by_gradient | by_loss:
-            return Rows(np.flatnonzero(self._run.mixture.available), {}, {}, [])
-        probes = self._run.mixture.probes(step)
+        if not by_gradient | self._evaluates:
+            return Rows(np.flatnonzero(run.mixture.available), {}, {}, [])
+        probes = run.mixture.probes(step)
+        rows = run.store.read("train", probes.rows.ravel())
         return Rows(
             probes.indices,
             self._target_batch(step) if "alignments" in self._reads else {},
-            self._probe_batches(probes.rows) if by_gradient else {},
-            self._evaluated("train", probes.rows.ravel()) if by_loss else [],
+            self._probe_batches(probes.rows, rows) if by_gradient else {},
+            self._batches(rows) if self._evaluates else [],
             self._each_target(step) if self._reads & _BY_TARGET else (),
         )
 
     def _each_target(self, step: int) -> list[tuple[Batch, list[jax.Array]]]:
         """As many rows of each target as of one that is alone."""
-        run = self._run
-        found = []
-        for low, high in itertools.pairwise(run.store.targets.offsets):
-            ids = low + run.mixture.sampler.target_rows(
-                step, high - low, run.config.mixer.target_rows
-            )
-            batch = _place(
-                self._filled(run.store.read("target", ids)),
-                sharding.batch_sharding(run.mesh),
-            )
-            found.append((batch, self._evaluated("target", ids)))
+        run, found = self._run, []
+        where = sharding.batch_sharding(run.mesh)
+        shards = sharding.batch_shards(run.mesh)
+        counts = [run.config.mixer.target_rows] * (len(run.store.targets.offsets) - 1)
+        for ids in self._ids_by_target(step, counts):
+            rows = run.store.read("target", ids)
+            found.append((_place(_filled(rows, shards), where), self._batches(rows)))
         return found
 
-    def _filled(self, rows: np.ndarray) -> np.ndarray:
-        """The rows, and empty ones until the mesh divides them."""
-        fill = _fill(len(rows), sharding.batch_shards(self._run.mesh))
-        return np.pad(rows, ((0, fill), (0, 0)), constant_values=PAD)
-
-    def _evaluated(self, split: str, ids: np.ndarray) -> list[jax.Array]:
-        """Rows `ids` of a split in batches of the shape that evaluation has."""
-        run, train = self._run, self._run.config.train
+    def _batches(self, rows: np.ndarray) -> list[jax.Array]:
+        """Rows in batches of the shape that evaluation has."""
+        train = self._run.config.train
         size = train.batch_size // train.microbatches
-        rows = run.store.read(split, ids)
-        rows = np.pad(rows, ((0, -len(rows) % size), (0, 0)), constant_values=PAD)
-        where = sharding.batch_sharding(run.mesh)
+        rows = _filled(rows, size)
+        where = sharding.batch_sharding(self._run.mesh)
         return [
             sharding.place(rows[i : i + size], where) for i in range(0, len(rows), size)
         ]
@@ -305,7 +296,7 @@ class Updates:
         ids = np.sort(self._target_rows(step))
         if not np.array_equal(ids, self._target_ids):
             rows = run.store.read("target", ids)
-            rows = self._filled(rows)
+            rows = _filled(rows, sharding.batch_shards(run.mesh))
             more, fill = {}, len(rows) - len(ids)
             if self._target_weights is not None:
                 bounds = run.store.targets.offsets[1:]
@@ -318,22 +309,29 @@ class Updates:
     def _target_rows(self, step: int) -> np.ndarray:
         """Ids of the rows of the target, or of the targets by their weights."""
         store, rows = self._run.store, self._run.config.mixer.target_rows
-        draw = functools.partial(self._run.mixture.sampler.target_rows, step)
         if self._target_weights is None:
-            return draw(store.num_rows("target"), rows)
+            every = store.num_rows("target")
+            return self._run.mixture.sampler.target_rows(step, every, rows)
         counts = shared_out(rows, self._target_weights)
-        bounds = itertools.pairwise(store.targets.offsets)
-        parts = [
-            low + draw(high - low, count)
+        return np.concatenate(self._ids_by_target(step, counts))
+
+    def _ids_by_target(self, step: int, counts: Sequence[int]) -> list[np.ndarray]:
+        """Ids of so many rows of each target."""
+        draw = self._run.mixture.sampler.target_rows
+        bounds = itertools.pairwise(self._run.store.targets.offsets)
+        return [
+            low + draw(step, high - low, count)
             for (low, high), count in zip(bounds, counts, strict=True)
         ]
-        return np.concatenate(parts)
 
-    def _probe_batches(self, ids: np.ndarray) -> Batch:
+    def _probe_batches(self, ids: np.ndarray, rows: np.ndarray) -> Batch:
+        """Rows of ids [m, b], the first domain's again where the mesh asks for more."""
         mesh = self._run.mesh
         fill = _fill(len(ids), sharding.probe_shards(mesh, ids.shape[1]))
-        ids = np.concatenate([ids, np.repeat(ids[:1], fill, axis=0)])
-        rows = self._run.store.read("train", ids.ravel()).reshape(*ids.shape, -1)
+        ids, rows = (
+            np.concatenate([x, np.repeat(x[:1], fill, axis=0)])
+            for x in (ids, rows.reshape(*ids.shape, -1))
+        )
         # Which rows are equal, in numbers that fit the device's 32 bits.
         _, labels = np.unique(ids, return_inverse=True)
         where = sharding.probe_sharding(mesh, ids.shape[1])
@@ -350,11 +348,9 @@ def _mean_losses(
     """Nats per token, float32 [count], of domains with equally many rows in turn."""
     # All batches are dispatched before the first result is fetched.
     found = jax.device_get([evaluate(params, rows) for rows in batches])
-    nats = np.concatenate([np.asarray(sums.nll, np.float64) for sums in found])
-    tokens = np.concatenate([np.asarray(sums.count, np.float64) for sums in found])
-    each = per_domain * count
-    sums = (x[:each].reshape(count, per_domain).sum(axis=1) for x in (nats, tokens))
-    nats, tokens = sums
+    rows = np.concatenate([(sums.nll, sums.count) for sums in found], axis=1)
+    rows = rows[:, : per_domain * count].astype(np.float64)
+    nats, tokens = rows.reshape(2, count, per_domain).sum(axis=2)
     return (nats / np.maximum(tokens, 1)).astype(np.float32)
 
 
@@ -380,6 +376,12 @@ def target_scales(
 def _fill(count: int, parts: int) -> int:
     """What it takes to make a multiple of it."""
     return -count % parts
+
+
+def _filled(rows: np.ndarray, parts: int) -> np.ndarray:
+    """The rows, and empty ones until they are a multiple of `parts`."""
+    fill = _fill(len(rows), parts)
+    return np.pad(rows, ((0, fill), (0, 0)), constant_values=PAD)
 
 
 def _place(rows: np.ndarray, where: NamedSharding, **more: np.ndarray) -> Batch:
