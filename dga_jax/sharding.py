@@ -6,7 +6,7 @@ loss to rounding, on the same rows.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -53,21 +53,31 @@ def make_mesh(
             f"mesh.data={data} x mesh.fsdp={fsdp} x mesh.tensor={tensor} is not the "
             f"{len(devices)} devices here; leave mesh.data at -1 to take the rest"
         )
-    sizes, types = (data, fsdp, tensor), (AxisType.Auto,) * 3
     try:
-        try:
-            return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
-        except NotImplementedError:  # only on some TPUs it splits an axis of the torus
-            laid_out = mesh_utils.create_device_mesh(
-                sizes, devices, allow_split_physical_axes=True
-            )
-            return Mesh(laid_out, AXES, axis_types=types)
+        return _laid_out((data, fsdp, tensor), devices)
+    # An axis that fits nowhere; TPUs of several slices; chips that are not a cuboid.
     except (NotImplementedError, ValueError, AssertionError) as error:
         raise UserError(
             f"mesh.data={data} x mesh.fsdp={fsdp} x mesh.tensor={tensor}: JAX cannot "
             f"lay {len(devices)} x {devices[0].device_kind} out so ({error}); choose "
             "sizes that are products of the topology's"
         ) from None
+
+
+def _laid_out(sizes: tuple[int, ...], devices: Sequence[jax.Device]) -> Mesh:
+    types = (AxisType.Auto,) * len(sizes)
+    try:
+        return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
+    except NotImplementedError:  # only on some TPUs it splits an axis of the torus
+        laid_out = mesh_utils.create_device_mesh(
+            sizes, devices, allow_split_physical_axes=True
+        )
+        return Mesh(laid_out, AXES, axis_types=types)
+
+
+def platform(mesh: Mesh) -> str:
+    """Of the mesh's devices, which need not be those of this process."""
+    return mesh.devices.flat[0].platform
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -104,9 +114,14 @@ def tree_shardings(
     return jax.tree_util.tree_map_with_path(sharding, shapes)
 
 
+def shards(mesh: Mesh, axes: Iterable[str]) -> int:
+    """Into how many parts an array is cut that lies over these axes."""
+    return math.prod(mesh.shape[axis] for axis in axes)
+
+
 def batch_shards(mesh: Mesh) -> int:
     """Into how many parts the rows of a batch are cut."""
-    return mesh.shape["data"] * mesh.shape["fsdp"]
+    return shards(mesh, BATCH_AXES)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
@@ -125,7 +140,7 @@ def probe_sharding(mesh: Mesh, rows: int) -> NamedSharding:
 
 def probe_shards(mesh: Mesh, rows: int) -> int:
     """Into how many parts domains of probe batches are cut; see `probe_sharding`."""
-    return math.prod(mesh.shape[axis] for axis in _probe_axes(mesh, rows)[0])
+    return shards(mesh, _probe_axes(mesh, rows)[0])
 
 
 def pinned_domain_axes(mesh: Mesh, rows: int) -> tuple[str, ...] | None:
@@ -174,10 +189,10 @@ def constrain_as(abstract: Any) -> Callable[[Any], Any]:
 
 
 def _constrain(mesh: Mesh, axes: tuple[str, ...]) -> Callable[[jax.Array], jax.Array]:
-    shards = math.prod(mesh.shape[axis] for axis in axes)
+    parts = shards(mesh, axes)
 
     def constrain(x: jax.Array) -> jax.Array:
-        spec = P() if x.shape[0] % shards else P(axes)
+        spec = P() if x.shape[0] % parts else P(axes)
         return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
 
     return constrain

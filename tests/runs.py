@@ -30,7 +30,6 @@ _first_state = _shared(train_state.create)
 train_state.create = lambda *args, **named: jax.tree.map(
     jnp.copy, _first_state(*args, **named)
 )
-train_state.graph = _shared(train_state.graph)
 train_state.abstract_state = _shared(train_state.abstract_state)
 beginning.make_optimizer = _shared(beginning.make_optimizer)
 setup.make_steps = _shared(setup.make_steps)

@@ -2,21 +2,22 @@
 
 import dataclasses
 import functools
-import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small
 from flax import nnx
 from runs import mesh_of
 
 from dga_jax import sharding
 from dga_jax.benchmark.collectives import collectives
+from dga_jax.benchmark.program import arrays
 from dga_jax.model.transformer import ModelConfig
 from dga_jax.training import train_state
-from dga_jax.training.optimizer import OptimizerConfig, make_optimizer
-from dga_jax.training.steps import StepOptions, make_steps, weighted_rows
+from dga_jax.training.optimizer import make_optimizer
+from dga_jax.training.steps import make_steps, weighted_rows
 
 # Sizes of which no product is another: a shape tells what it is of.
 MODEL = ModelConfig(
@@ -28,24 +29,11 @@ MODEL = ModelConfig(
     d_ff=200,
     tied_embeddings=False,
 )
-ADAM = OptimizerConfig(
-    learning_rate=0.01,
-    schedule="constant",
-    steps=10,
-    warmup_steps=0,
-    decay_fraction=0.2,
-    final_fraction=0.1,
-    b1=0.9,
-    b2=0.95,
-    eps=1e-3,
-    weight_decay=0.1,
-    clip_norm=1.0,
-)
-OPTIONS = StepOptions(
+ADAM = dataclasses.replace(small.ADAM, weight_decay=0.1, clip_norm=1.0)
+OPTIONS = dataclasses.replace(
+    small.OPTIONS,
     microbatches=2,
-    z_loss=0.0,
     loss_chunk=16,
-    estimator="forward",
     chunk=8,
     target_chunk=8,
     normalise=True,
@@ -84,8 +72,7 @@ shared = functools.cache(compiled)
 
 
 def shapes_in(text):
-    found = re.findall(r"\b(?:f32|bf16)\[([\d,]+)\]", text)
-    return {tuple(map(int, shape.split(","))) for shape in found}
+    return {array.shape for array in arrays(text) if array.kind in ("f32", "bf16")}
 
 
 def stacked(params):

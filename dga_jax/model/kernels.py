@@ -8,7 +8,7 @@ Shapes: B rows, L positions, H query heads of width K, G key and value heads.
 """
 
 import functools
-import math
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from dga_jax.errors import UserError
-from dga_jax.sharding import BATCH_AXES
+from dga_jax.sharding import BATCH_AXES, batch_shards, platform
 
 AUTO = "auto"
 KERNELS = ("xla", "splash", "cudnn")
@@ -109,10 +109,9 @@ def choose(wanted: str, chip: Chip, shape: Shape) -> tuple[str, str]:
 
 def _obstacle(kernel: str, chip: Chip, shape: Shape) -> str:
     """Why a kernel cannot run; "" if it can."""
-    if kernel == "splash":
-        if chip.platform != "tpu":
-            return f"it runs on TPU, and this is {chip.platform}"
-    elif kernel == "cudnn":
+    if kernel == "splash" and chip.platform != "tpu":
+        return f"it runs on TPU, and this is {chip.platform}"
+    if kernel == "cudnn":
         return _obstacle_to_cudnn(chip, shape)
     return ""
 
@@ -153,8 +152,8 @@ def kernel(name: str, mesh: Mesh | None) -> Kernel:
         return xla
     if name == "cudnn":
         return _on_mesh(cudnn, mesh)
-    platform = mesh.devices.flat[0].platform if mesh else jax.default_backend()
-    return _on_mesh(functools.partial(splash, interpret=platform != "tpu"), mesh)
+    where = platform(mesh) if mesh else jax.default_backend()
+    return _on_mesh(functools.partial(splash, interpret=where != "tpu"), mesh)
 
 
 def _on_mesh(local: Kernel, mesh: Mesh | None) -> Kernel:
@@ -167,8 +166,7 @@ def _on_mesh(local: Kernel, mesh: Mesh | None) -> Kernel:
         v_BxLxGxK: jax.Array,
         positions_BxL: jax.Array | None,
     ) -> jax.Array:
-        shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
-        rows = None if q_BxLxHxK.shape[0] % shards else BATCH_AXES
+        rows = None if q_BxLxHxK.shape[0] % batch_shards(mesh) else BATCH_AXES
         heads = None if k_BxLxGxK.shape[2] % mesh.shape["tensor"] else "tensor"
         spec = P(rows, None, heads, None)
         # What is not there has no leaf for the last spec to be of.
@@ -202,11 +200,9 @@ def xla(
       positions_BxL: from `document_positions`, to attend within documents; or None.
     """
     length = q_BxLxHxK.shape[1]
-    middle = length // 2 if length >= _SPLIT_FROM else 0
+    bounds = (0, length // 2, length) if length >= _SPLIT_FROM else (0, length)
     parts = []
-    for start, end in ((0, middle), (middle, length)):
-        if end == start:
-            continue
+    for start, end in itertools.pairwise(bounds):
         queries = slice(start, end)
         parts.append(
             jax.nn.dot_product_attention(
@@ -219,7 +215,7 @@ def xla(
                 implementation="xla",
             )
         )
-    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=1)
+    return jnp.concatenate(parts, axis=1)
 
 
 def within_documents(positions_BxL: jax.Array) -> jax.Array:

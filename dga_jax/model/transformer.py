@@ -5,7 +5,9 @@ of width K, N layers. Parameters are float32; activations have `ModelConfig.dtyp
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -251,11 +253,17 @@ def _unstacked(layers: nnx.State, num_layers: int) -> list[nnx.State]:
     ]
 
 
+@functools.lru_cache
+def abstract(config: ModelConfig) -> tuple[nnx.GraphDef, Any]:
+    """The static half of the model, and shapes and dtypes of its parameters."""
+    model = nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(0)))
+    graph, params = nnx.split(model, nnx.Param)
+    return graph, nnx.to_pure_dict(params)
+
+
 def parameter_count(config: ModelConfig) -> int:
     """Number of parameters, without making any."""
-    shapes = nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(0)))
-    leaves = jax.tree.leaves(nnx.state(shapes, nnx.Param))
-    return sum(leaf.size for leaf in leaves)
+    return sum(leaf.size for leaf in jax.tree.leaves(abstract(config)[1]))
 
 
 def matrix_parameter_count(config: ModelConfig) -> int:

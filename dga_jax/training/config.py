@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from dga_jax.errors import UserError
 from dga_jax.mixing.mixers import MIXERS
-from dga_jax.mixing.recipe import OF_RUN, SCHEDULED, SWITCHES, Mixer
+from dga_jax.mixing.recipe import SCHEDULED, SWITCHES, Mixer
 from dga_jax.model import kernels
 from dga_jax.model.transformer import ModelConfig
 from dga_jax.sharding import batch_shards, probe_shards
@@ -210,19 +210,16 @@ def make_mixer(config: ConfigDict, targets: int = 1) -> Mixer:
     """
     chosen = config.mixer
     recipe = MIXERS[chosen.name]
-    found = {name: chosen[recipe.name][name] for name in recipe.options}
-    for name in recipe.shared:
-        if name in SCHEDULED:
-            found[name] = schedule(config, name)
-        elif name in SWITCHES:
-            found[name] = chosen[name]
-    of_run = {
+    own = {name: chosen[recipe.name][name] for name in recipe.options}
+    of_all = {
+        **{name: schedule(config, name) for name in SCHEDULED},
+        **{name: chosen[name] for name in SWITCHES},
         "seed": config.seed,
         "targets": targets,
         "batch_size": config.train.batch_size,
     }
-    found |= {name: of_run[name] for name in OF_RUN if name in recipe.shared}
-    return recipe(**found, floor=chosen.floor, shrink=chosen.shrink)
+    shared = {name: of_all[name] for name in recipe.shared}
+    return recipe(**own, **shared, floor=chosen.floor, shrink=chosen.shrink)
 
 
 def schedule(config: ConfigDict, name: str) -> optax.ScalarOrSchedule:

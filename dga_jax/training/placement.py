@@ -153,12 +153,11 @@ def describe(config: ConfigDict, mesh: Mesh, memory: float | None = None) -> str
     )
     sizes = " x ".join(f"{axis} {mesh.shape[axis]}" for axis in sharding.AXES)
     kernel, why = configs.attention_kernel(config, mesh)
-    held = f"about {needed / 1e9:.1f}"
+    held, tight = f"about {needed / 1e9:.1f}", ""
     if memory is not None:
         held += f" of {memory / 1e9:.1f}"
-    tight = ""
-    if memory is not None and needed > memory:
-        tight = " (it may not fit: raise train.microbatches or mesh.tensor)"
+        if needed > memory:
+            tight = " (it may not fit: raise train.microbatches or mesh.tensor)"
     return (
         f"mesh: {sizes}: {held} GB a device{tight}; attention: {kernel}"
         f"{f' ({why})' if why else ''}"

@@ -162,6 +162,7 @@ def open_run(parts: Parts, directory: Path, *, ahead: bool = False) -> Run:
     config, store, mesh, mixture = parts
     checkpoints = Checkpoints(directory, config.checkpoint.keep)
     before, made_anew = workdir.read_record(directory, checkpoints)
+    done = checkpoints.newest_step()
     _settle_start(config, before)
     reference = None
     if "reference_losses" in mixture.mixer.reads:
@@ -170,7 +171,7 @@ def open_run(parts: Parts, directory: Path, *, ahead: bool = False) -> Run:
         reference = reference_run.load(config, before, store, mesh)
     abstract = abstract_snapshot(config, mesh, mixture)
     found = None
-    if checkpoints.newest_step() is None:
+    if done is None:
         if config.start["from"]:
             found = _start_from().find(
                 config, directory, store, mixture, abstract.train
@@ -179,7 +180,7 @@ def open_run(parts: Parts, directory: Path, *, ahead: bool = False) -> Run:
         workdir.check_room(directory, room)
     if not workdir.is_begun(directory, checkpoints):
         before = None
-    record, said = _same_run(parts, directory, before, checkpoints.newest_step() or 0)
+    record, said = _same_run(parts, directory, before, done or 0)
     checkpoints.run = record
     steps = make_steps(
         configs.model_config(config, mesh),
@@ -187,7 +188,6 @@ def open_run(parts: Parts, directory: Path, *, ahead: bool = False) -> Run:
         configs.step_options(config, mesh, mixture.num_probes),
         mesh,
     )
-    done = checkpoints.newest_step()
     programs = {}
     if ahead and (done or 0) < config.train.steps:
         programs = _compile_ahead(parts, steps, abstract.train, done)

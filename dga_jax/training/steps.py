@@ -118,9 +118,9 @@ def make_steps(
     mesh: Mesh,
 ) -> Steps:
     """The steps of a run, compiled when first called."""
-    graph = train_state.graph(suited_model(config, mesh))
+    model = suited_model(config, mesh)
     losses = make_row_losses(
-        graph,
+        train_state.graph(model),
         chunk=options.loss_chunk,
         constrain=sharding.constrain_rows(mesh),
         head=loss_head(mesh),
@@ -129,7 +129,7 @@ def make_steps(
     plain = dataclasses.replace(config, attention="xla")
     optimizer = optim.make_optimizer(optimizer_config)
     learning_rate = optim.learning_rate(optimizer_config)
-    state = train_state.abstract_state(config, optimizer, mesh)
+    state = train_state.abstract_state(model, optimizer, mesh)
     return Steps(
         _make_train_step(losses, optimizer, learning_rate, options, state, mesh),
         jax.jit(losses, out_shardings=sharding.replicated(mesh)),

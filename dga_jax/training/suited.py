@@ -1,7 +1,6 @@
 """How the model is computed on the mesh at hand: what is fastest or fits there."""
 
 import dataclasses
-import math
 
 import jax
 from jax.sharding import Mesh, NamedSharding
@@ -9,14 +8,9 @@ from jax.sharding import PartitionSpec as P
 
 from dga_jax.model.loss import LOGITS_BUDGET, Head
 from dga_jax.model.transformer import ModelConfig
-from dga_jax.sharding import BATCH_AXES
+from dga_jax.sharding import BATCH_AXES, platform, shards
 
 _MOST_UNROLLED = 16  # layers; compiling takes longer with each
-
-
-def platform(mesh: Mesh) -> str:
-    """Of the mesh's devices, which need not be those of this process."""
-    return mesh.devices.flat[0].platform
 
 
 def suited_model(config: ModelConfig, mesh: Mesh) -> ModelConfig:
@@ -39,7 +33,7 @@ def loss_head(
     whole = mesh.shape["fsdp"] == mesh.shape["tensor"] == 1
     return Head(
         budget=budget,
-        copies=math.prod(mesh.shape[axis] for axis in axes),
+        copies=shards(mesh, axes),
         place=place,
         shards=mesh.shape["tensor"],
         indexed=whole and platform(mesh) == "cpu",

@@ -1,6 +1,5 @@
 """The training state, and its birth: sharded from the first moment."""
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +9,12 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from dga_jax import sharding
-from dga_jax.model.transformer import LOGICAL_AXES, ModelConfig, Transformer
+from dga_jax.model.transformer import (
+    LOGICAL_AXES,
+    ModelConfig,
+    Transformer,
+    abstract,
+)
 
 
 class TrainState(NamedTuple):
@@ -35,19 +39,11 @@ def _build(
     return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
 
 
-@functools.lru_cache
-def _abstract_model(config: ModelConfig) -> tuple[nnx.GraphDef, Any]:
-    """The static half of the model, and shapes and dtypes of its parameters."""
-    model = nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(0)))
-    graph, params = nnx.split(model, nnx.Param)
-    return graph, nnx.to_pure_dict(params)
-
-
 def abstract_state(
     config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh
 ) -> TrainState:
     """Shapes, dtypes and shardings of the state, without making it."""
-    params = _abstract_model(config)[1]
+    params = abstract(config)[1]
     step = jax.ShapeDtypeStruct((), jnp.int32)
     shapes = TrainState(params, jax.eval_shape(optimizer.init, params), step)
     shardings = sharding.tree_shardings(mesh, shapes, LOGICAL_AXES)
@@ -76,4 +72,4 @@ def all_finite(tree: Any) -> jax.Array:
 
 def graph(config: ModelConfig) -> nnx.GraphDef:
     """The static half of the model; `nnx.merge(graph, params)` is the model."""
-    return _abstract_model(config)[0]
+    return abstract(config)[0]

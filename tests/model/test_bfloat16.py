@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from small import Given
 
 from dga_jax.model.loss import Head, row_losses
 from dga_jax.model.transformer import ModelConfig, Transformer
@@ -25,20 +26,6 @@ def far(found, expected):
     found, expected = (np.asarray(x, np.float64) for x in (found, expected))
     off = np.linalg.norm(found - expected, axis=0)
     return (off / np.linalg.norm(expected, axis=0)).max()
-
-
-class Given:
-    """A model whose activations are given, and its unembedding, float32 [D, V]."""
-
-    def __init__(self, activations, kernel, dtype):
-        self._activations, self._kernel = activations.astype(dtype), kernel
-        self._dtype = dtype
-
-    def hidden(self, tokens, constrain):
-        return constrain(self._activations)
-
-    def unembedding(self):
-        return self._kernel.astype(self._dtype)
 
 
 @pytest.mark.parametrize("chunk", [LENGTH, 8])

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 from runs import mesh_of
 
 from dga_jax.errors import UserError
@@ -157,9 +159,6 @@ def test_splash_on_a_mesh(mesh, rows, groups, documents):
 
 def test_rows_and_heads_are_spread_without_a_collective():
     """Each device computes its part: forward and gradient move nothing."""
-    from jax.sharding import NamedSharding
-    from jax.sharding import PartitionSpec as P
-
     mesh = mesh_of(2, 2, 2)
     where = NamedSharding(mesh, P(("data", "fsdp"), None, "tensor", None))
     q = jax.ShapeDtypeStruct((4, 128, 4, 16), jnp.float32, sharding=where)

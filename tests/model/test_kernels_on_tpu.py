@@ -2,16 +2,17 @@
 
 import dataclasses
 import importlib.util
-import re
 
 import jax
 import jax.numpy as jnp
 import pytest
-from test_sharding_programs import ADAM, MODEL, OPTIONS
+from small import ADAM, OPTIONS
 
 from dga_jax import sharding
 from dga_jax.benchmark.fit_chips import topology_devices
+from dga_jax.benchmark.program import arrays
 from dga_jax.model import kernels
+from dga_jax.model.transformer import ModelConfig
 from dga_jax.training import train_state
 from dga_jax.training.optimizer import make_optimizer
 from dga_jax.training.steps import make_steps
@@ -30,12 +31,14 @@ def train_step(attention, document_end):
     devices = topology_devices("v5e:2x4")
     mesh = sharding.make_mesh(2, 2, 2, devices)
     assert kernels.Chip.of(devices[0]) == kernels.Chip("tpu")
-    model = dataclasses.replace(
-        MODEL,
+    model = ModelConfig(
+        vocab_size=344,
         num_layers=2,
         d_model=384,
+        num_heads=8,
         num_kv_heads=4,
         d_ff=352,
+        tied_embeddings=False,
         dtype="bfloat16",
         attention=attention,
         mesh=mesh,
@@ -44,18 +47,20 @@ def train_step(attention, document_end):
     state = train_state.abstract_state(model, make_optimizer(ADAM), mesh)
     where = sharding.batch_sharding(mesh)
     rows = jax.ShapeDtypeStruct((16, LENGTH + 1), jnp.int32, sharding=where)
-    step = make_steps(model, ADAM, OPTIONS, mesh).train
+    options = dataclasses.replace(OPTIONS, microbatches=2, loss_chunk=16)
+    step = make_steps(model, ADAM, options, mesh).train
     return step.lower(state, rows).compile().as_text()
 
 
 def scores(text):
     """Arrays [..., queries, keys] of the row's or half of its length; no others are."""
-    sizes = {str(LENGTH), str(LENGTH // 2)}
-    shapes = [
-        shape.split(",")
-        for shape in re.findall(r"\b(?:f32|bf16|pred)\[([\d,]+)\]", text)
+    return [
+        array.shape
+        for array in arrays(text)
+        if array.kind in ("f32", "bf16", "pred")
+        and len(array.shape) > 2
+        and {*array.shape[-2:]} <= {LENGTH, LENGTH // 2}
     ]
-    return [shape for shape in shapes if len(shape) > 2 and {*shape[-2:]} <= sizes]
 
 
 @pytest.mark.parametrize("document_end", [None, 0], ids=["whole rows", "documents"])

@@ -1,6 +1,5 @@
 import dataclasses
 import functools
-import re
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from dga_jax.benchmark.program import arrays
 from dga_jax.data.store import PAD
 from dga_jax.model.loss import Head, make_row_losses
 from dga_jax.model.transformer import ModelConfig, Transformer
@@ -105,10 +105,7 @@ def test_no_more_logits_are_held_than_the_budget_allows(rows):
     losses = make_row_losses(graph, head=HEADS["little"])
     gradient = jax.grad(lambda p: jnp.sum(losses(p, rows).nll))
     text = jax.jit(gradient).lower(params).compile().as_text()
-    shapes = [
-        [int(n) for n in shape.split(",")]
-        for shape in re.findall(r"\bf32\[([\d,]+)\]", text)
-    ]
+    shapes = [array.shape for array in arrays(text) if array.kind == "f32"]
     # 32 positions in 5 chunks of 7; the unembedding's side has 257, too.
     assert max(np.prod(s) for s in shapes if 257 in s and 16 not in s) == 28 * 257
 

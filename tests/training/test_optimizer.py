@@ -7,29 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from runs import mesh_of, small_config
+from small import ADAM
 
 from dga_jax.training import config as configs
 from dga_jax.training import train_state
 from dga_jax.training.optimizer import (
     SCHEDULES,
-    OptimizerConfig,
     learning_rate,
     make_optimizer,
     precondition,
 )
 
-CONFIG = OptimizerConfig(
-    learning_rate=0.1,
-    schedule="constant",
-    steps=100,
-    warmup_steps=10,
-    decay_fraction=0.2,
-    final_fraction=0.1,
-    b1=0.9,
-    b2=0.95,
-    eps=1e-8,
-    weight_decay=0.0,
-    clip_norm=0.0,
+CONFIG = dataclasses.replace(
+    ADAM, learning_rate=0.1, steps=100, warmup_steps=10, eps=1e-8
 )
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import re
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +10,16 @@ import pytest
 from documents import alone
 from flax import nnx
 from runs import mesh_of
+from small import ADAM, OPTIONS
 
 from dga_jax import sharding
+from dga_jax.benchmark.program import arrays
 from dga_jax.data.store import PAD
 from dga_jax.mixing.alignment import tree_dot
 from dga_jax.model.transformer import ModelConfig
 from dga_jax.training import train_state
-from dga_jax.training.optimizer import OptimizerConfig, make_optimizer
-from dga_jax.training.steps import StepOptions, make_steps, weighted_rows
+from dga_jax.training.optimizer import make_optimizer
+from dga_jax.training.steps import make_steps, weighted_rows
 
 MODEL = ModelConfig(
     vocab_size=257,
@@ -28,29 +29,6 @@ MODEL = ModelConfig(
     num_kv_heads=2,
     d_ff=64,
     remat="none",
-)
-ADAM = OptimizerConfig(
-    learning_rate=0.01,
-    schedule="constant",
-    steps=10,
-    warmup_steps=0,
-    decay_fraction=0.2,
-    final_fraction=0.1,
-    b1=0.9,
-    b2=0.95,
-    eps=1e-3,
-    weight_decay=0.0,
-    clip_norm=0.0,
-)
-OPTIONS = StepOptions(
-    microbatches=1,
-    z_loss=0.0,
-    loss_chunk=8,
-    estimator="forward",
-    chunk=None,
-    target_chunk=None,
-    normalise=False,
-    precondition=False,
 )
 Z_LOSS = 0.01
 
@@ -177,9 +155,8 @@ def test_logits_of_a_batch_are_never_held(chunk, byte_store):
     """Of V = 257, the compiled step knows no array of B x L; unless asked for."""
     rows = byte_store.read("train", np.arange(16))
     compiled = steps_of(loss_chunk=chunk).train.lower(state_on(), rows).compile()
-    found = re.findall(r"\b(?:f32|bf16)\[([\d,]+)\]", compiled.as_text())
-    shapes = [[int(n) for n in shape.split(",")] for shape in found]
-    largest = max(np.prod(shape) for shape in shapes if 257 in shape)
+    floats = [x for x in arrays(compiled.as_text()) if x.kind in ("f32", "bf16")]
+    largest = max(np.prod(x.shape) for x in floats if 257 in x.shape)
     assert largest == 16 * chunk * 257
 
 

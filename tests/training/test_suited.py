@@ -7,6 +7,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from runs import mesh_of
+from small import Given
 
 from dga_jax.benchmark.collectives import collectives
 from dga_jax.model.loss import Head, row_losses
@@ -17,26 +18,13 @@ from dga_jax.training.suited import loss_head, suited_model
 ROWS, LENGTH, WIDTH, VOCAB, CHUNK = 16, 32, 64, 512, 8
 
 
-class Last:
-    """A model whose activations are given, [B, L, D], and its unembedding, [D, V]."""
-
-    def __init__(self, activations, kernel):
-        self._activations, self._kernel = activations, kernel
-
-    def hidden(self, tokens, constrain):
-        return constrain(self._activations)
-
-    def unembedding(self):
-        return self._kernel
-
-
 def compiled(mesh, head):
     """Loss and gradient of activations and kernel, as they lie on a mesh."""
     tokens = np.random.default_rng(0).integers(0, VOCAB, (ROWS, LENGTH + 1))
 
     def loss(activations, kernel):
         pin = constrain_rows(mesh)
-        model = Last(activations, kernel)
+        model = Given(activations, kernel)
         sums = row_losses(model, tokens, chunk=CHUNK, constrain=pin, head=head)
         return jnp.sum(sums.nll + 0.1 * sums.z)
 

@@ -18,6 +18,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from dga_jax import sharding
+
 # Rows whose distances to K centroids are in memory at once, on each device: on a CPU
 # what its caches hold.
 _CHUNK_CPU, _CHUNK = 1 << 12, 1 << 16
@@ -86,7 +88,7 @@ def cut(
 
 
 def _chunk(mesh: Mesh) -> int:
-    return _CHUNK_CPU if mesh.devices.flat[0].platform == "cpu" else _CHUNK
+    return _CHUNK_CPU if sharding.platform(mesh) == "cpu" else _CHUNK
 
 
 def _chunks(blocks: Blocks, mesh: Mesh) -> Blocks:

@@ -158,7 +158,7 @@ class MiniLM(Embedder):
             order = order[rows:]
 
     def _rows(self, width: int) -> int:
-        on_cpu = self._mesh.devices.flat[0].platform == "cpu"
+        on_cpu = sharding.platform(self._mesh) == "cpu"
         tokens = _CPU_TOKENS if on_cpu else _ACCELERATOR_TOKENS
         return max(tokens // width, 1) * self._mesh.size
 
