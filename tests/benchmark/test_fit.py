@@ -108,7 +108,7 @@ def test_report_says_all(report):
 
 
 def test_what_does_not_fit_is_said(report):
-    given_up = DoesNotFit("Used 17.9G of 15.75G hbm", 3.0)
+    given_up = DoesNotFit("Used 17.9G of 15.75G hbm")
     fits = {**report.fits, TRAIN: given_up}
     changed = fit_report.Report(report.config, report.mesh, "v5e:2x4", CHIP, fits)
     assert "train does not fit: Used 17.9G of 15.75G hbm" in str(changed)
@@ -143,7 +143,7 @@ def test_search_compiles_few(memory, known, largest, compiled):
 
     def outcome(rows):
         if 10 + rows > memory:
-            return DoesNotFit("too large", 0.0)
+            return DoesNotFit("too large")
         # Half of the temporaries are there whatever the rows.
         return Fitting({"temporaries": 5 + rows}, 10 + rows)
 
