@@ -21,8 +21,7 @@ from dga_jax.benchmark.fit_programs import (
     Programs,
 )
 from dga_jax.benchmark.tables import Table, number
-from dga_jax.logs import perf
-from dga_jax.model.transformer import matrix_parameter_count, parameter_count
+from dga_jax.model.transformer import parameter_count
 from dga_jax.training import config as configs
 from dga_jax.training import placement, validation
 
@@ -71,14 +70,9 @@ class Report:
     @property
     def model_flops(self) -> float:
         """Of a train step on one device, as MFU counts them."""
-        model, train = configs.model_config(self.config), self.config.train
-        a_token = perf.model_flops_per_token(
-            matrix_parameter_count(model),
-            model.num_layers,
-            model.d_model,
-            train.seq_len,
-        )
-        return a_token * train.batch_size * train.seq_len / self.mesh.size
+        train = self.config.train
+        tokens = train.batch_size * train.seq_len
+        return configs.flops_per_token(self.config) * tokens / self.mesh.size
 
     @property
     def mfu(self) -> float | None:
