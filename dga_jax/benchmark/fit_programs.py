@@ -122,8 +122,7 @@ class Programs:
             reason = str(error).splitlines()[0]
             return DoesNotFit(reason.removeprefix("RESOURCE_EXHAUSTED: "))
         seconds = time.perf_counter() - start
-        text, xla = compiled.as_text(), compiled.memory_analysis()
-        program = Program(text)
+        program, xla = Program(compiled.as_text()), compiled.memory_analysis()
         cost = compiled.cost_analysis() or {}
         return Fit(
             parts(program, xla, bytes_a_device(self._state.opt_state)),
@@ -131,7 +130,7 @@ class Programs:
             cost.get("flops"),
             matmul_flops(traced.jaxpr),
             memory.traffic(program),
-            of_program(program, text),
+            of_program(program),
             program.unknown_loops,
             memory.largest(program, _LARGE),
             seconds,
