@@ -110,10 +110,11 @@ def test_report_says_all(report):
 def test_what_does_not_fit_is_said(report):
     given_up = DoesNotFit("Used 17.9G of 15.75G hbm")
     fits = {**report.fits, TRAIN: given_up}
-    changed = fit_report.Report(report.config, report.mesh, "v5e:2x4", CHIP, fits)
+    target = fit_chips.Target("v5e:2x4", CHIP, ())
+    changed = fit_report.Report(report.config, report.mesh, target, fits)
     assert "train does not fit: Used 17.9G of 15.75G hbm" in str(changed)
     assert changed.mfu is None
-    line = fit_table.Line("750m", "v5e:2x4", (8, 1, 1), 8)
+    line = fit_table.Line("750m", "v5e:2x4", "data")
     cells = fit_table.cells(line, changed)
     assert len(cells) == len(fit_table.cells(line, report))
     assert any(cell.startswith("does not fit") for cell in cells)
