@@ -148,7 +148,7 @@ def program_table(opened: Run, name: str, rounds: int) -> tuple[Table, TrainStat
     rows = {key: programs.rows(call) for key, call in variants.items()}
     seq_len = opened.config.train.seq_len
     flops = configs.flops_per_token(opened.config)
-    peak = perf.peak_flops(jax.devices()[0])
+    peak = perf.peak_flops(jax.devices()[0].device_kind)
 
     def line(key: str) -> tuple[float | None, ...]:
         rate = rows[key] * seq_len / timings[key]

@@ -248,7 +248,7 @@ def _clock(run: Run) -> perf.Clock:
     clock = perf.Clock(
         jax.device_count(),
         flops_per_token=configs.flops_per_token(run.config),
-        peak_flops=perf.peak_flops(jax.devices()[0]),
+        peak_flops=perf.peak_flops(jax.devices()[0].device_kind),
     )
     if "clock" in run.extra:
         clock.restore(run.extra["clock"])
