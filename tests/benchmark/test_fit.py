@@ -3,10 +3,9 @@
 import importlib.util
 import os
 import re
-import subprocess
-import sys
 from typing import NamedTuple
 
+import forks
 import jax
 import pytest
 from absl import flags
@@ -216,13 +215,8 @@ def test_libtpu_that_is_missing(monkeypatch):
 
 
 def command(*given):
-    return subprocess.run(
-        [sys.executable, "-m", "dga_jax.benchmark", "fit", *given],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={k: v for k, v in os.environ.items() if k != "XLA_FLAGS"},
-    )
+    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    return forks.run(["-m", "dga_jax.benchmark", "fit", *given], ROOT, env)
 
 
 @pytest.mark.slow

@@ -32,13 +32,6 @@ def linen(text=TEXT):
     return model, sizes, peers_linen.Decoder(**sizes)
 
 
-@pytest.fixture
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.mark.parametrize("text", [TEXT, *peers.Size().configs])
 def test_matrices_of_peers_are_as_large_as_ours(text):
     model, _, peer = linen(text)
