@@ -29,18 +29,19 @@ from dga_jax.benchmark import (
 from dga_jax.benchmark.tables import Table, environment
 from dga_jax.errors import UserError
 
-PARTS = (
-    "alignment",
-    "sampler",
-    "pipeline",
-    "step",
-    "start",
-    "domains",
-    "clusters",
-    "prepare",
-    "stages",
-    "peers",
-)
+_MODULES = {
+    "alignment": alignment,
+    "sampler": sampler,
+    "pipeline": pipeline,
+    "step": step,
+    "start": start,
+    "domains": domains,
+    "clusters": clusters,
+    "prepare": prepare,
+    "stages": stages,
+    "peers": peers,
+}
+PARTS = tuple(_MODULES)
 
 
 def _define_flags() -> None:
@@ -69,25 +70,13 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _runner(part: str) -> Callable[[], Iterator[Table]]:
-    quick = flags.FLAGS.quick
+    module, quick = _MODULES[part], flags.FLAGS.quick
     if part == "alignment":
         large = variants.SMALL if jax.default_backend() == "cpu" else variants.LARGE
         return functools.partial(alignment.run, variants.QUICK if quick else large)
-    if part in ("start", "step"):
-        module = {"start": start, "step": step}[part]
-        size = module.QUICK if quick else module.Size()
-        return functools.partial(module.run, size, flags.FLAGS.config)
-    modules = {
-        "sampler": sampler,
-        "pipeline": pipeline,
-        "domains": domains,
-        "clusters": clusters,
-        "prepare": prepare,
-        "stages": stages,
-        "peers": peers,
-    }
-    module = modules[part]
-    return functools.partial(module.run, module.QUICK if quick else module.Size())
+    size = module.QUICK if quick else module.Size()
+    configs = [flags.FLAGS.config] if part in ("start", "step") else []
+    return functools.partial(module.run, size, *configs)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ KINDS = (
     "collective-permute",
     "collective-broadcast",
 )
-_PARTITIONS = re.compile(r"\bnum_partitions=(\d+)")
 _CHANNEL = re.compile(r"\bchannel_id=(\d+)")
 # The ways to write groups of devices: {{0,1},{2,3}}; [groups,size]<=[devices];
 # mesh['data'=2,'fsdp'=4] {'fsdp'}.
@@ -78,13 +77,11 @@ def collectives(hlo_text: str) -> list[Collective]:
     Args:
       hlo_text: of an optimised module, `jax.jit(f).lower(...).compile().as_text()`.
     """
-    return of_program(Program(hlo_text), hlo_text)
+    return of_program(Program(hlo_text))
 
 
-def of_program(program: Program, hlo_text: str) -> list[Collective]:
+def of_program(program: Program) -> list[Collective]:
     """The same of a program that is parsed already."""
-    partitions = _PARTITIONS.search(hlo_text)
-    devices = int(partitions[1]) if partitions else 1
     started = _started(program)
     found = []
     for name, one, times in program.instructions():
@@ -103,7 +100,7 @@ def of_program(program: Program, hlo_text: str) -> list[Collective]:
                 tuple(array.shape for array in results),
                 sum(array.bytes for array in results),
                 times,
-                _group(one, devices),
+                _group(one, program.devices),
             )
         )
     return found

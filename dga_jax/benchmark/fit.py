@@ -5,6 +5,7 @@ not there, or for as many CPU devices as there would be GPUs, and what the compi
 programs say is printed.
 """
 
+import contextlib
 import importlib.metadata
 import math
 from collections.abc import Sequence
@@ -90,10 +91,10 @@ def main(argv: Sequence[str]) -> None:
     number = _num_probes(config, explicit, chosen.domains)
     programs = [name for name in chosen.program if name != ALIGN or _measures(config)]
     print(_versions(), flush=True)
-    fit = fit_report.measure(config, target, number, programs)
-    print(fit, flush=True)
+    report = fit_report.measure(config, target, number, programs)
+    print(report, flush=True)
     if chosen.search and TRAIN in programs:
-        print(largest_microbatch(config, target, number, fit), flush=True)
+        print(largest_microbatch(report, number), flush=True)
 
 
 def chosen_target(chosen: flags.FlagValues) -> fit_chips.Target:
@@ -165,32 +166,27 @@ def _measures(config: ConfigDict) -> bool:
 
 
 def _versions() -> str:
-    names = [name for name in ("jax", "libtpu") if _installed(name)]
-    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+    found = []
+    for name in ("jax", "libtpu"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{name} {importlib.metadata.version(name)}")
+    return ", ".join(found)
 
 
-def _installed(name: str) -> bool:
-    try:
-        importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
-
-
-def largest_microbatch(
-    config: ConfigDict, target: fit_chips.Target, num_probes: int, fit: Report
-) -> str:
+def largest_microbatch(report: Report, num_probes: int) -> str:
     """Searches for the largest microbatch of the train step, and says what it found."""
+    config, mesh = report.config, report.mesh
     sizes = fit_search.microbatch_sizes(
-        config.train.batch_size, sharding.batch_shards(fit.mesh)
+        config.train.batch_size, sharding.batch_shards(mesh)
     )
     now = config.train.batch_size // config.train.microbatches
-    known = {now: fit.fits[TRAIN]}
+    known = {now: report.fits[TRAIN]}
 
     def compile_at(rows: int) -> Fit | DoesNotFit:
         changed = ConfigDict(config)
         changed.train.microbatches = config.train.batch_size // rows
-        return Programs(changed, fit.mesh, num_probes).compile(TRAIN)
+        return Programs(changed, mesh, num_probes).compile(TRAIN)
 
-    rows = fit_search.largest_fitting(sizes, compile_at, target.chip.memory, known)
+    memory = report.target.chip.memory
+    rows = fit_search.largest_fitting(sizes, compile_at, memory, known)
     return fit_report.microbatch_line(rows, config.train.batch_size, known)

@@ -4,8 +4,6 @@ from typing import NamedTuple
 
 from dga_jax.benchmark.fit_chips import Chip
 
-BY = ("compute", "memory", "network")
-
 
 class Bounds(NamedTuple):
     """Seconds of a program on one device; None where the chip's figure is not known.
@@ -28,7 +26,7 @@ class Bounds(NamedTuple):
     @property
     def by(self) -> str:
         """Which one it is."""
-        known = [(s, name) for s, name in zip(self, BY, strict=True) if s is not None]
+        known = [(s, name) for name, s in self._asdict().items() if s is not None]
         return max(known)[1] if known else "-"
 
 

@@ -95,12 +95,6 @@ _ENVIRONMENT = {
 }
 
 
-class _Kind(NamedTuple):
-    """As much of a device as its peak follows from."""
-
-    device_kind: str
-
-
 def topology_devices(name: str) -> Sequence[jax.Device]:
     """The devices of a TPU topology such as "v5e:2x4"; programs compile for them.
 
@@ -145,12 +139,13 @@ def _described(name: str) -> Sequence[jax.Device]:
 
 def tpu(devices: Sequence[jax.Device]) -> Chip:
     """A chip of a topology, and what the topology's links let it send on average."""
-    facts = _TPUS[devices[0].device_kind]
+    kind = devices[0].device_kind
+    facts = _TPUS[kind]
     places = zip(*(device.coords for device in devices), strict=True)
     shape = [max(along) + 1 for along in places]
     return Chip(
         facts.memory,
-        perf.peak_flops(devices[0]),
+        perf.peak_flops(kind),
         facts.bandwidth,
         facts.link * links(shape, facts.ring),
     )
@@ -179,7 +174,7 @@ def gpu(name: str) -> tuple[Chip, int]:
             "for another give --memory_gb, --peak_tflops and --devices"
         )
     kind, memory, bandwidth, network = _GPUS[model]
-    return Chip(memory, perf.peak_flops(_Kind(kind)), bandwidth, network), int(count)
+    return Chip(memory, perf.peak_flops(kind), bandwidth, network), int(count)
 
 
 def tpu_target(topology: str) -> Target:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dga_jax import sharding
@@ -24,6 +24,7 @@ from dga_jax.benchmark.program import Program
 from dga_jax.training import config as configs
 from dga_jax.training import train_state
 from dga_jax.training.optimizer import make_optimizer
+from dga_jax.training.probe import batch_shapes
 from dga_jax.training.steps import make_steps
 
 TRAIN, ALIGN, EVALUATE = "train", "alignment", "evaluation"
@@ -76,11 +77,9 @@ class DoesNotFit(NamedTuple):
 
     Attributes:
       reason: in its words, on a line.
-      seconds: that compiling took.
     """
 
     reason: str
-    seconds: float
 
 
 class Programs:
@@ -107,9 +106,8 @@ class Programs:
         if name == TRAIN:
             return self._compiled(self._steps.train, state, self._rows(rows))
         if name == ALIGN:
-            return self._compiled(
-                self._steps.align, state, self._target(), self._probe_batches()
-            )
+            batches = batch_shapes(config, self._mesh, self._probes)
+            return self._compiled(self._steps.align, state, *batches)
         rows //= config.train.microbatches  # as the loop evaluates
         return self._compiled(self._steps.evaluate, state.params, self._rows(rows))
 
@@ -122,12 +120,9 @@ class Programs:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             reason = str(error).splitlines()[0]
-            return DoesNotFit(
-                reason.removeprefix("RESOURCE_EXHAUSTED: "),
-                time.perf_counter() - start,
-            )
-        text, xla = compiled.as_text(), compiled.memory_analysis()
-        program = Program(text)
+            return DoesNotFit(reason.removeprefix("RESOURCE_EXHAUSTED: "))
+        seconds = time.perf_counter() - start
+        program, xla = Program(compiled.as_text()), compiled.memory_analysis()
         cost = compiled.cost_analysis() or {}
         return Fit(
             parts(program, xla, bytes_a_device(self._state.opt_state)),
@@ -135,40 +130,16 @@ class Programs:
             cost.get("flops"),
             matmul_flops(traced.jaxpr),
             memory.traffic(program),
-            of_program(program, text),
+            of_program(program),
             program.unknown_loops,
             memory.largest(program, _LARGE),
-            time.perf_counter() - start,
+            seconds,
         )
 
     def _rows(self, count: int) -> jax.ShapeDtypeStruct:
         shape = (count, self._config.train.seq_len + 1)
         where = sharding.batch_sharding(self._mesh)
         return jax.ShapeDtypeStruct(shape, jnp.int32, sharding=where)
-
-    def _target(self) -> dict[str, jax.ShapeDtypeStruct]:
-        shards = sharding.batch_shards(self._mesh)
-        rows = self._config.mixer.target_rows
-        return self._weighted(
-            (rows + -rows % shards,), sharding.batch_sharding(self._mesh)
-        )
-
-    def _probe_batches(self) -> dict[str, jax.ShapeDtypeStruct]:
-        rows = self._config.mixer.probe_rows
-        where = sharding.probe_sharding(self._mesh, rows)
-        shards = sharding.probe_shards(self._mesh, rows)
-        shape = (self._probes + -self._probes % shards, rows)
-        ids = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=where)
-        return self._weighted(shape, where) | {"ids": ids}
-
-    def _weighted(
-        self, shape: tuple[int, ...], where: NamedSharding
-    ) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes of `steps.weighted_rows`."""
-        row = (*shape, self._config.train.seq_len + 1)
-        one = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=where)
-        rows = jax.ShapeDtypeStruct(row, jnp.int32, sharding=where)
-        return {"rows": rows, "scale": one, "tokens": one}
 
 
 def parts(program: Program, xla: Any, optimizer_bytes: int) -> dict[str, int]:

@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 
 from dga_jax import sharding
 from dga_jax.benchmark.collectives import Collective, sent_bytes
-from dga_jax.benchmark.fit_bounds import BY, Bounds, best_mfu, bounds
-from dga_jax.benchmark.fit_chips import Chip, Target
+from dga_jax.benchmark.fit_bounds import Bounds, best_mfu, bounds
+from dga_jax.benchmark.fit_chips import Target
 from dga_jax.benchmark.fit_programs import (
     ALIGN,
     HELD,
@@ -21,8 +21,7 @@ from dga_jax.benchmark.fit_programs import (
     Programs,
 )
 from dga_jax.benchmark.tables import Table, number
-from dga_jax.logs import perf
-from dga_jax.model.transformer import matrix_parameter_count, parameter_count
+from dga_jax.model.transformer import parameter_count
 from dga_jax.training import config as configs
 from dga_jax.training import placement, validation
 
@@ -47,18 +46,14 @@ class Report:
     Attributes:
       config: of the run.
       mesh: that it was compiled for.
-      name: of the topology.
-      chip: each device.
+      target: of which the mesh is.
       fits: what was compiled, by the program's name.
-      note: what the figures are not, if anything.
     """
 
     config: ConfigDict
     mesh: Mesh
-    name: str
-    chip: Chip
+    target: Target
     fits: Mapping[str, Fit | DoesNotFit]
-    note: str = ""
 
     def bounds(self, program: str) -> Bounds | None:
         """Of a program that fits."""
@@ -66,25 +61,20 @@ class Report:
         if not isinstance(fit, Fit):
             return None
         flops = fit.flops / self.mesh.size
-        return bounds(flops, fit.traffic.total, fit.sent, self.chip)
+        return bounds(flops, fit.traffic.total, fit.sent, self.target.chip)
 
     @property
     def model_flops(self) -> float:
         """Of a train step on one device, as MFU counts them."""
-        model, train = configs.model_config(self.config), self.config.train
-        a_token = perf.model_flops_per_token(
-            matrix_parameter_count(model),
-            model.num_layers,
-            model.d_model,
-            train.seq_len,
-        )
-        return a_token * train.batch_size * train.seq_len / self.mesh.size
+        train = self.config.train
+        tokens = train.batch_size * train.seq_len
+        return configs.flops_per_token(self.config) * tokens / self.mesh.size
 
     @property
     def mfu(self) -> float | None:
         """The best that the train step's bounds leave."""
         bound = self.bounds(TRAIN)
-        return best_mfu(self.model_flops, bound, self.chip) if bound else None
+        return best_mfu(self.model_flops, bound, self.target.chip) if bound else None
 
     @property
     def alignment_share(self) -> float | None:
@@ -107,7 +97,7 @@ class Report:
             parts += [self._best(), _largest(fits), _xla(fits), _COUNTED, _ATTENTION]
             loops = sum(fit.unknown_loops for fit in fits.values())
             parts.append(f"Loops of unknown length, counted once: {loops}")
-        return "\n\n".join(str(part) for part in [*parts, self.note] if part)
+        return "\n\n".join(str(part) for part in [*parts, self.target.note] if part)
 
     def _title(self) -> str:
         config, first = self.config, self.mesh.devices.flat[0]
@@ -115,7 +105,7 @@ class Report:
         count = parameter_count(configs.model_config(config))
         rows = config.train.batch_size // config.train.microbatches
         return (
-            f"{self.name}: {self.mesh.size} x {first.device_kind}, mesh {axes}; "
+            f"{self.target.name}: {self.mesh.size} x {first.device_kind}, mesh {axes}; "
             f"{count:,} parameters, {config.train.batch_size} rows of "
             f"{config.train.seq_len} tokens a step in {config.train.microbatches} "
             f"microbatches of {rows} rows; attention: "
@@ -130,10 +120,9 @@ class Report:
             if name not in (PADDING, HELD) or any(f.parts[name] for f in fits.values())
         }
         rows["in all"] = tuple(fit.total / GIB for fit in fits.values())
-        rows["% of the chip"] = tuple(
-            100 * fit.total / self.chip.memory for fit in fits.values()
-        )
-        title = f"GiB of a chip, which has {self.chip.memory / GIB:.2f}"
+        memory = self.target.chip.memory
+        rows["% of the chip"] = tuple(100 * fit.total / memory for fit in fits.values())
+        title = f"GiB of a chip, which has {memory / GIB:.2f}"
         return Table(title, tuple(fits), rows)
 
     def _work(self, fits: Mapping[str, Fit]) -> Table:
@@ -177,7 +166,7 @@ class Report:
         found = {name: self.bounds(name) for name in fits}
         rows = {
             by: tuple(s and s * 1e3 for s in (getattr(b, by) for b in found.values()))
-            for by in BY
+            for by in Bounds._fields
         }
         rows["the longest"] = tuple(bound.seconds * 1e3 for bound in found.values())
         return Table("least ms, by", tuple(fits), rows)
@@ -259,4 +248,4 @@ def measure(
     validation.check_batch(config, sharding.batch_shards(mesh))
     compiled = Programs(config, mesh, num_probes)
     fits = {name: compiled.compile(name) for name in programs}
-    return Report(config, mesh, target.name, target.chip, fits, target.note)
+    return Report(config, mesh, target, fits)

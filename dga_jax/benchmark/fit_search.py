@@ -45,24 +45,18 @@ def largest_fitting(
         if low < 0:
             i = 0  # the smallest: is there any?
         else:
-            reach = _reach(
-                [known[rows] for rows in sizes[: low + 1] if rows in known],
-                [rows for rows in sizes[: low + 1] if rows in known],
-                memory,
-            )
+            fitting = {rows: known[rows] for rows in sizes[: low + 1] if rows in known}
+            reach = _reach(fitting, memory)
             below = [i for i in range(low + 1, high) if sizes[i] <= reach]
             i = below[-1] if below else low + 1
         low, high = (i, high) if fits(sizes[i]) else (low, i)
     return sizes[low] if low >= 0 else None
 
 
-def _reach(fitting: list[Fit], rows: list[int], memory: float) -> float:
-    """Rows at which a line through the two largest would fill the memory."""
-    last = fitting[-1]
-    used, free = last.parts[TEMPORARIES], memory - last.total
-    if len(fitting) > 1:
-        before = fitting[-2].parts[TEMPORARIES]
-        slope = (used - before) / (rows[-1] - rows[-2])
-    else:
-        slope = used / rows[-1]
-    return rows[-1] + free / slope if slope > 0 else float("inf")
+def _reach(fitting: dict[int, Fit], memory: float) -> float:
+    """Rows at which a line through the two largest, or 0 and one, fills the memory."""
+    used = [(0, 0), *((n, fit.parts[TEMPORARIES]) for n, fit in fitting.items())]
+    (few, before), (rows, temporaries) = used[-2:]
+    slope = (temporaries - before) / (rows - few)
+    free = memory - fitting[rows].total
+    return rows + free / slope if slope > 0 else float("inf")

@@ -1,11 +1,11 @@
 """The table of docs/fit.md: `python -m dga_jax.benchmark fit --table`."""
 
 import pathlib
-import runpy
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from dga_jax.benchmark.fit_bounds import BY
+from dga_jax import sharding
+from dga_jax.benchmark.fit_bounds import Bounds
 from dga_jax.benchmark.fit_chips import tpu_target
 from dga_jax.benchmark.fit_programs import (
     ALIGN,
@@ -17,6 +17,7 @@ from dga_jax.benchmark.fit_programs import (
     Fit,
 )
 from dga_jax.benchmark.fit_report import GIB, Report, measure
+from dga_jax.benchmark.step import load_config
 from dga_jax.benchmark.tables import number
 from dga_jax.errors import UserError
 
@@ -27,29 +28,29 @@ class Line(NamedTuple):
     Attributes:
       config: its name in configs/.
       topology: of TPUs.
-      mesh: sizes of data, fsdp and tensor.
+      axis: of the mesh, along which all chips lie.
       microbatches: that a step is cut into.
     """
 
     config: str
     topology: str
-    mesh: tuple[int, int, int]
-    microbatches: int
+    axis: str
+    microbatches: int = 8
 
 
 LINES = (
-    Line("125m", "v5e:2x4", (8, 1, 1), 8),
-    Line("125m", "v5p:2x2x2", (8, 1, 1), 8),
-    Line("125m", "v6e:2x4", (8, 1, 1), 8),
-    Line("350m", "v5e:4x4", (1, 16, 1), 4),
-    Line("350m", "v5p:2x2x2", (8, 1, 1), 8),
-    Line("350m", "v6e:4x4", (1, 16, 1), 4),
-    Line("750m", "v5e:2x4", (1, 8, 1), 8),
-    Line("750m", "v5p:2x2x2", (1, 8, 1), 8),
-    Line("750m", "v6e:2x4", (1, 8, 1), 8),
-    Line("7b", "v5e:8x8", (1, 64, 1), 8),
-    Line("7b", "v5p:2x4x4", (1, 32, 1), 8),
-    Line("7b", "v6e:8x8", (1, 64, 1), 8),
+    Line("125m", "v5e:2x4", "data"),
+    Line("125m", "v5p:2x2x2", "data"),
+    Line("125m", "v6e:2x4", "data"),
+    Line("350m", "v5e:4x4", "fsdp", 4),
+    Line("350m", "v5p:2x2x2", "data"),
+    Line("350m", "v6e:4x4", "fsdp", 4),
+    Line("750m", "v5e:2x4", "fsdp"),
+    Line("750m", "v5p:2x2x2", "fsdp"),
+    Line("750m", "v6e:2x4", "fsdp"),
+    Line("7b", "v5e:8x8", "fsdp"),
+    Line("7b", "v5p:2x4x4", "fsdp"),
+    Line("7b", "v6e:8x8", "fsdp"),
 )
 _DOMAINS = 64
 _HEADINGS = (
@@ -101,15 +102,17 @@ def _path(config: str) -> pathlib.Path:
 
 
 def _compiled(line: Line) -> Report:
-    config = runpy.run_path(str(_path(line.config)))["get_config"]()
-    config.mesh.data, config.mesh.fsdp, config.mesh.tensor = line.mesh
+    config, target = load_config(str(_path(line.config))), tpu_target(line.topology)
+    sizes = dict.fromkeys(sharding.AXES, 1) | {line.axis: len(target.devices)}
+    config.mesh.update(sizes)
     config.train.microbatches = line.microbatches
-    return measure(config, tpu_target(line.topology), _DOMAINS, (TRAIN, ALIGN))
+    return measure(config, target, _DOMAINS, (TRAIN, ALIGN))
 
 
 def cells(line: Line, report: Report) -> list[str]:
     """A row of the table; "-" where a program does not fit."""
     train, align = report.fits[TRAIN], report.fits[ALIGN]
+    memory = report.target.chip.memory / GIB
     rows = report.config.train.batch_size // line.microbatches
     compiled = [fit for fit in (train, align) if isinstance(fit, Fit)]
     state = ""
@@ -118,14 +121,14 @@ def cells(line: Line, report: Report) -> list[str]:
         state = number((held.parts[PARAMETERS] + held.parts[OPTIMIZER]) / GIB)
     most = max((fit.total for fit in compiled), default=0) / GIB
     if len(compiled) < len(report.fits):
-        in_all = f"does not fit {report.chip.memory / GIB:.2f}"
+        in_all = f"does not fit {memory:.2f}"
     else:
-        in_all = f"{most:.2f} of {report.chip.memory / GIB:.2f}"
+        in_all = f"{most:.2f} of {memory:.2f}"
     bound = report.bounds(TRAIN)
     return [
         line.config,
         line.topology,
-        " x ".join(map(str, line.mesh)),
+        " x ".join(map(str, report.mesh.shape.values())),
         str(rows),
         state or "-",
         _of(train, lambda fit: fit.parts[TEMPORARIES] / GIB),
@@ -133,7 +136,7 @@ def cells(line: Line, report: Report) -> list[str]:
         in_all,
         _of(train, lambda fit: fit.sent / 1e9),
         _of(align, lambda fit: fit.sent / 1e9),
-        *(number(getattr(bound, by) * 1e3) if bound else "-" for by in BY),
+        *(number(s and s * 1e3) for s in bound or (None,) * len(Bounds._fields)),
         f"{100 * report.mfu:.0f}%, {bound.by}" if report.mfu else "-",
     ]
 

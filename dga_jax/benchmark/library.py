@@ -13,7 +13,6 @@ import itertools
 import json
 import os
 import pathlib
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,8 +20,8 @@ from typing import NamedTuple
 
 import tokenizers
 
+from dga_jax.benchmark.measured import printed
 from dga_jax.benchmark.tables import Check, Table, Timings
-from dga_jax.errors import UserError
 from dga_jax.prepare.corpus import Corpus
 from dga_jax.prepare.sources import expand
 
@@ -124,16 +123,7 @@ def alone(tokenizer: pathlib.Path, patterns: Sequence[str]) -> Took:
       UserError: it failed; with the last line it said.
     """
     environment = {key: value for key, value in os.environ.items() if key != _PARALLEL}
-    done = subprocess.run(
-        [sys.executable, "-m", __name__, tokenizer, *patterns],
-        capture_output=True,
-        text=True,
-        env=environment,
-    )
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise UserError(f"a run of the benchmark failed: {last}")
-    return Took(*json.loads(done.stdout))
+    return Took(*printed(["-m", __name__, tokenizer, *patterns], env=environment))
 
 
 def _encode(file: str, patterns: Iterable[str]) -> Took:

@@ -16,8 +16,8 @@ import subprocess
 import sys
 import time
 import types
-from collections.abc import Sequence
-from typing import NamedTuple, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 from dga_jax.errors import Stopped, UserError, exit_status
 
@@ -65,9 +65,36 @@ def measure(command: Sequence[str], temporary: str | os.PathLike) -> Measured:
             process.terminate()
             raise
     if process.returncode:
-        last = (said.strip().splitlines() or ["it said nothing"])[-1]
-        raise UserError(f"a run of the benchmark failed: {last}")
+        raise _failed("a run of the benchmark", said)
     return Measured(*json.loads(found))
+
+
+def printed(
+    arguments: Sequence[str | os.PathLike],
+    what: str = "a run of the benchmark",
+    env: Mapping[str, str] | None = None,
+) -> Any:
+    """What `python *arguments` prints on its last line, which is JSON.
+
+    Args:
+      arguments: of Python.
+      what: it is, for the error.
+      env: its environment; this process's, unless given.
+
+    Raises:
+      UserError: it failed; with the last line it said.
+    """
+    done = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, env=env
+    )
+    if done.returncode:
+        raise _failed(what, done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _failed(what: str, said: str) -> UserError:
+    last = (said.strip().splitlines() or ["it said nothing"])[-1]
+    return UserError(f"{what} failed: {last}")
 
 
 def _main(command: Sequence[str]) -> int:

@@ -7,7 +7,7 @@ however often it runs; here each counts as often as it runs.
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from dga_jax.benchmark.program import Array, Computation, Instruction, Program, origin
+from dga_jax.benchmark.program import Array, Computation, Instruction, Program
 
 # What moves nothing: names for what is there, or what runs others.
 _FREE = {
@@ -63,10 +63,10 @@ def traffic(program: Program) -> Traffic:
     fused = program.fused()
     read = written = 0
     for name, one, times in program.instructions():
-        if name in fused or one.op in _FREE or one.op.endswith(("-done", "-update")):
+        if name in fused or one.op in _FREE or one.ends:
             continue
         computation = program.computations[name]
-        inner = _fusion(program, one)
+        inner = program.fusion(one)
         read += times * _read(computation, one, inner)
         written += times * _written(computation, one, inner)
     return Traffic(read, written)
@@ -80,16 +80,9 @@ def largest(program: Program, count: int) -> list[Large]:
             continue
         for array in one.arrays:
             if array.space == 0:
-                found.setdefault(array, "/".join(origin(one).split("/")[-2:]))
+                found.setdefault(array, "/".join(one.origin.split("/")[-2:]))
     ordered = sorted(found, key=lambda array: array.bytes, reverse=True)
     return [Large(array, found[array]) for array in ordered[:count]]
-
-
-def _fusion(program: Program, one: Instruction) -> Computation | None:
-    if one.op != "fusion":
-        return None
-    called = one.attributes.partition("calls=")[2].lstrip("%")
-    return program.computations.get(called.split(",")[0].split(" ")[0])
 
 
 def _in_main(arrays: Iterable[Array]) -> int:

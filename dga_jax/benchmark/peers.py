@@ -22,12 +22,7 @@ from dga_jax import sharding
 from dga_jax.benchmark import peers_linen, variants
 from dga_jax.benchmark.step import load_config
 from dga_jax.benchmark.tables import Check, Table, Timings, interleaved
-from dga_jax.logs import perf
-from dga_jax.model.transformer import (
-    ModelConfig,
-    matrix_parameter_count,
-    parameter_count,
-)
+from dga_jax.model.transformer import ModelConfig, parameter_count
 from dga_jax.training import config as configs
 from dga_jax.training import train_state
 from dga_jax.training.optimizer import OptimizerConfig, make_optimizer
@@ -196,7 +191,9 @@ def train_table(config: ConfigDict, size: Size, torch: _Torch, fastest: float) -
     timings = _timed(turns, size.rounds)
     model = configs.model_config(config)
     tokens = config.train.batch_size * config.train.seq_len
-    gflop = flops_per_token(model, config.train.seq_len) * tokens / 1e9
+    # The peers' too: their matrices are as large. A norm's scales, which are counted
+    # with them, are less than a thousandth.
+    gflop = configs.flops_per_token(config) * tokens / 1e9
 
     def line(name: str) -> tuple[float, ...]:
         seconds = timings[name] / size.steps
@@ -224,18 +221,6 @@ def train_table(config: ConfigDict, size: Size, torch: _Torch, fastest: float) -
         f"time / {NANODO}",
     )
     return Table(title, columns, rows | missing, checks, _SAME)
-
-
-def flops_per_token(model: ModelConfig, seq_len: int) -> float:
-    """Of forward and backward pass, for our model and for its peers.
-
-    Their matrices are as large as ours; a norm's scales, which are counted with them,
-    are less than a thousandth.
-    """
-    matrices = matrix_parameter_count(model)
-    return perf.model_flops_per_token(
-        matrices, model.num_layers, model.d_model, seq_len
-    )
 
 
 def contenders(

@@ -30,9 +30,8 @@ _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _LOOP = re.compile(r"condition=%?([\w.-]+), body=%?([\w.-]+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _ORIGIN = re.compile(r'op_name="([^"]*)"')
+_PARTITIONS = re.compile(r"\bnum_partitions=(\d+)")
 _INDEX = re.compile(r"\bindex=(\d+)")
-# Of an asynchronous call, already counted where it started.
-_ENDS = ("-done", "-update")
 _SAME_VALUE = ("copy", "bitcast", "reshape", "convert", "copy-start", "copy-done")
 
 
@@ -94,6 +93,17 @@ class Instruction:
         found = _INDEX.search(self.attributes)
         return int(found[1]) if found else -1
 
+    @property
+    def origin(self) -> str:
+        """The operation of the traced function that it is of, or ""."""
+        found = _ORIGIN.search(self.attributes)
+        return found[1].replace("\\'", "'") if found else ""
+
+    @property
+    def ends(self) -> bool:
+        """Whether it waits for what another one started, which counts there."""
+        return self.op.endswith(("-done", "-update"))
+
 
 def arrays(text: str) -> tuple[Array, ...]:
     """The arrays of a type."""
@@ -118,6 +128,7 @@ class Program:
       hlo_text: of an optimised module.
 
     Attributes:
+      devices: that it is partitioned for.
       computations: by name, each its instructions by name; callees stand before their
         callers.
       executions: how often each computation runs when the program runs once.
@@ -126,6 +137,8 @@ class Program:
     """
 
     def __init__(self, hlo_text: str):
+        partitions = _PARTITIONS.search(hlo_text)
+        self.devices = int(partitions[1]) if partitions else 1
         self.computations, self._entry = _split(hlo_text)
         self._loops: dict[str, tuple[str, Instruction]] = {}  # by body and condition
         for name, instructions in self.computations.items():
@@ -146,7 +159,13 @@ class Program:
         """(name in the traced function, bytes) of each input on one device."""
         for one in self.computations[self._entry].values():
             if one.op == "parameter":
-                yield origin(one), sum(array.bytes for array in one.arrays)
+                yield one.origin, sum(array.bytes for array in one.arrays)
+
+    def fusion(self, one: Instruction) -> Computation | None:
+        """What a fusion computes; None of any other instruction."""
+        if one.op != "fusion":
+            return None
+        return self.computations[_CALLS.findall(one.attributes)[0]]
 
     def fused(self) -> set[str]:
         """Computations whose inner results are never arrays in memory."""
@@ -167,7 +186,7 @@ class Program:
 
     def _callees(self, one: Instruction) -> list[tuple[str, int]]:
         """The computations that an instruction runs, and how often."""
-        if one.op.endswith(_ENDS):
+        if one.ends:
             return []
         if loop := _loop(one):
             trips = self._trips(one, *loop)
@@ -233,12 +252,6 @@ class Program:
         while one.op in _SAME_VALUE:
             one = self.computations[computation][one.operands[0]]
         return computation, one
-
-
-def origin(one: Instruction) -> str:
-    """The operation of the traced function that an instruction is of, or ""."""
-    found = _ORIGIN.search(one.attributes)
-    return found[1].replace("\\'", "'") if found else ""
 
 
 def _loop(one: Instruction) -> tuple[str, str] | tuple[()]:

@@ -1,22 +1,20 @@
 """How long a run takes to its first train step, and where the seconds go."""
 
 import dataclasses
-import json
 import pathlib
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from dga_jax.benchmark.measured import printed
 from dga_jax.benchmark.started import PARTS
 from dga_jax.benchmark.tables import Check, Table
-from dga_jax.errors import UserError
 
 COLD, WARM, RESTART = "cold", "warm", "restart"
 ALL = "in all"
 _GOAL = 10.0  # seconds of a warm start
+Seconds = Mapping[str, Sequence[float]]  # by part: of the clock and of the processors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,23 +46,20 @@ def run(size: Size, config_files: Iterable[str]) -> Iterator[Table]:
         yield table(text, rounds)
 
 
-Seconds = dict[str, Sequence[float]]  # by part, of the clock and of the processors
-
-
-def table(text: str, rounds: Sequence[dict[str, Seconds]]) -> Table:
+def table(text: str, rounds: Sequence[Mapping[str, Seconds]]) -> Table:
     """Medians over the rounds, each with the seconds of the three starts."""
     starts = (COLD, WARM, RESTART)
-    for seconds in (one[start] for one in rounds for start in starts):
-        sums = zip(*(seconds[part] for part in PARTS), strict=True)
-        seconds[ALL] = [sum(values) for values in sums]
-    rows = {
-        part: tuple(
-            statistics.median(one[start][part][kind] for one in rounds)
+
+    def medians(parts: Sequence[str]) -> tuple[float, ...]:
+        return tuple(
+            statistics.median(
+                sum(one[start][part][kind] for part in parts) for one in rounds
+            )
             for kind in (0, 1)
             for start in starts
         )
-        for part in (*PARTS, ALL)
-    }
+
+    rows = {part: medians([part]) for part in PARTS} | {ALL: medians(PARTS)}
     goal = f"a warm start's first step within {_GOAL:.0f} s"
     clock, processors = (rows[ALL][kind + starts.index(WARM)] for kind in (0, 3))
     return Table(
@@ -92,14 +87,8 @@ def _round(text: str) -> dict[str, Seconds]:
 
 
 def _start(text: str, workdir: pathlib.Path, cache: pathlib.Path) -> Seconds:
-    module = "dga_jax.benchmark.started"
     began = str(time.time())
-    ended = subprocess.run(
-        [sys.executable, "-m", module, began, text, str(workdir), str(cache)],
-        capture_output=True,
-        text=True,
+    return printed(
+        ["-m", "dga_jax.benchmark.started", began, text, workdir, cache],
+        what=f"a start of {text}",
     )
-    if ended.returncode:
-        last = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise UserError(f"a start of {text} failed: {last}")
-    return json.loads(ended.stdout.strip().splitlines()[-1])

@@ -23,7 +23,7 @@ from dga_jax.mixing.alignment import (
     alignment_step,
     target_direction,
 )
-from dga_jax.model.transformer import ModelConfig, matrix_parameter_count
+from dga_jax.model.transformer import ModelConfig
 from dga_jax.training import config as configs
 from dga_jax.training.probe import Updates, batch_shapes
 from dga_jax.training.setup import Run, check, open_run
@@ -146,12 +146,9 @@ def program_table(opened: Run, name: str, rounds: int) -> tuple[Table, TrainStat
         jax.block_until_ready(call())  # compiles
     timings = interleaved(variants, rounds)
     rows = {key: programs.rows(call) for key, call in variants.items()}
-    model = configs.model_config(opened.config)
     seq_len = opened.config.train.seq_len
-    flops = perf.model_flops_per_token(
-        matrix_parameter_count(model), model.num_layers, model.d_model, seq_len
-    )
-    peak = perf.peak_flops(jax.devices()[0])
+    flops = configs.flops_per_token(opened.config)
+    peak = perf.peak_flops(jax.devices()[0].device_kind)
 
     def line(key: str) -> tuple[float | None, ...]:
         rate = rows[key] * seq_len / timings[key]
@@ -160,7 +157,8 @@ def program_table(opened: Run, name: str, rounds: int) -> tuple[Table, TrainStat
         return rows[key], timings[key] * 1e3, rate, share, relative
 
     table = Table(
-        f"step: {name}, rows of {seq_len:,} tokens, vocabulary {model.vocab_size:,}",
+        f"step: {name}, rows of {seq_len:,} tokens, vocabulary "
+        f"{opened.config.model.vocab_size:,}",
         ("rows", "ms", "tokens/s", "MFU", "a row / train step's"),
         {key: line(key) for key in variants},
         program_checks(

@@ -48,9 +48,8 @@ _PEAK_FLOPS = {
 }
 
 
-def peak_flops(device: jax.Device) -> float | None:
-    """Peak dense bfloat16 FLOP/s of a device; None for a CPU or an unknown one."""
-    kind = device.device_kind
+def peak_flops(kind: str) -> float | None:
+    """Peak dense bfloat16 FLOP/s by `device_kind`; None for a CPU or an unknown one."""
     if " MIG " in kind:  # a slice of a card carries the name of the whole
         return None
     known = [

@@ -8,10 +8,11 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dga_jax.errors import UserError
+from dga_jax.logs import perf
 from dga_jax.mixing.mixers import MIXERS
 from dga_jax.mixing.recipe import SCHEDULED, SWITCHES, Mixer
 from dga_jax.model import kernels
-from dga_jax.model.transformer import ModelConfig
+from dga_jax.model.transformer import ModelConfig, matrix_parameter_count
 from dga_jax.sharding import batch_shards, probe_shards
 from dga_jax.training.fields import current, default_config, fields, get
 from dga_jax.training.optimizer import OptimizerConfig
@@ -146,6 +147,15 @@ def model_config(config: ConfigDict, mesh: Mesh | None = None) -> ModelConfig:
     fields["num_kv_heads"] = fields["num_kv_heads"] or fields["num_heads"]
     fields["d_ff"] = fields["d_ff"] or -(-fields["d_model"] * 8 // 3 // 128) * 128
     return ModelConfig(**fields)
+
+
+def flops_per_token(config: ConfigDict) -> float:
+    """Of forward and backward pass; see `perf.model_flops_per_token`."""
+    model = model_config(config)
+    matrices = matrix_parameter_count(model)
+    return perf.model_flops_per_token(
+        matrices, model.num_layers, model.d_model, config.train.seq_len
+    )
 
 
 def attention_kernel(config: ConfigDict, mesh: Mesh) -> tuple[str, str]:

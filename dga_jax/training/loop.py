@@ -17,7 +17,6 @@ from dga_jax import sharding
 from dga_jax.data.pipeline import Batch, batches
 from dga_jax.logs import perf
 from dga_jax.logs.metrics import MetricsWriter
-from dga_jax.model.transformer import matrix_parameter_count
 from dga_jax.training import config as configs
 from dga_jax.training.checkpoint import Snapshot
 from dga_jax.training.evaluate import Evaluator
@@ -246,16 +245,10 @@ def train(run: Run) -> bool:
 
 def _clock(run: Run) -> perf.Clock:
     """The clock of a run, going on from where its checkpoint was written."""
-    model = configs.model_config(run.config)
     clock = perf.Clock(
         jax.device_count(),
-        flops_per_token=perf.model_flops_per_token(
-            matrix_parameter_count(model),
-            model.num_layers,
-            model.d_model,
-            run.config.train.seq_len,
-        ),
-        peak_flops=perf.peak_flops(jax.devices()[0]),
+        flops_per_token=configs.flops_per_token(run.config),
+        peak_flops=perf.peak_flops(jax.devices()[0].device_kind),
     )
     if "clock" in run.extra:
         clock.restore(run.extra["clock"])

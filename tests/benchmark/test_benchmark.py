@@ -36,13 +36,6 @@ class SimpleRun:
     steps: SimpleSteps
 
 
-@pytest.fixture
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def check_table(table, rows, missing=()):
     """The rows that it claims, and a positive finite number in every cell."""
     assert set(table.rows) == set(rows)

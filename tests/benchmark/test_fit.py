@@ -3,10 +3,9 @@
 import importlib.util
 import os
 import re
-import subprocess
-import sys
 from typing import NamedTuple
 
+import forks
 import jax
 import pytest
 from absl import flags
@@ -108,12 +107,13 @@ def test_report_says_all(report):
 
 
 def test_what_does_not_fit_is_said(report):
-    given_up = DoesNotFit("Used 17.9G of 15.75G hbm", 3.0)
+    given_up = DoesNotFit("Used 17.9G of 15.75G hbm")
     fits = {**report.fits, TRAIN: given_up}
-    changed = fit_report.Report(report.config, report.mesh, "v5e:2x4", CHIP, fits)
+    target = fit_chips.Target("v5e:2x4", CHIP, ())
+    changed = fit_report.Report(report.config, report.mesh, target, fits)
     assert "train does not fit: Used 17.9G of 15.75G hbm" in str(changed)
     assert changed.mfu is None
-    line = fit_table.Line("750m", "v5e:2x4", (8, 1, 1), 8)
+    line = fit_table.Line("750m", "v5e:2x4", "data")
     cells = fit_table.cells(line, changed)
     assert len(cells) == len(fit_table.cells(line, report))
     assert any(cell.startswith("does not fit") for cell in cells)
@@ -143,7 +143,7 @@ def test_search_compiles_few(memory, known, largest, compiled):
 
     def outcome(rows):
         if 10 + rows > memory:
-            return DoesNotFit("too large", 0.0)
+            return DoesNotFit("too large")
         # Half of the temporaries are there whatever the rows.
         return Fitting({"temporaries": 5 + rows}, 10 + rows)
 
@@ -215,13 +215,8 @@ def test_libtpu_that_is_missing(monkeypatch):
 
 
 def command(*given):
-    return subprocess.run(
-        [sys.executable, "-m", "dga_jax.benchmark", "fit", *given],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={k: v for k, v in os.environ.items() if k != "XLA_FLAGS"},
-    )
+    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    return forks.run(["-m", "dga_jax.benchmark", "fit", *given], ROOT, env)
 
 
 @pytest.mark.slow

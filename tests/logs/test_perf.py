@@ -1,7 +1,6 @@
 import contextlib
 import json
 import math
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -130,7 +129,7 @@ def test_the_time_left_goes_by_the_pace_of_this_process():
     ],
 )
 def test_peak_by_the_name_that_jax_gives_a_device(kind, teraflops):
-    peak = peak_flops(SimpleNamespace(device_kind=kind))
+    peak = peak_flops(kind)
     assert peak == (teraflops and teraflops * 1e12)
 
 
