@@ -1,7 +1,7 @@
 """Several targets: their rows, and how much each of them counts."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,34 @@ class Targets(NamedTuple):
     names: tuple[str, ...]
     offsets: np.ndarray
     eval_offsets: np.ndarray
+
+    @classmethod
+    def of(
+        cls, entry: Mapping[str, Any] | None, rows: int, eval_rows: int
+    ) -> "Targets":
+        """The targets that a manifest names; one without a name if it names none.
+
+        Args:
+          entry: its `targets`.
+          rows: of "target".
+          eval_rows: of "target_eval".
+
+        Raises:
+          ValueError: the rows are not divided among the names.
+        """
+        ends = np.array([[0, rows], [0, eval_rows]])
+        if not entry:
+            return cls((), *ends)
+        found = cls(
+            tuple(entry["names"]),
+            *(np.array(entry[key], np.int64) for key in ("offsets", "eval_offsets")),
+        )
+        for bounds, end in zip((found.offsets, found.eval_offsets), ends, strict=True):
+            steps = np.diff(bounds)
+            covered = len(steps) == len(found.names) and (steps > 0).all()
+            if not covered or (bounds[[0, -1]] != end).any():
+                raise ValueError(f"rows of targets {list(found.names)}: {bounds}")
+        return found
 
     def weights(self, text: str) -> np.ndarray | None:
         """The weights that `config.mixer.targets` gives: float64 [n], or None.
