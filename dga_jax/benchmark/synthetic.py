@@ -5,14 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from dga_jax.data.store import (
-    EVALUATED,
-    SPLITS,
-    ClusterNames,
-    Domains,
-    Store,
-    coarsened,
-)
+from dga_jax.data.domains import ClusterNames, Domains, coarsened
+from dga_jax.data.store import EVALUATED, SPLITS, Store
 from dga_jax.prepare.store_writer import StoreWriter
 from dga_jax.tokenizer import Tokenizer
 

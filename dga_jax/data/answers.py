@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dga_jax.data.store import PAD
 from dga_jax.errors import UserError
 
 if TYPE_CHECKING:
     from dga_jax.tokenizer import Tokenizer
-
-_PAD = -1  # as `store.PAD`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,4 +73,4 @@ class Answers:
         last = np.minimum(after, rows.shape[1] - 1) + 1
         is_answer = (after < rows.shape[1]) & (sums[:, :-1] == marks_before(last))
         is_answer &= sums[:, :-1] > marks_before(before + 1)
-        return np.where(is_answer | (rows == _PAD), rows, -2 - rows)
+        return np.where(is_answer | (rows == PAD), rows, -2 - rows)

@@ -99,7 +99,7 @@ def _part(spec: str, store: Store, level: int, smoothing: float) -> Basis:
 
 
 def _joined(parts: Mapping[str, Basis], natural: np.ndarray) -> Basis:
-    """One basis of several: PART:NAME, but that the target's keep their names."""
+    """One basis of several: PART:NAME; those of target and natural keep their names."""
     names = [
         name if part in (TARGET, NATURAL) else f"{part}:{name}"
         for part, basis in parts.items()

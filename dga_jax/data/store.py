@@ -36,19 +36,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
-from dga_jax.data.answers import Answers
-from dga_jax.data.domains import ClusterNames as ClusterNames
-from dga_jax.data.domains import Domains
-from dga_jax.data.domains import coarsened as coarsened
+from dga_jax.data.domains import ClusterNames, Domains
 from dga_jax.data.targets import Targets
 from dga_jax.errors import UserError
 from dga_jax.files import read_arrays
 
 if TYPE_CHECKING:
+    from dga_jax.data.answers import Answers
     from dga_jax.tokenizer import Tokenizer
 
 FORMAT_VERSION = 2
-PAD = -1  # padding in rows as they are read
+# Padding in rows as they are read. A token t that is only read, and never predicted, is
+# -2 - t there, see `answers`: below 0 is all that no loss counts.
+PAD = -1
 SPLITS = ("train", "heldout", "target", "target_eval")
 MANIFEST = "manifest.json"
 TOKEN_BYTES = "token_bytes.npy"
@@ -75,10 +75,11 @@ class Store:
       content_hash: hex; equal for equal rows, domains and tokenizer.
       num_levels: how many granularities of domains there are.
       branching: children of each cluster by level; empty where domains are named.
+      targets: whose the rows of "target" and "target_eval" are.
       answers: what is predicted of rows that are read; None: all of it.
     """
 
-    answers: Answers | None = None
+    answers: "Answers | None" = None
 
     def __init__(self, path: pathlib.Path, manifest: dict):
         self.path = path
@@ -91,6 +92,8 @@ class Store:
         self.branching = tuple(manifest.get("clusters", {}).get("branching", ()))
         self.dtype = np.dtype(manifest["dtype"])
         self.padding = int(np.iinfo(self.dtype).max)
+        rows = self.num_rows("target"), self.num_rows("target_eval")
+        self.targets = Targets.of(manifest.get("targets"), *rows)
         self._shard_ends = {
             split: np.cumsum([shard["rows"] for shard in entry["shards"]], dtype=int)
             for split, entry in manifest["splits"].items()
@@ -121,9 +124,7 @@ class Store:
                     f" manifest says {expected:,}; prepare the store again"
                 )
         try:
-            store = cls(path, manifest)
-            store.targets  # noqa: B018 (read, to see that it can be)
-            return store
+            return cls(path, manifest)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise _damaged(path, error) from error
 
@@ -156,25 +157,6 @@ class Store:
                 f"cannot read {path} (it lacks {error}); prepare the store again"
             ) from error
 
-    @functools.cached_property
-    def targets(self) -> Targets:
-        """The targets; one without a name where nobody gave them several."""
-        ends = {split: [0, self.num_rows(split)] for split in ("target", "target_eval")}
-        entry = self.manifest.get("targets")
-        if not entry:
-            return Targets((), *map(np.array, ends.values()))
-        found = Targets(
-            tuple(entry["names"]),
-            *(np.array(entry[key], np.int64) for key in ("offsets", "eval_offsets")),
-        )
-        offsets = zip((found.offsets, found.eval_offsets), ends.values(), strict=True)
-        for bounds, end in offsets:
-            steps = np.diff(bounds)
-            covered = len(steps) == len(found.names) and (steps > 0).all()
-            if not covered or [bounds[0], bounds[-1]] != end:
-                raise ValueError(f"rows of targets {list(found.names)}: {bounds}")
-        return found
-
     def num_rows(self, split: str) -> int:
         """Rows of "train", "heldout", "target" or "target_eval"."""
         return self.manifest["splits"][split]["rows"]
@@ -187,8 +169,8 @@ class Store:
           ids: int64 [n], each in [0, num_rows(split)); may repeat.
 
         Returns:
-          int32 [n, L+1], with PAD where a row holds no token; what is only read, if
-          `answers` says so, is below it, see `Answers`.
+          int32 [n, L+1], with PAD where a row holds no token; below it what is only
+          read, if `answers` says so.
 
         Raises:
           IndexError: an id out of range.

@@ -1,7 +1,7 @@
 """Several targets: their rows, and how much each of them counts."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,39 @@ class Targets(NamedTuple):
     offsets: np.ndarray
     eval_offsets: np.ndarray
 
+    @classmethod
+    def of(
+        cls, entry: Mapping[str, Any] | None, rows: int, eval_rows: int
+    ) -> "Targets":
+        """The targets that a manifest names; one without a name if it names none.
+
+        Args:
+          entry: its `targets`.
+          rows: of "target".
+          eval_rows: of "target_eval".
+
+        Raises:
+          ValueError: the rows are not divided among the names.
+        """
+        ends = np.array([[0, rows], [0, eval_rows]])
+        if not entry:
+            return cls((), *ends)
+        found = cls(
+            tuple(entry["names"]),
+            *(np.array(entry[key], np.int64) for key in ("offsets", "eval_offsets")),
+        )
+        for bounds, end in zip((found.offsets, found.eval_offsets), ends, strict=True):
+            steps = np.diff(bounds)
+            covered = len(steps) == len(found.names) and (steps > 0).all()
+            if not covered or (bounds[[0, -1]] != end).any():
+                raise ValueError(f"rows of targets {list(found.names)}: {bounds}")
+        return found
+
+    @property
+    def count(self) -> int:
+        """How many there are, at least one."""
+        return len(self.offsets) - 1
+
     def weights(self, text: str) -> np.ndarray | None:
         """The weights that `config.mixer.targets` gives: float64 [n], or None.
 
@@ -43,7 +76,7 @@ class Targets(NamedTuple):
                 f"{where}: the store has one target; leave the field out, or prepare a"
                 " store with --target=NAME=PATTERN for each"
             )
-        given = _pairs(text, where)
+        given = _by_name(text, where)
         for name in given.keys() - set(self.names):
             raise UserError(
                 f"{where}: the store has no target {name!r}; it has"
@@ -76,18 +109,26 @@ def shared_out(total: int, weights: np.ndarray) -> np.ndarray:
     return counts
 
 
-def _pairs(text: str, where: str) -> Mapping[str, float]:
-    given: dict[str, float] = {}
+def pairs(text: str) -> Iterator[tuple[str, str, float | None]]:
+    """What `NAME=W,NAME=W` says: each pair as it stands there, its name, its number.
+
+    The number is None where there is none, or no name.
+    """
     for pair in text.split(","):
         name, equals, value = pair.rpartition("=")
-        name = name.strip()
         try:
-            number = float(value)
+            number = float(value) if equals else None
         except ValueError:
-            number = -1.0
-        if not equals or not 0 <= number < np.inf:
+            number = None
+        yield pair.strip(), name.strip(), number
+
+
+def _by_name(text: str, where: str) -> Mapping[str, float]:
+    given: dict[str, float] = {}
+    for pair, name, number in pairs(text):
+        if number is None or not 0 <= number < np.inf:
             raise UserError(
-                f"{where}: {pair.strip()!r} is not NAME=WEIGHT with a weight ≥ 0; write"
+                f"{where}: {pair!r} is not NAME=WEIGHT with a weight ≥ 0; write"
                 " NAME=W,NAME=W"
             )
         if name in given:

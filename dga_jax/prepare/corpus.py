@@ -36,6 +36,11 @@ class Corpus:
         more = len(self.shards) - 1
         return self.shards[0].name + (f" and {more} more" if more else "")
 
+    @property
+    def given_names(self) -> list[str]:
+        """Domains that the user named, sorted."""
+        return sorted({shard.domain for shard in self.shards if shard.named})
+
     def documents(self) -> Iterator[Document | BadDocument]:
         """Streams all documents, those without text too.
 

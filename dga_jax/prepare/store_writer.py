@@ -18,7 +18,7 @@ from dga_jax.data.digests import (
     level_digest,
     rows_digest,
 )
-from dga_jax.data.store import ClusterNames, Domains
+from dga_jax.data.domains import ClusterNames, Domains
 from dga_jax.errors import UserError
 from dga_jax.tokenizer import Tokenizer
 

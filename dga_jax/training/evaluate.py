@@ -110,11 +110,13 @@ class Evaluator:
         self._rows = np.concatenate(parts)
         self._bytes = np.concatenate(sizes)
         if np.isnan(self._bytes).any() and jax.process_index() == 0:
-            print(
-                f"bits per byte are not known: store {store.path} was made before the"
-                " bytes of its text were counted; prepare it again to have them",
-                flush=True,
+            why = (
+                "those of answers alone do not follow from this tokenizer's tokens"
+                if store.answers
+                else f"store {store.path} was made before the bytes of its text were"
+                " counted; prepare it again to have them"
             )
+            print(f"bits per byte are not known: {why}", flush=True)
         self._sharding = sharding.batch_sharding(mesh)
         self._batch_size = batch_size
 

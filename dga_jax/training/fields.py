@@ -166,7 +166,7 @@ _FIELDS: dict[str, Field] = {
     ),
     "eval.rows": Field(16, _NOTHING, "held-out rows of each domain", _POSITIVE),
     "eval.target_rows": Field(
-        256, _NOTHING, "of the target's held-out part; 0: all", _NOT_NEGATIVE
+        256, _NOTHING, "of each target's held-out part; 0: all", _NOT_NEGATIVE
     ),
     "checkpoint.every": Field(
         500, _NOTHING, "steps between checkpoints; 0: at the end only", _NOT_NEGATIVE

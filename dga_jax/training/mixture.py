@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from dga_jax.data.sampler import Cumulative, Sampler
 from dga_jax.data.store import Domains, Store
+from dga_jax.data.targets import pairs
 from dga_jax.errors import UserError
 from dga_jax.mixing import mixers
 from dga_jax.mixing.mixers import MixerState
@@ -66,7 +67,7 @@ class Mixture:
         _check_not_empty(self.domains, store)
         self._config = config
         takes_targets = "targets" in mixers.MIXERS[config.mixer.name].shared
-        self._targets = len(store.targets.names) or 1 if takes_targets else 1
+        self._targets = store.targets.count if takes_targets else 1
         self.mixer = configs.make_mixer(config, self._targets)
         self.sampler = Sampler(
             config.seed,
@@ -342,18 +343,13 @@ def _spread_out(given: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
 
 def _parse_pairs(text: str) -> dict[str, float]:
     given = {}
-    for pair in text.split(","):
-        name, equals, value = pair.rpartition("=")
-        try:
-            number = float(value)
-        except ValueError:
-            equals = ""
-        if not equals or name.strip() in given:
+    for pair, name, number in pairs(text):
+        if number is None or name in given:
             raise UserError(
-                f"config.mixer.weights={text}: {pair.strip()!r} is not NAME=WEIGHT, or "
+                f"config.mixer.weights={text}: {pair!r} is not NAME=WEIGHT, or "
                 "comes twice; give natural, importance, NAME=W,NAME=W or a .json file"
             )
-        given[name.strip()] = number
+        given[name] = number
     return given
 
 

@@ -1,6 +1,5 @@
 """Rows of which answers alone are predicted, against the rule read place by place."""
 
-import dataclasses
 import functools
 
 import jax
@@ -93,7 +92,7 @@ def store(tmp_path_factory):
 
 
 def test_a_store_reads_answers_and_counts_their_bytes(store):
-    answers = dataclasses.replace(Answers.after(" =", BytesTokenizer()))
+    answers = Answers.after(" =", BytesTokenizer())
     opened = Store.open(store.path)
     opened.answers = answers
     rows = opened.read("target_eval", np.arange(3))

@@ -40,9 +40,10 @@ def texts(tmp_path_factory):
 
 
 def corpus(texts, *patterns):
-    found = [pattern.replace("=", f"={texts}/") + ".jsonl" for pattern in patterns]
-    plain = [x if "=" in x else f"{texts}/{x}" for x in found]
-    return Corpus(tuple(expand(plain)))
+    """Of NAME=FILE or FILE each."""
+    parts = (pattern.rpartition("=") for pattern in patterns)
+    found = [f"{name}{equals}{texts}/{file}.jsonl" for name, equals, file in parts]
+    return Corpus(tuple(expand(found)))
 
 
 def made(path, byte_corpora, target, target_eval=None, **options):

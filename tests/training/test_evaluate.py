@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import mesh_of
 
+from dga_jax.data.answers import Answers
 from dga_jax.data.store import PAD, Domains
 from dga_jax.data.targets import Targets
 from dga_jax.model.loss import RowLosses
@@ -148,6 +149,10 @@ def test_bytes_that_are_not_known_are_not_made_up(byte_store, monkeypatch, capsy
     for key, value in unknown.items():
         bits = key.endswith("bits_per_byte")
         assert math.isnan(value) if bits else value == known[key]
+    answers = Answers((ord(" "),), byte_store.end_of_text)
+    monkeypatch.setattr(byte_store, "answers", answers)
+    evaluator(byte_store)
+    assert "bits per byte are not known: those of answers" in capsys.readouterr().out
 
 
 def test_batches_do_not_matter(byte_store):

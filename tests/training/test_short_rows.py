@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import parts_of, small_config
 
-from dga_jax.data.store import PAD, ClusterNames, Domains, Store, coarsened
+from dga_jax.data.domains import ClusterNames, Domains, coarsened
+from dga_jax.data.store import PAD, Store
 from dga_jax.mixing.alignment import alignment_step
 from dga_jax.prepare.store_writer import StoreWriter
 from dga_jax.tokenizer import BytesTokenizer

@@ -47,18 +47,17 @@ def check_distinct(generic: Corpus, target: Corpus, target_eval: Corpus | None) 
 
 def check_targets(target: Corpus, target_eval: Corpus | None) -> None:
     """Raises UserError if of several targets one has no name, or no evaluation part."""
-    names = {shard.domain for shard in target.shards if shard.named}
-    for flag, corpus in (("target", target), ("target_eval", target_eval)):
-        unnamed = [x.name for x in (corpus.shards if corpus else ()) if not x.named]
-        alone = flag == "target_eval" and len(names) < 2
-        if names and unnamed and not alone:
+    names = set(target.given_names)
+    checked = {"target": target} if names else {}
+    if target_eval and len(names) > 1:
+        checked["target_eval"] = target_eval
+    for flag, corpus in checked.items():
+        if unnamed := [shard.name for shard in corpus.shards if not shard.named]:
             raise UserError(
                 f"--{flag}={unnamed[0]} has no name and another target has one; give"
                 f" each its own, --{flag}=NAME={unnamed[0]}, or none any"
             )
-    if target_eval and len(names) > 1:
-        evaluated = {shard.domain for shard in target_eval.shards}
-        if odd := sorted(names ^ evaluated):
+        if odd := sorted(names.symmetric_difference(corpus.given_names)):
             flags = ("target", "target_eval")
             given, lacking = flags if odd[0] in names else flags[::-1]
             raise UserError(

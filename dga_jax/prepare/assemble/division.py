@@ -34,7 +34,7 @@ class Texts(NamedTuple):
     @property
     def targets(self) -> tuple[str, ...]:
         """Names of the targets, sorted; () where there is one, whatever its name."""
-        names = sorted({shard.domain for shard in self.target.shards if shard.named})
+        names = self.target.given_names
         return tuple(names) if len(names) > 1 else ()
 
     @property

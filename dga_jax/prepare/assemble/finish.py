@@ -10,14 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dga_jax.data.store import (
-    MANIFEST,
-    TARGET_HISTOGRAM,
-    TREE,
-    ClusterNames,
-    Domains,
-    coarsened,
-)
+from dga_jax.data.domains import ClusterNames, Domains, coarsened
+from dga_jax.data.store import MANIFEST, TARGET_HISTOGRAM, TREE
 from dga_jax.errors import UserError
 from dga_jax.prepare.assemble import bad
 from dga_jax.prepare.assemble.division import GroupedDomains, Texts

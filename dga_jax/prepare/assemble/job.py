@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dga_jax.data.store import FORMAT_VERSION, MANIFEST, ClusterNames
+from dga_jax.data.domains import ClusterNames
+from dga_jax.data.store import FORMAT_VERSION, MANIFEST
 from dga_jax.errors import UserError
 from dga_jax.files import locked
 from dga_jax.prepare.assemble import bad

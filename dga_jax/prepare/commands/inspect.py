@@ -74,10 +74,11 @@ def summary(store: Store) -> str:
             f" {unknown:.2%} of them unknown"
         )
     if store.targets.names:
-        rows = zip(*(np.diff(bounds) for bounds in store.targets[1:]), strict=True)
+        names, offsets, eval_offsets = store.targets
+        rows = zip(names, np.diff(offsets), np.diff(eval_offsets), strict=True)
         facts["targets"] = "; ".join(
             f"{visible(name)}: {steer:,} rows, {aside:,} to evaluate on"
-            for name, (steer, aside) in zip(store.targets.names, rows, strict=True)
+            for name, steer, aside in rows
         )
     if clusters := manifest.get("clusters"):
         branching = " x ".join(map(str, clusters["branching"]))
@@ -153,13 +154,11 @@ def _chosen(store: Store, domains: Domains) -> np.ndarray:
 
 
 def _title(store: Store, domains: Domains, i: int) -> str:
-    title = f"{_SPLIT.value} row {i:,} of {store.num_rows(_SPLIT.value):,}"
-    if _SPLIT.value in _OFFSETS_OF:
-        offsets = getattr(domains, _OFFSETS_OF[_SPLIT.value])
-        owner = int(np.searchsorted(offsets, i, side="right")) - 1
-        title += f", {visible(domains.names[owner])}"
-    elif store.targets.names:
-        offsets = getattr(store.targets, _TARGETS_OF[_SPLIT.value])
-        owner = int(np.searchsorted(offsets, i, side="right")) - 1
-        title += f", {visible(store.targets.names[owner])}"
-    return title
+    split = _SPLIT.value
+    title = f"{split} row {i:,} of {store.num_rows(split):,}"
+    owners = domains if split in _OFFSETS_OF else store.targets
+    if not owners.names:  # there is one target
+        return title
+    offsets = getattr(owners, (_OFFSETS_OF | _TARGETS_OF)[split])
+    owner = int(np.searchsorted(offsets, i, side="right")) - 1
+    return f"{title}, {visible(owners.names[owner])}"

@@ -269,6 +269,7 @@ def _tfds_shards(pattern: str, fields: Fields) -> Iterator[Shard]:
 
 def _lego_shards(pattern: str, fields: Fields) -> Iterator[Shard]:
     made = lego.parse(pattern)
+    document_bytes = made.document_bytes
     for skill, (start, stop) in itertools.product(made.skills, made.ranges):
         yield Shard(
             paths=(made.path(skill),),
@@ -277,7 +278,7 @@ def _lego_shards(pattern: str, fields: Fields) -> Iterator[Shard]:
             source=made.source,
             fields=fields,
             versions=(lego.VERSION,),
-            num_bytes=(stop - start) * made.document_bytes,
+            num_bytes=(stop - start) * document_bytes,
             examples=(start, stop),
         )
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dga_jax.data.store import Store
+from dga_jax.data.store import SPLITS, Store
 from dga_jax.prepare.assemble import layout, rows
 from dga_jax.prepare.assemble.engine import Local
 from dga_jax.prepare.assemble.folder import Folder
@@ -162,7 +162,7 @@ def read(folder, split):
     shards = [{"name": name, "rows": rows} for name, rows in split.files]
     entry = {"rows": split.rows, "shards": shards}
     manifest = {"seq_len": split.row_tokens - 1, "content_hash": ""}
-    manifest |= {"levels": [], "dtype": "<u2", "splits": {"train": entry}}
+    manifest |= {"levels": [], "dtype": "<u2", "splits": dict.fromkeys(SPLITS, entry)}
     manifest |= {"vocab_size": 1 << 16, "tokenizer": {"end_of_text": 0}}
     store = Store(Folder.of(folder).path, manifest)
     rows = store.read("train", np.arange(split.rows))
