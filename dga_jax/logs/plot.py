@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # After Okabe and Ito: told apart with any colour vision. Their yellow is too faint.
-_COLOURS = [
+COLOURS = [
     "#0072B2",
     "#D55E00",
     "#009E73",
@@ -41,7 +41,6 @@ _MAX_GREY = 64  # lines of further domains; with more of them, their sum
 _LONGEST_NAME = 20
 
 Lines = Sequence[Mapping[str, float | None]]
-Curve = tuple[np.ndarray, np.ndarray]  # steps and losses
 
 
 def draw(
@@ -104,48 +103,11 @@ def _save(figure: "Figure", path: Path) -> Path:
     return path
 
 
-def draw_comparison(
-    path: Path, curves: Sequence[tuple[str, Mapping[str, Curve]]]
-) -> Path:
-    """Draws losses of several runs, a panel a loss; the file appears whole.
-
-    Args:
-        path: of the PNG.
-        curves: (label, {panel: (steps, losses)}) of each run; runs of one label have
-            one colour, and a thick line through their mean where the steps agree.
-
-    Returns:
-        The path.
-    """
-    labels = list(dict.fromkeys(label for label, _ in curves))
-    panels = list(curves[0][1])
-    figure, all_axes = _figure(len(panels))
-    for axes, panel in zip(all_axes, panels, strict=True):
-        axes.set_title(f"{panel}, nats per token", fontsize=10, loc="left")
-        for label, colour in zip(labels, _COLOURS, strict=False):
-            runs = [own[panel] for name, own in curves if name == label]
-            steps = runs[0][0]
-            for own_steps, losses in runs if len(runs) > 1 else ():
-                axes.plot(own_steps, losses, color=colour, linewidth=0.7, alpha=0.5)
-            same = [losses for own, losses in runs if np.array_equal(own, steps)]
-            mean = np.mean(same, axis=0)
-            axes.plot(steps, mean, color=colour, marker="o", markersize=3, label=label)
-        # The first steps say nothing of the mixtures, and would hide what does.
-        losses = [own[panel][1] for _, own in curves]
-        shown = np.concatenate([x[len(x) // 4 :] for x in losses])
-        if len(shown):
-            low, high = shown.min(), shown.max()
-            axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
-        _finish(axes)
-    all_axes[0].legend(frameon=False, fontsize=8, loc="upper right")
-    return _save(figure, path)
-
-
 def _draw_weights(
     axes: "Axes", weights: Series, end: float, drawn: Series | None
 ) -> None:
     names, values = weights.domains, weights.values
-    coloured = leading(np.asarray(values[-1]), len(_COLOURS))
+    coloured = leading(np.asarray(values[-1]), len(COLOURS))
     others = np.setdiff1d(np.arange(len(names)), coloured)
     labels = []
     if len(others) > _MAX_GREY:
@@ -157,7 +119,7 @@ def _draw_weights(
             _hold(axes, weights.steps, values[:, i], end, color=_REST, linewidth=0.8)
         middle = np.median(values[-1][others])
         labels.append((middle, f"{len(others)} others", _REST_TEXT))
-    for i, colour in reversed(list(zip(coloured, _COLOURS, strict=False))):
+    for i, colour in reversed(list(zip(coloured, COLOURS, strict=False))):
         _hold(axes, weights.steps, values[:, i], end, color=colour, linewidth=1.6)
         labels.append((values[-1, i], shorten(names[i], _LONGEST_NAME), colour))
         if drawn is not None:
