@@ -13,6 +13,7 @@ _MODEL = (
     "model.num_heads",
     "model.d_ff",
     "train.steps",
+    "train.seq_len",
     "optimizer.learning_rate",
     "eval.every",
 )
@@ -27,12 +28,12 @@ def get_config(argument: str | None = None) -> ConfigDict:
     config.experiment = Experiment(
         question="Does the proxy rank mixtures as the quickstart's model does?",
         axes={
+            "seed": seeds(2),
             "model": {
                 name: {field: get(one, field) for field in _MODEL}
                 for name, one in models.items()
             },
             "mixture": _mixtures(),
-            "seed": seeds(2),
         },
         baseline={"mixture": "uniform"},
         ranks="model",

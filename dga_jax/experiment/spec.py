@@ -48,8 +48,8 @@ class Experiment:
     Attributes:
       question: as a person asks it.
       axes: fields of the config by point, by axis: every combination is a run. A later
-        axis takes precedence; no two may set a field to the same effect unnoticed, so
-        flags may not set a field that an axis does.
+        axis takes precedence; flags may not set a field that an axis does. In a text,
+        `{AXIS}` stands for the point on that axis.
       baseline: what the others are compared with, a point on one axis or several; pairs
         agree on all other axes.
       loss: which loss is "target": "target", or "target/{AXIS}" where the store has
@@ -111,11 +111,17 @@ class Experiment:
             yield dict(zip(self.axes, points, strict=True))
 
     def fields(self, points: Points) -> dict[str, Any]:
-        """Fields of the config at a combination of points."""
+        """Fields of the config at a combination of points.
+
+        In a text, `{AXIS}` stands for the point on that axis.
+        """
         found: dict[str, Any] = {}
         for axis, point in points.items():
             found |= self.axes[axis][point]
-        return found
+        return {
+            name: value.format_map(points) if isinstance(value, str) else value
+            for name, value in found.items()
+        }
 
     def described(self) -> dict[str, Any]:
         """All of it but the fields, ready for JSON; see `from_description`."""

@@ -35,7 +35,9 @@ class TrainState(NamedTuple):
 
 
 def _build(
-    config: ModelConfig, optimizer: optax.GradientTransformation, key: jax.typing.ArrayLike
+    config: ModelConfig,
+    optimizer: optax.GradientTransformation,
+    key: jax.typing.ArrayLike,
 ) -> TrainState:
     model = Transformer(config, rngs=nnx.Rngs(key))
     params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
