@@ -10,6 +10,7 @@ from dga_jax.training.config import apply_argument
 
 # The target's histogram, the corpus as it is, and its coarse clusters.
 BASIS = "target+natural+level0"
+SHARE = 0.5  # of the weight on the target's histogram, where DGA begins there
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
