@@ -18,6 +18,9 @@ from dga_jax.training import workdir
 from dga_jax.training.loop import train
 from dga_jax.training.setup import check, open_run
 
+# A defect of ours is worse than a mistake of the user.
+_WORSE = (ExitStatus.COMPLETE, ExitStatus.USER_ERROR, ExitStatus.DEFECT)
+
 
 class Trained(NamedTuple):
     """How it went.
@@ -59,35 +62,40 @@ def train_all(
     failed, status = [], ExitStatus.COMPLETE
     for number, run in enumerate(left, done + 1):
         print(f"[{number}/{len(runs)}] {run.name}", flush=True)
-        started = time.monotonic()
-        try:
-            complete = _train_one(run, directory, set(explicit))
-        except Exception as error:
-            if is_full_disk(error) or "disk is full" in str(error):
-                raise
-            said = one_line(error)
-            if exit_status(error) == ExitStatus.DEFECT:
-                traceback.print_exc()
-            print(f"[{number}/{len(runs)}] {run.name} FAILED: {said}", flush=True)
-            results.write(_folder(directory, run, results.FAILED), {"failed": said})
+        found = _attempt(run, directory, set(explicit))
+        if found == ExitStatus.STOPPED:
+            return Trained(failed, found)
+        if found != ExitStatus.COMPLETE:
             failed.append(run.name)
-            status = max(status, exit_status(error), key=_weight)
-        else:
-            if complete is None:
-                print(f"{run.name}: another process is at it; left to that", flush=True)
-                continue
-            if not complete:
-                return Trained(failed, ExitStatus.STOPPED)
-            seconds = time.monotonic() - started
-            print(f"[{number}/{len(runs)}] {run.name}: {seconds:.0f} s", flush=True)
+            status = max(status, found, key=_WORSE.index)
         write_results(directory, every)
     return Trained(failed, status)
 
 
-def _weight(status: ExitStatus) -> int:
-    """A defect of ours is worse than a mistake of the user."""
-    order = (ExitStatus.COMPLETE, ExitStatus.USER_ERROR, ExitStatus.DEFECT)
-    return order.index(status)
+def _attempt(run: Planned, directory: Path, explicit: set[str]) -> ExitStatus:
+    """Trains a run, and says how it went; what failed is written down."""
+    started = time.monotonic()
+    try:
+        complete = _train_one(run, directory, explicit)
+    except Exception as error:
+        if is_full_disk(error) or "disk is full" in str(error):
+            raise
+        status, said = exit_status(error), one_line(error)
+        if status == ExitStatus.DEFECT:
+            traceback.print_exc()
+        print(f"{run.name} FAILED: {said}", flush=True)
+        results.write(_folder(directory, run, results.FAILED), {"failed": said})
+        return status
+    if complete is None:
+        print(f"{run.name}: another process is at it; left to that", flush=True)
+    elif not complete:
+        return ExitStatus.STOPPED
+    else:
+        seconds = time.monotonic() - started
+        made = results.read(_folder(directory, run, results.RESULT))["made"]
+        around = seconds - made.get("seconds", seconds)
+        print(f"{run.name}: {seconds:.0f} s, {around:.1f} of them around the training")
+    return ExitStatus.COMPLETE
 
 
 def _folder(directory: Path, run: Planned, name: str = "") -> Path:

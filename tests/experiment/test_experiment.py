@@ -1,7 +1,10 @@
 """A tiny experiment from end to end."""
 
 import json
+import pathlib
 import shutil
+import subprocess
+import sys
 
 import pytest
 from experiments import AXES, tiny
@@ -10,6 +13,8 @@ from runs import Killed, stopped
 from dga_jax.errors import ExitStatus, UserError
 from dga_jax.experiment import page, plan, results, runner
 from dga_jax.training import loop
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def run_all(config, directory, **chosen):
@@ -138,3 +143,29 @@ def test_a_run_that_another_process_has_is_left_to_it(done, byte_store, tmp_path
 def test_results_are_json_of_numbers(done):
     for text in (done / results.RESULTS).read_text().splitlines():
         json.loads(text, parse_constant=pytest.fail)
+
+
+@pytest.mark.slow
+def test_the_command(tmp_path):
+    """From configs/experiments: it lists, trains what is asked for, and draws."""
+    experiment = "configs/experiments/proxy.py:eval.target_rows=8"
+    only = "--only=model=proxy,mixture=uniform,seed=0"
+    workdir = f"--workdir={tmp_path}/it"
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "dga_jax.experiment", *arguments]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    listed = run(f"--config={experiment}", only, workdir, "--list")
+    assert listed.stdout.split() == ["0-proxy-uniform"], listed.stderr
+    missing = run(workdir)
+    assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
+    assert "--config is missing" in missing.stderr
+    given = run(f"--config={experiment},seed=3", workdir)
+    assert "config.seed was given, but an axis" in given.stderr
+    trained = run(f"--config={experiment}", only, workdir, "--config.log.console=50")
+    assert trained.returncode == 0, trained.stderr
+    assert "of them around the training" in trained.stdout
+    drawn = run(workdir, "--draw")
+    assert drawn.stdout.splitlines()[1:4] == trained.stdout.splitlines()[-6:-3]
+    assert experiment in (tmp_path / "it" / page.PAGE).read_text()
