@@ -112,7 +112,7 @@ def outcome(folder: Path, run: Planned) -> dict[str, Any]:
         "train_loss": _train_loss(lines),
         "curves": {name: list(curve) for name, curve in curves.items()},
         **_of_mixture(folder, lines),
-        "cost": cost.of_run(folder, lines),
+        "cost": cost.of_run(lines),
         "made": made,
     }
 

@@ -51,7 +51,7 @@ def draw(
     weights_title: str = "domain weights",
     drawn: Series | None = None,
 ) -> Path:
-    """Draws a run; the file appears whole.
+    """Draws a run, weights on the left, losses on the right; the file appears whole.
 
     Args:
         path: of the PNG.
@@ -76,6 +76,7 @@ def draw(
     for axes in (left, right):
         axes.set_xlim(0, end)
         _finish(axes)
+    _add_flops(right, lines)
     return _save(figure, path)
 
 
@@ -181,3 +182,21 @@ def _draw_losses(axes: "Axes", lines: Lines) -> None:
             axes.plot(steps, losses, markersize=4, clip_on=False, **style)
     if axes.lines:
         axes.legend(frameon=False, fontsize=8, loc="upper right")
+
+
+def _add_flops(axes: "Axes", lines: Lines) -> None:
+    """A second axis above: what had been spent by each step."""
+    steps, flops = history(lines, "cost/flops")
+    if len(steps) < 2 or (np.diff(flops) <= 0).any() or (np.diff(steps) <= 0).any():
+        return
+    # The axes end behind the last evaluation: it goes on as it went before.
+    steps, flops = (np.append(x, 2 * x[-1] - x[-2]) for x in (steps, flops))
+    above = axes.secondary_xaxis(
+        "top",
+        functions=(
+            lambda x: np.interp(x, steps, flops),
+            lambda x: np.interp(x, flops, steps),
+        ),
+    )
+    above.set_xlabel("total FLOPs", fontsize=8)
+    above.tick_params(labelsize=8)

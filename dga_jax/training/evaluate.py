@@ -83,6 +83,9 @@ class Evaluator:
       rows: held-out rows of each domain, spread evenly over what there is.
       target_rows: of each target's held-out part; 0 for all.
       batch_size: rows computed at a time.
+
+    Attributes:
+      num_rows: that an evaluation computes.
     """
 
     def __init__(
@@ -108,6 +111,7 @@ class Evaluator:
         self._natural = tokens / max(tokens.sum(), 1)
         self._groups = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
         self._rows = np.concatenate(parts)
+        self.num_rows = len(self._rows)
         self._bytes = np.concatenate(sizes)
         if np.isnan(self._bytes).any() and jax.process_index() == 0:
             why = (
@@ -149,7 +153,7 @@ class Evaluator:
             missing = self._batch_size - len(rows)
             rows = np.pad(rows, ((0, missing), (0, 0)), constant_values=PAD)
             results.append(evaluate(params, sharding.place(rows, self._sharding)))
-        count = len(self._rows)
+        count = self.num_rows
         nats = np.concatenate([np.asarray(r.nll, np.float64) for r in results])[:count]
         tokens = np.concatenate([np.asarray(r.count) for r in results])[:count]
 

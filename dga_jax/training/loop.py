@@ -19,6 +19,7 @@ from dga_jax.logs import perf
 from dga_jax.logs.metrics import MetricsWriter
 from dga_jax.training import config as configs
 from dga_jax.training.checkpoint import Snapshot
+from dga_jax.training.cost import Costs
 from dga_jax.training.evaluate import Evaluator
 from dga_jax.training.mixture_metrics import MixtureMetrics
 from dga_jax.training.nonfinite import Guard
@@ -81,6 +82,7 @@ class Trainer:
             run.steps, lambda: clock.measure("compile"), run.programs
         )
         self._updates = Updates(run, self._steps)
+        self._costs = Costs(run, evaluator.num_rows)
         self._factors = None  # of the loss, by domain; see `Mixture.loss_factors`
         self._guard = Guard(
             run.config,
@@ -184,9 +186,10 @@ class Trainer:
         jax.block_until_ready(self._state)
         with self._clock.measure("eval"):
             found = self._evaluator(self._steps.evaluate, self._state.params)
-        return self._of_mixture.evaluated(
+        values = self._of_mixture.evaluated(
             self._step, self._mixer_state, found, self._cursors
         )
+        return values | self._costs.evaluation(self._step)
 
     def _drawn(self) -> dict[str, float]:
         return self._of_mixture.drawn(self._step, self._mixer_state, self._cursors)
@@ -206,6 +209,7 @@ class Trainer:
                     "drawn": self._of_mixture.pending(self._cursors),
                     "train_losses": self._updates.pending(),
                     "skipped_steps": self._guard.skipped,
+                    "evaluated_rows": self._costs.evaluated,
                 },
             )
 

@@ -8,7 +8,6 @@ from experiments import line, pairs
 from dga_jax.errors import UserError
 from dga_jax.experiment import cost, figure, page, results, tables
 from dga_jax.experiment.spec import Figure
-from dga_jax.training.fields import default_config
 
 
 def test_a_row_a_group_with_differences_by_pair():
@@ -103,19 +102,10 @@ def test_results_that_cannot_be_read_are_named(tmp_path):
         page.draw(tmp_path)
 
 
-def test_what_steers_is_counted_in():
-    config = default_config()
-    config.train.update(steps=100, batch_size=4, seq_len=10)
-    config.mixer.update(interval=10, probe_rows=2, target_rows=3, name="static")
-    alone = cost.by_arithmetic(config, 8)
-    assert alone["train_tokens"] == 4000
-    assert alone["probe_tokens"] == alone["target_tokens"] == 0
-    config.mixer.name = "dga"
-    steered = cost.by_arithmetic(config, 8)
-    assert (steered["probe_tokens"], steered["target_tokens"]) == (1600, 300)
-    assert steered["flops"] / alone["flops"] == pytest.approx(5900 / 4000)
-    config.mixer.probe_domains = 4
-    assert cost.by_arithmetic(config, 8)["probe_tokens"] == 800
-    config.mixer.name = "skill_it"  # which evaluates, and differentiates nothing
-    evaluated = cost.by_arithmetic(config, 8)["flops"] / alone["flops"]
-    assert evaluated == pytest.approx(1 + 800 / 3 / 4000)
+def test_what_steers_is_counted_in_and_looking_is_not():
+    lines = [
+        {"step": 1, "cost/train_tokens": 10, "cost/flops": 7.0, "cost/eval_flops": 3.0},
+        {"step": 2, "cost/train_tokens": 20, "cost/flops": 9.0, "cost/eval_flops": 4.0},
+    ]
+    found = cost.of_run(lines)
+    assert (found["train_tokens"], found["flops"]) == (20, 5.0)
