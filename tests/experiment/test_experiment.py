@@ -167,5 +167,5 @@ def test_the_command(tmp_path):
     assert trained.returncode == 0, trained.stderr
     assert "of them around the training" in trained.stdout
     drawn = run(workdir, "--draw")
-    assert drawn.stdout.splitlines()[1:4] == trained.stdout.splitlines()[-6:-3]
+    assert drawn.stdout in trained.stdout
     assert experiment in (tmp_path / "it" / page.PAGE).read_text()
