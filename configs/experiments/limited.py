@@ -21,7 +21,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
             "target": proxy_clusters.target_axis(("python_docs", "sotu_modern")),
             "tokens": {
                 f"{count}": {"data.tokens_per_domain": count}
-                for count in (1000, 2500, 10_000)
+                for count in (2500, 10_000)
             }
             | {"all": {"data.tokens_per_domain": 0}},
             "mixer": {name: mixers[name] for name in _MIXERS},
