@@ -3,6 +3,8 @@
 import pathlib
 import re
 
+from sphinx.application import Sphinx
+
 project = "dga_jax"
 author = "the authors of dga_jax"
 extensions = [
@@ -25,11 +27,11 @@ html_theme = "furo"
 html_title = "dga_jax"
 
 
-def _links_to_code(app, docname, source):
+def _links_to_code(_: Sphinx, docname: str, source: list[str]) -> None:
     """Links out of the documentation become what they name: there is no such page."""
     root = pathlib.Path(__file__).parent
 
-    def link(match):
+    def link(match: re.Match[str]) -> str:
         target = (root / docname).parent / match[2].partition("#")[0]
         inside = target.resolve().is_relative_to(root)
         page = target.suffix in {".md", ".png", ".svg", ".ipynb"}
@@ -38,6 +40,6 @@ def _links_to_code(app, docname, source):
     source[0] = re.sub(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)([^)]+)\)", link, source[0])
 
 
-def setup(app):
+def setup(app: Sphinx) -> None:
     """Registers what this file adds to Sphinx."""
     app.connect("source-read", _links_to_code)
