@@ -23,6 +23,7 @@ autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 napoleon_use_ivar = True
 
+highlight_language = "none"
 html_theme = "furo"
 html_title = "dga_jax"
 
