@@ -42,8 +42,8 @@ def get_config(argument: str | None = None) -> ConfigDict:
         ranks="model",
         figure=Figure("forest", lines="mixture", panels="model"),
         data=(
-            "The eight domains of `sample/`, the target the documentation of Python. The"
-            " quickstart's model is trained for half of its steps."
+            "The eight domains of `sample/`, the target the documentation of Python."
+            " The quickstart's model is trained for half of its steps."
         ),
     )
     return apply_argument(config, argument)
