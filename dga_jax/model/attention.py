@@ -72,7 +72,10 @@ class Attention(nnx.Module):
         self.out = config.linear(inner, config.d_model, residual=True, rngs=rngs)
 
     def __call__(
-        self, x_BxLxD: jax.Array, positions_BxL: jax.Array | None = None
+        self,
+        x_BxLxD: jax.Array,
+        positions_BxL: jax.Array | None = None,
+        attend: kernels.Kernel | None = None,
     ) -> jax.Array:
         """Every position attends to itself and to those before it in its row.
 
@@ -80,12 +83,13 @@ class Attention(nnx.Module):
           x_BxLxD: normalised activations.
           positions_BxL: from `document_positions`; given them, a position attends to
             its own document alone, as if nothing else were in the row.
+          attend: mixes values, in place of the config's kernel; see `decode`.
         """
 
         def heads(projection: nnx.Linear) -> jax.Array:
             return projection(x_BxLxD).reshape(*x_BxLxD.shape[:2], -1, self.head_dim)
 
-        attend = kernels.kernel(self.config.attention, self.config.mesh)
+        attend = attend or kernels.kernel(self.config.attention, self.config.mesh)
         mixed_BxLxHxK = attend(
             rotate(heads(self.query), self.config.rope_theta, positions_BxL),
             rotate(heads(self.key), self.config.rope_theta, positions_BxL),

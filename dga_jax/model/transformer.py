@@ -15,6 +15,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from dga_jax.model.attention import Attention, document_positions
+from dga_jax.model.kernels import Kernel
 
 # What the backward pass of a layer keeps beside its input, by the name of `remat`.
 _POLICIES = {
@@ -153,10 +154,13 @@ class Block(nnx.Module):
         self.mlp = FeedForward(config, rngs=rngs)
 
     def __call__(
-        self, x_BxLxD: jax.Array, positions_BxL: jax.Array | None = None
+        self,
+        x_BxLxD: jax.Array,
+        positions_BxL: jax.Array | None = None,
+        attend: Kernel | None = None,
     ) -> jax.Array:
-        """The residual stream after this layer; positions as `Attention` takes them."""
-        x_BxLxD += self.attention(self.attention_norm(x_BxLxD), positions_BxL)
+        """The residual stream after this layer; the rest as `Attention` takes it."""
+        x_BxLxD += self.attention(self.attention_norm(x_BxLxD), positions_BxL, attend)
         return x_BxLxD + self.mlp(self.mlp_norm(x_BxLxD))
 
 
