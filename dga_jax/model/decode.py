@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 
 from dga_jax.model.transformer import ModelConfig, Transformer, abstract
+from dga_jax.sharding import constrain_rows, replicated
 
 Pick = Callable[[jax.Array, jax.Array], jax.Array]  # (key, logits [B, V]) -> ids [B]
 Constrain = Callable[[jax.Array], jax.Array]  # pins the sharding of an array
@@ -83,9 +85,9 @@ def read(
             jnp.where(ends, index_BxT, cache.start[:, None]), axis=1
         )
     key_C = jnp.arange(cache.keys.shape[2], dtype=jnp.int32)
-    seen_Bx1xTxC = (
-        (key_C <= index_BxT[..., None]) & (key_C >= starts_BxT[..., None])
-    )[:, None]
+    seen_Bx1xTxC = ((key_C <= index_BxT[..., None]) & (key_C >= starts_BxT[..., None]))[
+        :, None
+    ]
     rows = jnp.arange(tokens_BxT.shape[0])[:, None]
     graph, layers = nnx.split(model.blocks)
 
@@ -166,8 +168,7 @@ def make_decode(
     pick: Pick,
     *,
     steps: int = 1,
-    constrain: Constrain = lambda x: x,
-    replicate: Constrain = lambda x: x,
+    mesh: Mesh | None = None,
 ) -> Decode:
     """The two functions; each is compiled once for a shape of its arguments.
 
@@ -176,15 +177,18 @@ def make_decode(
       room: C, of prompt and what follows.
       pick: the next token of each row.
       steps: n, tokens of one call.
-      constrain: pins down the sharding of activations.
-      replicate: brings ids to all devices.
+      mesh: that the parameters lie on; None: one device.
     """
     graph, _ = abstract(config)
+    constrain = constrain_rows(mesh) if mesh else lambda x: x
 
     def following(
         model: Transformer, hidden_BxD: jax.Array, key: jax.Array
     ) -> jax.Array:
-        return replicate(pick(key, model.logits(hidden_BxD)))
+        ids_B = pick(key, model.logits(hidden_BxD))
+        if mesh:  # every process is to see them
+            ids_B = jax.lax.with_sharding_constraint(ids_B, replicated(mesh))
+        return ids_B
 
     @jax.jit
     def begin(

@@ -8,8 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 from runs import mesh_of
 
 from dga_jax import sharding
@@ -109,11 +107,9 @@ def test_on_a_mesh_as_on_one_device():
         return np.asarray(functions.go_on(params, cache, ids, key)[0])
 
     shardings = sharding.tree_shardings(mesh, params, LOGICAL_AXES)
-    everywhere = NamedSharding(mesh, P())
     found = of(
         jax.tree.map(jax.device_put, params, shardings),
-        constrain=sharding.constrain_rows(mesh),
-        replicate=lambda x: jax.lax.with_sharding_constraint(x, everywhere),
+        mesh=mesh,
     )
     np.testing.assert_array_equal(found, of(params))
 
