@@ -197,15 +197,17 @@ class Transformer(nnx.Module):
         self,
         tokens_BxL: jax.Array,
         constrain: Callable[[jax.Array], jax.Array] = lambda x: x,
+        positions_BxL: jax.Array | None = None,
     ) -> jax.Array:
         """Final activations [B, L, D] of token ids [B, L].
 
         `constrain` is applied to the residual stream between layers; it is where a
-        sharding of the batch is pinned down.
+        sharding of the batch is pinned down. With positions, which each begin at 0, a
+        row holds several texts, and a token attends to its own alone.
         """
         graph, layers = nnx.split(self.blocks)
-        end, positions_BxL = self.config.document_end, None
-        if end is not None:
+        end = self.config.document_end
+        if end is not None and positions_BxL is None:
             positions_BxL = document_positions(tokens_BxL, end)
 
         def layer(x_BxLxD: jax.Array, parameters: nnx.State) -> jax.Array:

@@ -168,6 +168,35 @@ _FIELDS: dict[str, Field] = {
     "eval.target_rows": Field(
         256, _NOTHING, "of each target's held-out part; 0: all", _NOT_NEGATIVE
     ),
+    "eval.lm_eval.every": Field(
+        0,
+        _NOTHING,
+        "steps between benchmarks, before the first and after the last too; 0: none",
+        _NOT_NEGATIVE,
+    ),
+    "eval.lm_eval.tasks": Field(
+        "mmlu_cloze",
+        _NOTHING,
+        "with commas: mmlu and mmlu_cloze are of eval.lm_eval.data, others lm-eval's",
+    ),
+    "eval.lm_eval.data": Field(
+        "", _NOTHING, "JSON lines with question, choices, answer and subject"
+    ),
+    "eval.lm_eval.fewshot": Field(
+        "", _NOTHING, "the same, examples shown before the questions"
+    ),
+    "eval.lm_eval.num_fewshot": Field(
+        -1,
+        _NOTHING,
+        "how many; -1: what a task of lm-eval says, else none",
+        AtLeast(-1),
+    ),
+    "eval.lm_eval.limit": Field(
+        0, _NOTHING, "questions of each task, or subject; 0: all", _NOT_NEGATIVE
+    ),
+    "eval.lm_eval.include": Field(
+        "", _NOTHING, "a directory of tasks of yours, in YAML"
+    ),
     "checkpoint.every": Field(
         500, _NOTHING, "steps between checkpoints; 0: at the end only", _NOT_NEGATIVE
     ),

@@ -40,6 +40,10 @@ def _validate_relations(config: ConfigDict) -> None:
             f"config.train.batch_size={train.batch_size}: must be a multiple of "
             f"train.microbatches={train.microbatches}"
         )
+    if config.eval.lm_eval.every:
+        from dga_jax.training import benchmarks  # few runs have any
+
+        benchmarks.options(config).check()
     _validate_mixer(config.mixer)
     if config.mixer.basis and config.mixer.name == "importance":
         raise UserError(

@@ -38,10 +38,15 @@ def split(config):
     return graph, params
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(config, params, tokens):
+    return nnx.merge(split(config)[0], params)(tokens)
+
+
 def whole(config, ids):
     """Logits [L, V] of one row, computed without a cache."""
-    graph, params = split(config)
-    return np.asarray(nnx.merge(graph, params)(jnp.array([ids]))[0])
+    filled = np.pad(ids, (0, ROOM - len(ids)))[None]  # which nothing before it sees
+    return np.asarray(_logits(config, split(config)[1], filled))[0, : len(ids)]
 
 
 def prompts():
