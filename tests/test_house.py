@@ -17,7 +17,8 @@ MAY_IMPORT = {
     "tokenizer": set(),
     "logs": set(),
     "data": {"mixing", "tokenizer"},
-    "training": {"data", "logs", "mixing", "model", "stores"},
+    "huggingface": {"model", "tokenizer"},
+    "training": {"data", "huggingface", "logs", "mixing", "model", "stores"},
     "prepare": {"cli", "data", "logs", "tokenizer"},
 }
 MOST_LINES = 400
