@@ -18,7 +18,17 @@ MAY_IMPORT = {
     "logs": set(),
     "data": {"mixing", "tokenizer"},
     "harness": {"data", "logs", "model", "tokenizer"},
-    "training": {"data", "harness", "logs", "mixing", "model", "stores", "tokenizer"},
+    "huggingface": {"model", "tokenizer"},
+    "training": {
+        "data",
+        "harness",
+        "huggingface",
+        "logs",
+        "mixing",
+        "model",
+        "stores",
+        "tokenizer",
+    },
     "prepare": {"cli", "data", "logs", "tokenizer"},
 }
 MOST_LINES = 400

@@ -55,9 +55,8 @@ class Place:
     def of_length(self, length: int) -> ModelConfig:
         """The architecture, with the kernel of attention that rows so long can have."""
         config = self.config
-        width = config.d_model // config.num_heads
         # Several texts in a row are to the kernel what documents are.
-        shape = kernels.Shape(config.dtype, width, length, documents=True)
+        shape = kernels.Shape(config.dtype, config.head_width, length, documents=True)
         chip = kernels.Chip.of(self.mesh.devices.flat[0])
         kernel, _ = kernels.choose(self.attention, chip, shape)
         return dataclasses.replace(config, attention=kernel, mesh=self.mesh)

@@ -48,9 +48,8 @@ def empty_cache(config: ModelConfig, rows: int, room: int) -> Cache:
       rows: B.
       room: C.
     """
-    inner = abstract(config)[1]["blocks"]["attention"]["key"]["kernel"].shape[-1]
-    heads = config.num_kv_heads
-    shape = (config.num_layers, rows, room, heads, inner // heads)
+    heads = config.num_kv_heads, config.head_width
+    shape = (config.num_layers, rows, room, *heads)
     zeros = jnp.zeros(shape, config.dtype)
     none = jnp.zeros(rows, jnp.int32)
     return Cache(zeros, zeros, none, none)

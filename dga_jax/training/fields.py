@@ -41,11 +41,40 @@ _FIELDS: dict[str, Field] = {
         "feed-forward width; 0: 8/3 of d_model, rounded up to a multiple of 128",
         _NOT_NEGATIVE,
     ),
+    "model.from": Field(
+        "",
+        _ALL,
+        "a Hugging Face directory that the run begins with: its weights, and in place "
+        "of the fields of this group its architecture",
+    ),
+    "model.head_dim": Field(
+        0, _ALL, "width of a head; 0: d_model / num_heads", _NOT_NEGATIVE
+    ),
+    "model.qkv_bias": Field(False, _ALL, "biases on queries, keys and values"),
+    "model.qk_norm": Field(False, _ALL, "RMSNorm of each head's queries and keys"),
     "model.tied_embeddings": Field(
         True, _ALL, "the output projection is the embedding, transposed"
     ),
     "model.rope_theta": Field(
         10_000.0, _ALL, "base of the rotary frequencies", _POSITIVE
+    ),
+    "model.rope_factor": Field(
+        1.0,
+        _ALL,
+        "by which Llama 3.1 divides low rotary frequencies; 1: as they are",
+        AtLeast(1),
+    ),
+    "model.rope_low_frequency": Field(
+        1.0, _ALL, "periods in rope_length, below which they are divided", _POSITIVE
+    ),
+    "model.rope_high_frequency": Field(
+        4.0, _ALL, "periods in rope_length, above which they stay", _POSITIVE
+    ),
+    "model.rope_length": Field(
+        8192, _ALL, "positions before frequencies were divided", _POSITIVE
+    ),
+    "model.max_positions": Field(
+        0, _NOTHING, "that an export promises; 0: train.seq_len", _NOT_NEGATIVE
     ),
     "model.norm_eps": Field(
         1e-5, _ALL, "added to the mean square in RMSNorm", _POSITIVE
