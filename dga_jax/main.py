@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> ExitStatus:
     start_jax(config)
     with distributed.together():
         distributed.check_same({"--workdir": str(directory)})
-        parts = check(config, explicit)
+        parts = check(config, explicit, directory)
         with workdir.held(directory):
             run = open_run(parts, directory, ahead=True)
             if run.taken:

@@ -17,7 +17,18 @@ MAY_IMPORT = {
     "tokenizer": set(),
     "logs": set(),
     "data": {"mixing", "tokenizer"},
-    "training": {"data", "logs", "mixing", "model", "stores"},
+    "harness": {"data", "logs", "model", "tokenizer"},
+    "huggingface": {"model", "tokenizer"},
+    "training": {
+        "data",
+        "harness",
+        "huggingface",
+        "logs",
+        "mixing",
+        "model",
+        "stores",
+        "tokenizer",
+    },
     "prepare": {"cli", "data", "logs", "tokenizer"},
 }
 MOST_LINES = 400

@@ -8,6 +8,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -26,6 +27,9 @@ from dga_jax.training.probe import Updates
 from dga_jax.training.programs import compiled
 from dga_jax.training.setup import Run
 from dga_jax.training.step_log import StepLog, due
+
+if TYPE_CHECKING:
+    from dga_jax.training.benchmarks import Benchmarks
 
 
 class Stop:
@@ -92,6 +96,7 @@ class Trainer:
             writer, run.mixture, self._cursors, run.extra.get("drawn")
         )
         self._log = StepLog(run, writer, clock, self._guard, self._of_mixture)
+        self._benchmarks = _benchmarks(run)
         log = run.config.log
         self._profiler = perf.ProfilerWindow(
             run.directory, log.profile_step, log.profile_steps
@@ -109,6 +114,10 @@ class Trainer:
                 values |= self._move_weights()
             if due(self._config, self._config.eval.every, step):
                 values |= self._evaluate()
+            if self._benchmarks and due(
+                self._config, self._config.eval.lm_eval.every, step
+            ):
+                values |= self._benchmark()
             if values:
                 values |= self._drawn()
                 self._log.finish(values, self._mixer_state, self._cursors)
@@ -128,6 +137,8 @@ class Trainer:
         """Before the first step: the weights and the model that the run begins with."""
         values = self._of_mixture.weights(self._step, self._mixer_state)
         values |= self._evaluate()
+        if self._benchmarks:
+            values |= self._benchmark()
         self._log.finish(values, self._mixer_state, self._cursors)
         if self._config.start["from"]:
             self._save()  # from here on the other run is not needed
@@ -188,6 +199,11 @@ class Trainer:
             self._step, self._mixer_state, found, self._cursors
         )
 
+    def _benchmark(self) -> dict[str, float]:
+        """What lm-eval says of the model, to log."""
+        with self._clock.measure("eval"):
+            return self._benchmarks(self._state.params, self._step)
+
     def _drawn(self) -> dict[str, float]:
         return self._of_mixture.drawn(self._step, self._mixer_state, self._cursors)
 
@@ -241,6 +257,14 @@ def train(run: Run) -> bool:
         writer.close()
         run.checkpoints.close()
         stop.close()
+
+
+def _benchmarks(run: Run) -> "Benchmarks | None":
+    if not run.config.eval.lm_eval.every:
+        return None
+    from dga_jax.training.benchmarks import Benchmarks  # few runs have any
+
+    return Benchmarks(run.config, run.mesh, run.store.tokenizer())
 
 
 def _clock(run: Run) -> perf.Clock:

@@ -29,7 +29,7 @@ _DIGESTS = {
     "mixer.smoothing": ("basis", "initial_weights"),
 }
 # Left open, it follows from other fields, which are to be named rather.
-_FOLLOWS = ("model.d_ff", "model.num_kv_heads", "data.tokens_level")
+_FOLLOWS = ("model.d_ff", "model.num_kv_heads", "model.head_dim", "data.tokens_level")
 # Another run cannot take these over from a checkpoint: its arrays would not fit.
 _SHAPES = ("model.", "start.")
 
@@ -110,6 +110,7 @@ def _resolved(config: ConfigDict) -> dict[str, Any]:
     del fields["explicit"]
     model = configs.model_config(config)
     fields["model.num_kv_heads"], fields["model.d_ff"] = model.num_kv_heads, model.d_ff
+    fields["model.head_dim"] = model.head_dim
     fields["optimizer.warmup_steps"] = configs.optimizer_config(config).warmup_steps
     if config.data.tokens_level < 0 or not config.data.tokens_per_domain:
         fields["data.tokens_level"] = config.data.level
