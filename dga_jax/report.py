@@ -35,6 +35,7 @@ from dga_jax.logs.series import (
     read_newest,
     read_series,
 )
+from dga_jax.logs.signs import KINDS, Sign
 
 _LOSSES = {
     "target": "eval/target",
@@ -242,7 +243,7 @@ def _summary(lines: Lines) -> list[str]:
     _, share = history(lines, "perf/alignment_share")
     if len(share):
         facts.append(f"time on alignment: {share[-1]:.1%} of training")
-    return [*facts, *_cost(lines)]
+    return [*facts, *_cost(lines), *_warnings(lines)]
 
 
 def _cost(lines: Lines) -> list[str]:
@@ -259,6 +260,19 @@ def _cost(lines: Lines) -> list[str]:
             share = f"{flops / total[-1]:.1%}"
             parts.append(f"{label} {share} ({quantity(tokens)} tokens)")
     return [f"cost: {scientific(total[-1])} FLOPs: {', '.join(parts)}"]
+
+
+def _warnings(lines: Lines) -> list[str]:
+    """Each sign of failure that the run gave, with its newest figure."""
+    asked, _ = history(lines, "mixture/drawn_tokens")
+    said = []
+    for name in KINDS:
+        steps, figures = history(lines, f"warning/{name}")
+        if len(steps):
+            cleared = ", cleared" if steps[-1] < asked[-1] else ""
+            sign = Sign(name, figures[-1])
+            said.append(f"warning, steps {steps[0]} to {steps[-1]}{cleared}: {sign}")
+    return said
 
 
 def _used_up(lines: Lines) -> float:

@@ -20,13 +20,14 @@ from dga_jax.logs.metrics import MetricsWriter
 from dga_jax.training import config as configs
 from dga_jax.training.checkpoint import Snapshot
 from dga_jax.training.cost import Costs
-from dga_jax.training.evaluate import Evaluator
+from dga_jax.training.evaluate import Evaluator, steering_rows
 from dga_jax.training.mixture_metrics import MixtureMetrics
 from dga_jax.training.nonfinite import Guard
 from dga_jax.training.probe import Updates
 from dga_jax.training.programs import compiled
 from dga_jax.training.setup import Run
 from dga_jax.training.step_log import StepLog, due
+from dga_jax.training.watch import Watch
 
 
 class Stop:
@@ -93,7 +94,12 @@ class Trainer:
         self._of_mixture = MixtureMetrics(
             writer, run.mixture, self._cursors, run.extra.get("drawn")
         )
-        self._log = StepLog(run, writer, clock, self._guard, self._of_mixture)
+        self._watch = Watch(
+            run.config, run.mixture, self._mixer_state, run.extra.get("signs")
+        )
+        self._log = StepLog(
+            run, writer, clock, self._guard, self._of_mixture, self._watch
+        )
         log = run.config.log
         self._profiler = perf.ProfilerWindow(
             run.directory, log.profile_step, log.profile_steps
@@ -178,6 +184,7 @@ class Trainer:
             self._mixer_state, measured = self._updates.move(
                 self._state, self._mixer_state, step, self._cursors
             )
+        self._watch.moved(self._mixer_state, measured)
         values = self._of_mixture.weights(step, self._mixer_state)
         return values | self._of_mixture.measured(step, self._mixer_state, measured)
 
@@ -210,6 +217,7 @@ class Trainer:
                     "train_losses": self._updates.pending(),
                     "skipped_steps": self._guard.skipped,
                     "evaluated_rows": self._costs.evaluated,
+                    "signs": self._watch.kept(),
                 },
             )
 
@@ -231,6 +239,7 @@ def train(run: Run) -> bool:
         rows=config.eval.rows,
         target_rows=config.eval.target_rows,
         batch_size=config.train.batch_size // config.train.microbatches,
+        steering_rows=steering_rows(run.mixture.mixer.reads),
     )
     writer = MetricsWriter(
         run.directory,
