@@ -21,7 +21,7 @@ from ml_collections import ConfigDict, config_flags
 from dga_jax import cli, one_of_several
 from dga_jax.errors import ExitStatus, UserError
 from dga_jax.logs import plot
-from dga_jax.logs.console import columns
+from dga_jax.logs.console import columns, scientific
 from dga_jax.logs.metrics import history, read_metrics
 from dga_jax.logs.series import read_series
 from dga_jax.training import workdir
@@ -40,7 +40,9 @@ _COLUMNS = {
     "generic, natural": "eval/generic_natural/loss",
     "effective domains": "mixture/effective_domains",
 }
+_FLOPS = "cost/flops"
 _EPOCHS = "most epochs"
+_SPENT = "total FLOPs"
 _USED_UP = "used up"
 
 Lines = Sequence[Mapping[str, float | None]]
@@ -55,12 +57,14 @@ class Outcome(NamedTuple):
       final: last value by column of the table, NaN where there is none; under "used up"
         the weight of domains that are, of which nothing is drawn any more.
       curves: (steps, losses) by name, as `plot.draw_comparison` takes them.
+      by_flops: (FLOPs spent in all, losses) by name.
     """
 
     mixture: str
     seed: int
     final: Mapping[str, float]
-    curves: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    curves: Mapping[str, plot.Curve]
+    by_flops: Mapping[str, plot.Curve]
 
 
 def variant(config: ConfigDict, mixture: str, seed: int, probes: int) -> ConfigDict:
@@ -132,12 +136,14 @@ def _outcome(mixture: str, seed: int, folder: Path) -> Outcome:
     final[_USED_UP] = _last(lines, "mixture/used_up", 0.0)
     epochs = read_series(folder, "data/epochs", lines)
     final[_EPOCHS] = float(np.max(epochs.values[-1]))
-    curves = {
-        name: history(lines, key)
-        for name, key in _COLUMNS.items()
-        if key.startswith("eval/")
-    }
-    return Outcome(mixture, seed, final, curves)
+    final[_SPENT] = _last(lines, _FLOPS)
+    losses = {name: key for name, key in _COLUMNS.items() if key.startswith("eval/")}
+    curves = {name: history(lines, key) for name, key in losses.items()}
+    by_flops = {}
+    for name, key in losses.items():
+        spent = [x for x in lines if None not in (x.get(key), x.get(_FLOPS))]
+        by_flops[name] = tuple(history(spent, x)[1] for x in (_FLOPS, key))
+    return Outcome(mixture, seed, final, curves, by_flops)
 
 
 def _last(lines: Lines, key: str, default: float = math.nan) -> float:
@@ -150,18 +156,20 @@ def table(outcomes: Sequence[Outcome]) -> str:
 
     Below it, for which runs the weights are not what is drawn, if there are any.
     """
-    header = ["", *_COLUMNS, _EPOCHS]
+    header = ["", *_COLUMNS, _EPOCHS, _SPENT]
     rows = [header]
     for mixture in MIXTURES:
         of = [outcome.final for outcome in outcomes if outcome.mixture == mixture]
         rows.append([mixture])
-        for column in header[1:]:
+        for column in header[1:-1]:
             values = np.array([final[column] for final in of])
             digits = 3 if "loss" in column or "generic" in column else 1
             cell = f"{values.mean():,.{digits}f}"
             if len(values) > 1:
                 cell += f" ± {values.std(ddof=1):,.{digits}f}"
             rows[-1].append(cell if np.isfinite(values).all() else "-")
+        spent = np.mean([final[_SPENT] for final in of])  # a seed changes nothing
+        rows[-1].append(scientific(spent) if np.isfinite(spent) else "-")
     lines = [columns(rows)]
     used_up = [
         f"{o.mixture}, seed {o.seed} ({o.final[_USED_UP]:.3g} of the weight)"
@@ -208,7 +216,9 @@ def main(argv: Sequence[str]) -> ExitStatus:
     )
     print(table(outcomes))
     curves = [(o.mixture, o.curves) for o in outcomes]
-    print(f"plot: {plot.draw_comparison(directory / 'compare.png', curves)}")
+    by_flops = [(o.mixture, o.by_flops) for o in outcomes]
+    path = plot.draw_comparison(directory / "compare.png", curves, by_flops)
+    print(f"plot: {path}")
     return ExitStatus.COMPLETE
 
 

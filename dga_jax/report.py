@@ -18,7 +18,14 @@ from absl import flags
 from dga_jax import cli, files
 from dga_jax.errors import UserError
 from dga_jax.logs import plot
-from dga_jax.logs.console import columns, duration, fraction, quantity, shorten
+from dga_jax.logs.console import (
+    columns,
+    duration,
+    fraction,
+    quantity,
+    scientific,
+    shorten,
+)
 from dga_jax.logs.metrics import history, read_metrics
 from dga_jax.logs.series import (
     MAX_LOGGED,
@@ -28,11 +35,19 @@ from dga_jax.logs.series import (
     read_newest,
     read_series,
 )
+from dga_jax.logs.signs import KINDS, Sign
 
 _LOSSES = {
     "target": "eval/target",
     "generic, uniform": "eval/generic_uniform",
     "generic, natural": "eval/generic_natural",
+}
+_COSTS = {
+    "train": "training",
+    "probe": "probes",
+    "target": "target",
+    "reference": "reference run",
+    "eval": "evaluation",
 }
 _LONGEST_NAME = 24
 _ROUNDING = 1e-6  # of what is left when shares in float32 are taken from 1
@@ -115,6 +130,9 @@ def _loss_table(lines: Lines) -> list[str]:
         bits = [_at(lines, f"{key}/bits_per_byte", step) for step in ends]
         change = [_number(nats[1] - nats[0], "+.3f")] if len(ends) > 1 else []
         rows.append([label, *map(_number, nats), *change, *map(_number, bits)])
+    spent = [_at(lines, "cost/flops", step) for step in ends]
+    if np.isfinite(spent).any():
+        rows.append(["total FLOPs", *map(scientific, spent)])
     return ["", columns(rows)]
 
 
@@ -225,7 +243,36 @@ def _summary(lines: Lines) -> list[str]:
     _, share = history(lines, "perf/alignment_share")
     if len(share):
         facts.append(f"time on alignment: {share[-1]:.1%} of training")
-    return facts
+    return [*facts, *_cost(lines), *_warnings(lines)]
+
+
+def _cost(lines: Lines) -> list[str]:
+    """Who took which part of the FLOPs, and how many tokens."""
+    _, total = history(lines, "cost/flops")
+    if not len(total) or not total[-1]:
+        return []
+    parts = []
+    for kind, label in _COSTS.items():
+        (*_, tokens), (*_, flops) = (
+            history(lines, f"cost/{kind}_{unit}")[1] for unit in ("tokens", "flops")
+        )
+        if tokens:
+            share = f"{flops / total[-1]:.1%}"
+            parts.append(f"{label} {share} ({quantity(tokens)} tokens)")
+    return [f"cost: {scientific(total[-1])} FLOPs: {', '.join(parts)}"]
+
+
+def _warnings(lines: Lines) -> list[str]:
+    """Each sign of failure that the run gave, with its newest figure."""
+    asked, _ = history(lines, "mixture/drawn_tokens")
+    said = []
+    for name in KINDS:
+        steps, figures = history(lines, f"warning/{name}")
+        if len(steps):
+            cleared = ", cleared" if steps[-1] < asked[-1] else ""
+            sign = Sign(name, figures[-1])
+            said.append(f"warning, steps {steps[0]} to {steps[-1]}{cleared}: {sign}")
+    return said
 
 
 def _used_up(lines: Lines) -> float:

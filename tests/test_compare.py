@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 from runs import log_of, small_config, stopped
 
 from dga_jax import compare
 from dga_jax.errors import UserError
 from dga_jax.logs import plot
+from dga_jax.logs.console import scientific
 from dga_jax.training import setup
 
 
@@ -52,6 +54,20 @@ def test_the_weights_are_those_of_the_mixtures(compared, cluster_store):
     assert effective["dga-basis"] < alive
 
 
+def test_what_each_mixture_cost_stands_beside_it(compared):
+    directory, outcomes = compared
+    _, *lines = compare.table(outcomes).splitlines()
+    for line, mixture in zip(lines, compare.MIXTURES, strict=True):
+        spent = log_of(directory / f"{mixture}-0")[-1]["cost/flops"]
+        assert line.split()[-1] == scientific(spent)
+    for outcome in outcomes:
+        for panel, (flops, losses) in outcome.by_flops.items():
+            np.testing.assert_array_equal(losses, outcome.curves[panel][1])
+            assert (np.diff(flops) > 0).all()
+    ends = {o.mixture: o.by_flops["target loss"][0][-1] for o in outcomes}
+    assert ends["uniform"] == ends["importance"] < ends["dga-basis"]
+
+
 def test_most_epochs_are_those_of_the_most_repeated_domain(compared, config):
     directory, outcomes = compared
     (outcome,) = (o for o in outcomes if (o.mixture, o.seed) == ("importance", 1))
@@ -80,7 +96,7 @@ def test_stopped_it_goes_on(config, tmp_path, monkeypatch, compared):
 def test_table(compared):
     _, outcomes = compared
     header, *lines = compare.table(outcomes).splitlines()
-    assert header.split("  ")[-1].strip() == "most epochs"
+    assert header.split("  ")[-1].strip() == "total FLOPs"
     assert [line.split()[0] for line in lines] == list(compare.MIXTURES)
     losses = [o.final["target loss"] for o in outcomes if o.mixture == "dga"]
     cell = f"{np.mean(losses):.3f} ± {np.std(losses, ddof=1):.3f}"
@@ -101,9 +117,17 @@ def test_weights_that_are_not_what_is_drawn_are_said_to_be(compared):
 def test_plot(compared, tmp_path):
     _, outcomes = compared
     path = tmp_path / "compare.png"
-    plot.draw_comparison(path, [(o.mixture, o.curves) for o in outcomes])
-    assert path.read_bytes().startswith(b"\x89PNG")
-    assert list(tmp_path.iterdir()) == [path]
+    curves, by_flops = (
+        [(o.mixture, getattr(o, kind)) for o in outcomes]
+        for kind in ("curves", "by_flops")
+    )
+    sizes = []
+    for more in ((), by_flops):
+        plot.draw_comparison(path, curves, more)
+        with Image.open(path) as picture:
+            sizes.append(picture.size)
+        assert list(tmp_path.iterdir()) == [path]
+    assert sizes[1] == (sizes[0][0], 2 * sizes[0][1])
     nothing = {panel: (np.array([]), np.array([])) for panel in outcomes[0].curves}
     plot.draw_comparison(path, [("uniform", nothing)])
 

@@ -1,4 +1,4 @@
-"""The plot of a run: domain weights on the left, losses on the right."""
+"""Plots of a run, of domain weights and losses, and of several runs' losses."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,7 +41,7 @@ _MAX_GREY = 64  # lines of further domains; with more of them, their sum
 _LONGEST_NAME = 20
 
 Lines = Sequence[Mapping[str, float | None]]
-Curve = tuple[np.ndarray, np.ndarray]  # steps and losses
+Curve = tuple[np.ndarray, np.ndarray]  # steps, or total FLOPs, and losses
 
 
 def draw(
@@ -52,7 +52,7 @@ def draw(
     weights_title: str = "domain weights",
     drawn: Series | None = None,
 ) -> Path:
-    """Draws a run; the file appears whole.
+    """Draws a run, weights on the left, losses on the right; the file appears whole.
 
     Args:
         path: of the PNG.
@@ -77,22 +77,23 @@ def draw(
     for axes in (left, right):
         axes.set_xlim(0, end)
         _finish(axes)
+    _add_flops(right, lines)
     return _save(figure, path)
 
 
-def _figure(panels: int) -> tuple["Figure", np.ndarray]:
-    """A figure and its axes in a row."""
+def _figure(panels: int, rows: int = 1) -> tuple["Figure", np.ndarray]:
+    """A figure and its axes, [panels] in a row or [rows, panels] in several."""
     # Slow to import, and no window is wanted.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.5 * panels, 4.6), layout="constrained")
+    figure = Figure(figsize=(5.5 * panels, 4.6 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, panels)
+    return figure, figure.subplots(rows, panels)
 
 
-def _finish(axes: "Axes") -> None:
-    axes.set_xlabel("step")
+def _finish(axes: "Axes", along: str = "step") -> None:
+    axes.set_xlabel(along)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#EEEEEE")
     axes.set_axisbelow(True)
@@ -105,7 +106,9 @@ def _save(figure: "Figure", path: Path) -> Path:
 
 
 def draw_comparison(
-    path: Path, curves: Sequence[tuple[str, Mapping[str, Curve]]]
+    path: Path,
+    curves: Sequence[tuple[str, Mapping[str, Curve]]],
+    by_flops: Sequence[tuple[str, Mapping[str, Curve]]] = (),
 ) -> Path:
     """Draws losses of several runs, a panel a loss; the file appears whole.
 
@@ -113,32 +116,39 @@ def draw_comparison(
         path: of the PNG.
         curves: (label, {panel: (steps, losses)}) of each run; runs of one label have
             one colour, and a thick line through their mean where the steps agree.
+        by_flops: the same against total FLOPs, (label, {panel: (FLOPs, losses)}), for
+            a second row of panels; none unless given.
 
     Returns:
         The path.
     """
-    labels = list(dict.fromkeys(label for label, _ in curves))
-    panels = list(curves[0][1])
-    figure, all_axes = _figure(len(panels))
-    for axes, panel in zip(all_axes, panels, strict=True):
-        axes.set_title(f"{panel}, nats per token", fontsize=10, loc="left")
-        for label, colour in zip(labels, _COLOURS, strict=False):
-            runs = [own[panel] for name, own in curves if name == label]
-            steps = runs[0][0]
-            for own_steps, losses in runs if len(runs) > 1 else ():
-                axes.plot(own_steps, losses, color=colour, linewidth=0.7, alpha=0.5)
-            same = [losses for own, losses in runs if np.array_equal(own, steps)]
-            mean = np.mean(same, axis=0)
-            axes.plot(steps, mean, color=colour, marker="o", markersize=3, label=label)
-        # The first steps say nothing of the mixtures, and would hide what does.
-        losses = [own[panel][1] for _, own in curves]
-        shown = np.concatenate([x[len(x) // 4 :] for x in losses])
-        if len(shown):
-            low, high = shown.min(), shown.max()
-            axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
-        _finish(axes)
-    all_axes[0].legend(frameon=False, fontsize=8, loc="upper right")
+    both = {"step": curves, "total FLOPs": by_flops} if by_flops else {"step": curves}
+    figure, all_axes = _figure(len(curves[0][1]), len(both))
+    grid = np.reshape(all_axes, (len(both), -1))
+    for row, (along, runs) in zip(grid, both.items(), strict=True):
+        for axes, panel in zip(row, curves[0][1], strict=True):
+            axes.set_title(f"{panel}, nats per token", fontsize=10, loc="left")
+            _draw_panel(axes, [(label, own[panel]) for label, own in runs])
+            _finish(axes, along)
+        row[0].legend(frameon=False, fontsize=8, loc="upper right")
     return _save(figure, path)
+
+
+def _draw_panel(axes: "Axes", runs: Sequence[tuple[str, Curve]]) -> None:
+    labels = list(dict.fromkeys(label for label, _ in runs))
+    for label, colour in zip(labels, _COLOURS, strict=False):
+        own = [curve for name, curve in runs if name == label]
+        for places, losses in own if len(own) > 1 else ():
+            axes.plot(places, losses, color=colour, linewidth=0.7, alpha=0.5)
+        first = own[0][0]
+        same = [losses for places, losses in own if np.array_equal(places, first)]
+        mean = np.mean(same, axis=0)
+        axes.plot(first, mean, color=colour, marker="o", markersize=3, label=label)
+    # The first steps say nothing of the mixtures, and would hide what does.
+    shown = np.concatenate([losses[len(losses) // 4 :] for _, (_, losses) in runs])
+    if len(shown):
+        low, high = shown.min(), shown.max()
+        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
 
 
 def _draw_weights(
@@ -219,3 +229,21 @@ def _draw_losses(axes: "Axes", lines: Lines) -> None:
             axes.plot(steps, losses, markersize=4, clip_on=False, **style)
     if axes.lines:
         axes.legend(frameon=False, fontsize=8, loc="upper right")
+
+
+def _add_flops(axes: "Axes", lines: Lines) -> None:
+    """A second axis above: what had been spent by each step."""
+    steps, flops = history(lines, "cost/flops")
+    if len(steps) < 2 or (np.diff(flops) <= 0).any() or (np.diff(steps) <= 0).any():
+        return
+    # The axes end behind the last evaluation: it goes on as it went before.
+    steps, flops = (np.append(x, 2 * x[-1] - x[-2]) for x in (steps, flops))
+    above = axes.secondary_xaxis(
+        "top",
+        functions=(
+            lambda x: np.interp(x, steps, flops),
+            lambda x: np.interp(x, flops, steps),
+        ),
+    )
+    above.set_xlabel("total FLOPs", fontsize=8)
+    above.tick_params(labelsize=8)

@@ -246,6 +246,18 @@ _FIELDS: dict[str, Field] = {
         0, _NOTHING, "after which a profile is taken; 0: none", _NOT_NEGATIVE
     ),
     "log.profile_steps": Field(5, _NOTHING, "in the profile", _POSITIVE),
+    "warn.epochs": Field(
+        16.0,
+        _NOTHING,
+        "a domain read more often than this counts as repeated too often",
+        _POSITIVE,
+    ),
+    "warn.effective_domains": Field(
+        1.5,
+        _NOTHING,
+        "weights that leave fewer than this count as collapsed; 0: none do",
+        _NOT_NEGATIVE,
+    ),
     "start.from": Field(
         "",
         _ALL,
