@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from dga_jax.data.digests import file_digest
 from dga_jax.data.sampler import Cumulative, Sampler
 from dga_jax.data.store import Domains, Store
 from dga_jax.data.targets import pairs
@@ -21,6 +22,7 @@ from dga_jax.mixing import mixers
 from dga_jax.mixing.mixers import MixerState
 from dga_jax.mixing.signals import ALONE, COUNTED, Signals
 from dga_jax.training import config as configs
+from dga_jax.training.row_shares import RowShares
 
 # More probes than this in one update are a mistake, not a plan.
 _MOST_PROBES = 4096
@@ -33,10 +35,12 @@ class Probes(NamedTuple):
     Attributes:
       indices: int64 [m], into the weights: domains, or basis distributions.
       rows: int64 [m, b], ids of training rows.
+      owners: int64 [m, b], which of the m each row is of; None: b of each in turn.
     """
 
     indices: np.ndarray
     rows: np.ndarray
+    owners: np.ndarray | None = None
 
 
 class Mixture:
@@ -106,10 +110,26 @@ class Mixture:
         return self.mixer.moves
 
     @property
+    def target_names(self) -> tuple[str, ...]:
+        """Of the store's targets; none where there is one."""
+        return self._store.targets.names
+
+    @property
     def initial_digest(self) -> str:
         """Hex SHA-256 of the initial weights."""
         weights = np.ascontiguousarray(self._initial, "<f8")
         return hashlib.sha256(weights.tobytes()).hexdigest()
+
+    @property
+    def file_digests(self) -> dict[str, str]:
+        """Hex SHA-256 of each file that an option of the mixer names, by its field."""
+        recipe = mixers.MIXERS[self._config.mixer.name]
+        given = self._config.mixer[recipe.name] if recipe.files else {}
+        return {
+            f"mixer.{recipe.name}.{option}": file_digest(Path(given[option]))
+            for option in recipe.files
+            if given[option]
+        }
 
     def init(self) -> MixerState:
         """The initial weights, as `mixer.weights` says."""
@@ -146,17 +166,31 @@ class Mixture:
         drawn = np.where(self._first > 0, self._first, 1)
         return (self.domain_weights(state) / drawn).astype(np.float32)
 
-    def probes(self, step: int) -> Probes:
-        """What the update after train step `step` measures."""
-        rows = self._config.mixer.probe_rows
+    def probes(self, step: int, shares: RowShares | None = None) -> Probes:
+        """What the update after train step `step` measures.
+
+        Args:
+          step: the train step.
+          shares: how many rows each gets; None: all get the same.
+        """
         if self.basis:
             indices = np.arange(len(self.basis.names))
-            return Probes(
-                indices, self.sampler.basis_probes(step, self._row_basis.draw, rows)
+        else:
+            update = configs.updates_before(self._config, step)
+            indices = self.sampler.probed_domains(
+                update, self._config.mixer.probe_domains
             )
-        update = configs.updates_before(self._config, step)
-        indices = self.sampler.probed_domains(update, self._config.mixer.probe_domains)
-        return Probes(indices, self.sampler.probes(step, indices, rows))
+        each = self._config.mixer.probe_rows
+        counts = shares.counts(indices) if shares else each
+        rows = (
+            self.sampler.basis_probes(step, self._row_basis.draw, counts)
+            if self.basis
+            else self.sampler.probes(step, indices, counts)
+        )
+        if not shares:
+            return Probes(indices, rows)
+        owners = np.repeat(np.arange(len(indices)), counts)
+        return Probes(indices, rows.reshape(-1, each), owners.reshape(-1, each))
 
     def update(
         self,
