@@ -259,9 +259,10 @@ class Updates:
     def _counted(self, cursors: np.ndarray | None) -> dict[str, np.ndarray]:
         """What was counted while the run went on, by domain [k]."""
         found = {}
-        if cursors is not None:
-            per_row = self._run.mixture.domains.tokens_per_row
+        if cursors is not None and "rows" in self._reads:
             found["rows"] = cursors.astype(np.float32)
+        if cursors is not None and "tokens" in self._reads:
+            per_row = self._run.mixture.domains.tokens_per_row
             found["tokens"] = (cursors * per_row).astype(np.float32)
         if self._trained is not None:
             found["train_losses"] = self._trained.means()
