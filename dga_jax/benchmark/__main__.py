@@ -24,6 +24,7 @@ from dga_jax.benchmark import (
     stages,
     start,
     step,
+    updates,
     variants,
 )
 from dga_jax.benchmark.tables import Table, environment
@@ -36,6 +37,7 @@ _MODULES = {
     "step": step,
     "start": start,
     "domains": domains,
+    "updates": updates,
     "clusters": clusters,
     "prepare": prepare,
     "stages": stages,

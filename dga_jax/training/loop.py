@@ -231,6 +231,7 @@ class Trainer:
                     "target_loss": self._log.target_loss,
                     "drawn": self._of_mixture.pending(self._cursors),
                     "train_losses": self._updates.pending(),
+                    "row_variances": self._updates.row_variances(),
                     "skipped_steps": self._guard.skipped,
                     "evaluated_rows": self._costs.evaluated,
                     "signs": self._watch.kept(),

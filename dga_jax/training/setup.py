@@ -296,6 +296,7 @@ def _check_same_everywhere(parts: Parts) -> None:
     mine["the store's content"] = parts.store.content_hash
     mine["the basis"] = basis.digest if basis else ""
     mine["the initial weights"] = parts.mixture.initial_digest
+    mine |= parts.mixture.file_digests
     mine["jax"] = jax.__version__
     mine["the mesh that was chosen"] = str(dict(parts.mesh.shape))
     distributed.check_same(mine)
@@ -314,6 +315,7 @@ def _record(parts: Parts) -> dict[str, Any]:
         # Files that the config names may change under the same name.
         "basis": mixture.basis.digest if mixture.basis else "",
         "initial_weights": mixture.initial_digest,
+        **mixture.file_digests,
     }
     # What another run that goes on from this one has to have as well.
     tokenizer = store.manifest["tokenizer"]["sha256"]

@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 from dga_jax.errors import UserError
 from dga_jax.mixing.mixers import MIXERS
 from dga_jax.mixing.recipe import SWITCHES
-from dga_jax.mixing.signals import COUNTED
+from dga_jax.mixing.signals import COUNTED, OF_EQUAL_ROWS
 from dga_jax.training.fields import fields, get
 
 
@@ -78,6 +78,8 @@ def _validate_mixer(mixer: ConfigDict) -> None:
     aligns = "alignments" in recipe.reads
     takes = {name: name in recipe.shared for name in SWITCHES}
     takes |= {"shrink": aligns, "head": aligns}
+    # Others are measured on batches that have equally many rows of each domain.
+    takes["probe_by_error"] = aligns and not set(recipe.reads) & set(OF_EQUAL_ROWS)
     for name, taken in takes.items():
         if mixer[name] and not taken:
             raise UserError(
