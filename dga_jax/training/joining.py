@@ -67,7 +67,7 @@ def local_devices() -> list[int] | None:
     """
     seen = _visible_gpus()
     for sign, (index_name, count_name) in _ON_HOST.items():
-        if _COORDINATOR in os.environ or not {sign, index_name} <= os.environ.keys():
+        if not {sign, index_name} <= os.environ.keys():
             continue
         index, count = int(os.environ[index_name]), _on_host(count_name)
         if not seen:
@@ -111,11 +111,15 @@ def _asked() -> str | None:
                 if kind.is_env_present():
                     return name if kind.get_process_count() > 1 else None
             except ImportError as error:
-                raise UserError(
-                    f"this may be one of several processes ({name}), but to ask takes a"
-                    f" package that is missing ({error}); install it, or set "
-                    f"{_COORDINATOR}, {_PLACE[0]} and {_PLACE[1]}"
-                ) from None
+                said = f"a package is missing ({error}); install it"
             except OSError:  # no such service here: a machine of its own
                 continue
+            except Exception as error:  # of whatever it asks
+                said = " ".join(str(error).split())
+            else:
+                continue
+            raise UserError(
+                f"whether this is one of several processes cannot be asked ({name}): "
+                f"{said}, or set {_COORDINATOR}, {_PLACE[0]} and {_PLACE[1]}"
+            )
     return None

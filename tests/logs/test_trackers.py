@@ -141,6 +141,7 @@ def test_a_log_of_leveldb():
 def test_services(name, byte_store, tmp_path, monkeypatch):
     """The real ones, on this machine: where they are installed."""
     pytest.importorskip(name)
+    monkeypatch.setattr(trackers, "_STOPPED_SECONDS", 60.0)  # one after the other
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
