@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced before Python starts: flags of XLA that others found to help, none of which we
 # have measured. They change no result but by rounding. Take the ones that help you.
 #   source launch/xla_flags.sh tpu|gpu
