@@ -24,6 +24,7 @@ END
 set -euo pipefail
 fail() { echo "error: $1; --help says more" >&2; exit 2; }
 
+pause="${PAUSE:-30}" # seconds between looks
 place=() create=() run_first="" bucket="" name="" delete="" dry_run=""
 while (($#)); do
   case "$1" in
@@ -43,6 +44,7 @@ while (($#)); do
   shift
 done
 [[ -n "$name" ]] || fail "NAME is missing"
+packed="${TMPDIR:-/tmp}/$name.tar"
 for wanted in --zone= --accelerator-type= --runtime-version=; do
   [[ " ${place[*]} ${create[*]}" == *" $wanted"* ]] || fail "one of --zone, --type, --version is missing"
 done
@@ -77,10 +79,10 @@ set_up() {
   gcloud_ queued-resources create "$name" --node-id="$name" "${place[@]}" "${create[@]}"
   until [[ "$(state)" == ACTIVE ]]; do
     case "$(state)" in FAILED | SUSPENDED | NONE) return 1 ;; esac
-    sleep 30
+    sleep "$pause"
   done
-  git archive --output="/tmp/$name.tar" HEAD
-  gcloud_ tpu-vm scp "/tmp/$name.tar" "$name:dga_jax.tar" "${place[@]}" --worker=all
+  git archive --output="$packed" HEAD
+  gcloud_ tpu-vm scp "$packed" "$name:dga_jax.tar" "${place[@]}" --worker=all
   on_all "$install${bucket:+$mount_bucket$bucket bucket}"
 }
 
@@ -93,10 +95,11 @@ while true; do
   status=0
   on_all "$run" || status=$?
   [[ $status == 143 || $status == 255 ]] || break
-  echo "$(date +%T) ended with $status; the slice is $(state)"
+  echo "$(date +%T) ended with $status"
+  sleep "$pause" # for what has become of the slice to be known
   while [[ "$(state)" != ACTIVE ]]; do
     give_back || true
-    set_up || sleep 60
+    set_up || sleep "$pause"
   done
 done
 if [[ -n "$delete" ]]; then give_back; fi
