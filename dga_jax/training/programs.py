@@ -166,7 +166,7 @@ def compiled(
     ahead = ahead or {}
     return Steps(
         *(
-            _Compiled(step, compiling, ahead.get(name))
+            _Compiled(name, step, compiling, ahead.get(name))
             for name, step in steps._asdict().items()
         )
     )
@@ -177,11 +177,13 @@ class _Compiled:
 
     def __init__(
         self,
+        name: str,
         step: Callable,
         compiling: Callable[[], contextlib.AbstractContextManager],
         ahead: Future | None,
     ):
-        self._step, self._compiling, self._ahead = step, compiling, ahead
+        self._name, self._step = name, step
+        self._compiling, self._ahead = compiling, ahead
         self._program = None
 
     def __call__(self, *arguments: Any) -> Any:
@@ -191,4 +193,6 @@ class _Compiled:
                     self._program = self._ahead.result()
                 else:
                     self._program = self._step.lower(*arguments).compile()
+                # A first collective does not wait as long as another may compile.
+                distributed.meet(f"{self._name} is compiled")
         return self._program(*arguments)
