@@ -21,6 +21,7 @@ from dga_jax.data.cache import cache_directory
 from dga_jax.errors import UserError
 from dga_jax.files import made_writable
 from dga_jax.remote import is_remote
+from dga_jax.training import distributed
 from dga_jax.training.steps import Steps
 
 OFF = "off"
