@@ -28,11 +28,9 @@ import jax
 # There is no public way to a barrier with a time limit or to the key-value store.
 from jax._src import distributed as _jax_distributed
 
-from dga_jax import one_of_several
 from dga_jax.errors import ExitStatus, UserError, exit_status, one_line
+from dga_jax.training import joining
 
-_COORDINATOR = "JAX_COORDINATOR_ADDRESS"
-_PLACE = ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 _ENDED = "dga_jax/ended/"  # a key under it for each process that ended before its time
 _ALIVE = "dga_jax/alive/"  # and for each that lives: how often it said so
 _LOOK_SECONDS = 1.0
@@ -51,19 +49,23 @@ _ending = None  # the status that this process is about to end with
 
 
 def initialize() -> None:
-    """Calls `jax.distributed.initialize` if this is `one_of_several`, once.
+    """Calls `jax.distributed.initialize` if this is one of several processes, once.
 
     Raises:
       UserError: the variables contradict each other, or the others cannot be reached.
     """
-    if not one_of_several() or _state().client is not None:
+    if _state().client is not None:
+        return
+    launcher = joining.launcher()
+    if not launcher:
         return
     # It waits for the others where no handler of Python's would run.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         with _told_of_losses():
             jax.distributed.initialize(
-                *_coordinator(),
+                *joining.coordinator(),
+                local_device_ids=joining.local_devices(),
                 heartbeat_timeout_seconds=_JAX_SECONDS,
                 shutdown_timeout_seconds=_LEAVE_SECONDS,
             )
@@ -71,8 +73,20 @@ def initialize() -> None:
         _state().client = None  # or JAX would take leave of the others
         said = "not all of them came" if "bad_cast" in str(error) else error
         raise UserError(
-            f"the processes of this run did not find each other: {said}"
+            f"the processes of this run did not find each other ({launcher} says that "
+            f"there are several): {said}"
         ) from None
+
+
+def joined() -> str:
+    """What this run is made of, on a line; "" where it is one process."""
+    state = _state()
+    if _client() is None:
+        return ""
+    return (
+        f"joined {state.num_processes} processes ({joining.launcher()}), "
+        f"process 0 at {state.coordinator_address}"
+    )
 
 
 @contextlib.contextmanager
@@ -342,14 +356,3 @@ def _not_together(error: RuntimeError, where: str) -> RuntimeError:
     return RuntimeError(
         f"not all processes of this job have come to {where!r}: {error}"
     )
-
-
-def _coordinator() -> tuple[()] | tuple[str, int, int]:
-    """Address, number of processes and index, where the variables say so."""
-    if _COORDINATOR not in os.environ:
-        return ()
-    missing = [name for name in _PLACE if name not in os.environ]
-    if missing:
-        raise UserError(f"{_COORDINATOR} is set, but {missing[0]} is not; set both")
-    count, index = (int(os.environ[name]) for name in _PLACE)
-    return os.environ[_COORDINATOR], count, index

@@ -240,8 +240,19 @@ _FIELDS: dict[str, Field] = {
         " that divide d_model; or, with mesh.data given, all that are left",
     ),
     "mesh.tensor": Field(1, _ROUNDING, "that share each layer"),
+    "mesh.slices": Field(
+        -1,
+        _ROUNDING,
+        "networks of devices that only data lies across; -1: the TPU slices there are",
+    ),
     "log.every": Field(10, _NOTHING, "steps between lines of metrics.jsonl", _POSITIVE),
     "log.console": Field(10, _NOTHING, "steps between lines on the console", _POSITIVE),
+    "log.trackers": Field(
+        "tensorboard",
+        _NOTHING,
+        "where metrics go besides metrics.jsonl, with commas between: tensorboard,"
+        " wandb, mlflow, trackio",
+    ),
     "log.profile_step": Field(
         0, _NOTHING, "after which a profile is taken; 0: none", _NOT_NEGATIVE
     ),

@@ -5,6 +5,7 @@ killed run wrote after its last checkpoint is cut when it resumes.
 """
 
 import contextlib
+import functools
 import signal
 import threading
 from collections.abc import Iterator
@@ -16,8 +17,8 @@ from jax.experimental import multihost_utils
 
 from dga_jax import sharding
 from dga_jax.data.pipeline import Batch, batches
-from dga_jax.logs import perf
-from dga_jax.logs.metrics import MetricsWriter
+from dga_jax.logs import perf, trackers
+from dga_jax.logs.metrics import MetricsWriter, read_metrics
 from dga_jax.training import config as configs
 from dga_jax.training.checkpoint import Snapshot
 from dga_jax.training.cost import Costs
@@ -258,19 +259,33 @@ def train(run: Run) -> bool:
         batch_size=config.train.batch_size // config.train.microbatches,
         steering_rows=steering_rows(run.mixture.mixer.reads),
     )
+    first_step = run.step + 1 if run.resumed else run.step
+    names = trackers.chosen(config.log.trackers)
+    active = jax.process_index() == 0
     writer = MetricsWriter(
         run.directory,
-        first_step=run.step + 1 if run.resumed else run.step,
-        active=jax.process_index() == 0,
+        first_step=first_step,
+        active=active,
+        tensorboard=trackers.TENSORBOARD in names,
     )
-    stop = Stop()
+    followers = []
+    if active:
+        before = functools.partial(read_metrics, run.directory)
+        followers = trackers.follow(
+            names, run.directory, config.to_dict(), before, first_step
+        )
+    writer.follow(followers)
+    stop, complete = Stop(), False
     try:
         with contextlib.closing(Trainer(run, writer, clock, evaluator)) as trainer:
-            return trainer.train(stop)
+            complete = trainer.train(stop)
+        return complete
     finally:
         writer.close()
         run.checkpoints.close()
         stop.close()
+        for follower in followers:  # last, for whoever stops us may not wait
+            follower.close(complete)
 
 
 def _benchmarks(run: Run) -> "Benchmarks | None":

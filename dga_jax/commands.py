@@ -1,0 +1,16 @@
+"""The console scripts of an installed package: each is `python -m` of a module."""
+
+import functools
+import runpy
+
+
+def _run(module: str) -> None:
+    """Runs a module as `python -m` does; its flags are those of the command line."""
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+train = functools.partial(_run, "dga_jax.main")
+prepare = functools.partial(_run, "dga_jax.prepare")
+report = functools.partial(_run, "dga_jax.report")
+compare = functools.partial(_run, "dga_jax.compare")
+benchmark = functools.partial(_run, "dga_jax.benchmark")
