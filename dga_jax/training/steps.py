@@ -111,13 +111,14 @@ class Gradients(NamedTuple):
     alignments: jax.Array
 
 
+@functools.lru_cache(maxsize=8)
 def make_steps(
     config: ModelConfig,
     optimizer_config: optim.OptimizerConfig,
     options: StepOptions,
     mesh: Mesh,
 ) -> Steps:
-    """The steps of a run, compiled when first called."""
+    """The steps of a run, compiled when first called; the same for an equal run."""
     model = suited_model(config, mesh)
     losses = make_row_losses(
         train_state.graph(model),
