@@ -6,6 +6,7 @@ The text goes to standard output as it comes, and to standard error what it is o
 prompt begins a document, as in training.
 """
 
+import functools
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -14,31 +15,15 @@ from typing import TextIO
 import jax
 import numpy as np
 from absl import flags
+from jax.sharding import Mesh
 
 from dga_jax import cli
 from dga_jax.errors import UserError
-from dga_jax.model.decode import make_decode, sampler
+from dga_jax.model.decode import Decode, make_decode, sampler
+from dga_jax.model.transformer import ModelConfig
 from dga_jax.tokenizer import Tokenizer
 from dga_jax.training import trained, workdir
 from dga_jax.training.trained import Trained
-
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
-_PROMPT = flags.DEFINE_string("prompt", "", "The text to go on with.")
-_STEP = flags.DEFINE_integer("step", None, "Of a checkpoint; the newest if not given.")
-_MAX_TOKENS = flags.DEFINE_integer("max_tokens", 200, "At most.", lower_bound=1)
-_TEMPERATURE = flags.DEFINE_float(
-    "temperature", 0.8, "0: always the likeliest token.", lower_bound=0
-)
-_TOP_P = flags.DEFINE_float(
-    "top_p",
-    0.95,
-    "Draw from the likeliest tokens that have so much of the probability.",
-    lower_bound=0,
-    upper_bound=1,
-)
-_SEED = flags.DEFINE_integer("seed", 0, "Of what is drawn.", lower_bound=0)
-_STORE = flags.DEFINE_string("store", "", "Where its store lies now, if it was moved.")
-flags.mark_flags_as_required(["workdir"])
 
 _LEAST_PROMPT = 16  # tokens that a prompt is filled up to, and to twice that, and so on
 _CUT = "\N{REPLACEMENT CHARACTER}"  # stands for a character some of whose bytes lack
@@ -50,7 +35,7 @@ def main(argv: Sequence[str]) -> None:
     model = trained.load(workdir.of_flag(_WORKDIR.value), _STEP.value, _STORE.value)
     print(f"{model.directory}, step {model.step}", file=sys.stderr, flush=True)
     prompt = prompt_ids(model, _PROMPT.value)
-    room = model.config.train.seq_len - len(prompt)
+    room = model.longest - len(prompt)
     count = min(_MAX_TOKENS.value, room)
     started, ids = time.perf_counter(), []
     following = generate(
@@ -63,7 +48,7 @@ def main(argv: Sequence[str]) -> None:
     if len(ids) < count:
         why = "end of text"
     elif count == room:
-        why = f"a row is full: it was trained with {model.config.train.seq_len} tokens"
+        why = f"the model takes {model.longest} tokens"
     print(f"{len(ids)} tokens in {seconds:.1f} s; {why}", file=sys.stderr)
 
 
@@ -74,11 +59,11 @@ def prompt_ids(model: Trained, prompt: str) -> np.ndarray:
       UserError: it leaves no room in a row.
     """
     (ids,) = model.tokenizer.encode_batch([prompt])
-    length = model.config.train.seq_len
-    if len(ids) + 1 >= length:
+    most = model.longest - 2  # the token before it, and one that follows
+    if len(ids) > most:
         raise UserError(
-            f"--prompt has {len(ids)} tokens, and the model was trained with rows of "
-            f"{length}; give at most {length - 2}"
+            f"--prompt has {len(ids)} tokens, and the model takes at most {most}; give"
+            " a shorter one"
         )
     return np.concatenate([[model.tokenizer.end_of_text], ids]).astype(np.int32)
 
@@ -101,16 +86,10 @@ def generate(
       top_p: mass of the likeliest tokens that are drawn from.
       seed: of what is drawn.
     """
-    functions = make_decode(
-        model.model,
-        model.config.train.seq_len,
-        sampler(temperature, top_p),
-        mesh=model.mesh,
-    )
     size = _LEAST_PROMPT
     while size < len(prompt):  # one program serves prompts of many lengths
         size *= 2
-    size = min(size, model.config.train.seq_len)
+    functions = _functions(model.model, size + count, temperature, top_p, model.mesh)
     filled = np.pad(prompt, (0, size - len(prompt)))[None]
     keys = jax.random.split(jax.random.key(seed), count)
     counts = np.array([len(prompt)], np.int32)
@@ -122,6 +101,13 @@ def generate(
         yield token
         if i + 1 < count:
             ids, cache = functions.go_on(model.params, cache, ids, keys[i + 1])
+
+
+@functools.lru_cache(maxsize=8)  # of a model that is asked again
+def _functions(
+    config: ModelConfig, room: int, temperature: float, top_p: float, mesh: Mesh
+) -> Decode:
+    return make_decode(config, room, sampler(temperature, top_p), mesh=mesh)
 
 
 def stream(
@@ -155,4 +141,25 @@ def _kept(tokens: Iterator[int], ids: list[int]) -> Iterator[int]:
 
 
 if __name__ == "__main__":
+    _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
+    _PROMPT = flags.DEFINE_string("prompt", "", "The text to go on with.")
+    _STEP = flags.DEFINE_integer(
+        "step", None, "Of a checkpoint; the newest if not given."
+    )
+    _MAX_TOKENS = flags.DEFINE_integer("max_tokens", 200, "At most.", lower_bound=1)
+    _TEMPERATURE = flags.DEFINE_float(
+        "temperature", 0.8, "0: always the likeliest token.", lower_bound=0
+    )
+    _TOP_P = flags.DEFINE_float(
+        "top_p",
+        0.95,
+        "Draw from the likeliest tokens that have so much of the probability.",
+        lower_bound=0,
+        upper_bound=1,
+    )
+    _SEED = flags.DEFINE_integer("seed", 0, "Of what is drawn.", lower_bound=0)
+    _STORE = flags.DEFINE_string(
+        "store", "", "Where its store lies now, if it was moved."
+    )
+    flags.mark_flags_as_required(["workdir"])
     cli.run(main)

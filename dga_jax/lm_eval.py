@@ -18,24 +18,6 @@ from dga_jax.errors import UserError
 from dga_jax.harness.options import Options
 from dga_jax.training import benchmarks, distributed, trained, workdir
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
-_STEP = flags.DEFINE_integer("step", None, "Of a checkpoint; the newest if not given.")
-_TASKS = flags.DEFINE_list(
-    "tasks", None, "With --data: mmlu (letters), mmlu_cloze; else any of lm-eval's."
-)
-_DATA = flags.DEFINE_string("data", "", "JSON lines of multiple-choice questions.")
-_FEWSHOT = flags.DEFINE_string("fewshot", "", "The same, to take examples from.")
-_NUM_FEWSHOT = flags.DEFINE_integer(
-    "num_fewshot", None, "Examples before each question.", lower_bound=0
-)
-_LIMIT = flags.DEFINE_integer(
-    "limit", 0, "Questions of each task; 0: all.", lower_bound=0
-)
-_INCLUDE = flags.DEFINE_string("include", "", "Directory of tasks of yours, in YAML.")
-_OUTPUT = flags.DEFINE_string("output", "", "Where to write the results, as JSON.")
-_STORE = flags.DEFINE_string("store", "", "Where its store lies now, if it was moved.")
-flags.mark_flags_as_required(["workdir", "tasks"])
-
 
 def main(argv: Sequence[str]) -> None:
     """Flags to a model and tasks to a table."""
@@ -85,4 +67,27 @@ def _write(path: Path, model: trained.Trained, results: dict) -> None:
 
 
 if __name__ == "__main__":
+    _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
+    _STEP = flags.DEFINE_integer(
+        "step", None, "Of a checkpoint; the newest if not given."
+    )
+    _TASKS = flags.DEFINE_list(
+        "tasks", None, "With --data: mmlu (letters), mmlu_cloze; else any of lm-eval's."
+    )
+    _DATA = flags.DEFINE_string("data", "", "JSON lines of multiple-choice questions.")
+    _FEWSHOT = flags.DEFINE_string("fewshot", "", "The same, to take examples from.")
+    _NUM_FEWSHOT = flags.DEFINE_integer(
+        "num_fewshot", None, "Examples before each question.", lower_bound=0
+    )
+    _LIMIT = flags.DEFINE_integer(
+        "limit", 0, "Questions of each task; 0: all.", lower_bound=0
+    )
+    _INCLUDE = flags.DEFINE_string(
+        "include", "", "Directory of tasks of yours, in YAML."
+    )
+    _OUTPUT = flags.DEFINE_string("output", "", "Where to write the results, as JSON.")
+    _STORE = flags.DEFINE_string(
+        "store", "", "Where its store lies now, if it was moved."
+    )
+    flags.mark_flags_as_required(["workdir", "tasks"])
     cli.run(main, distributed.tell)

@@ -45,7 +45,7 @@ def place(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> Place:
     return Place(
         suited_model(model, mesh),
         mesh,
-        train.seq_len,
+        config.model.max_positions or train.seq_len,
         min(tokens, _MOST_TOKENS * mesh.size),
         config.model.attention,
     )

@@ -44,6 +44,11 @@ class Trained:
     params: dict
     tokenizer: Tokenizer
 
+    @property
+    def longest(self) -> int:
+        """Tokens of a text that it may be given."""
+        return self.config.model.max_positions or self.config.train.seq_len
+
 
 def load(
     directory: Path,
