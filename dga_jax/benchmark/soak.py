@@ -4,13 +4,15 @@
 
 A small run is trained undisturbed. Then it is trained again, on one or two processes of
 one to four CPU devices each, another choice at every start, and at a random moment one
-process is killed, or all are, or one is told to stop. Whoever is left has to end within
-a minute and with status 143, and what all starts together have logged has to be what
-the undisturbed run has: the same rows, and losses and weights to rounding; with
---same_mesh, on the same devices always, to the last bit. A run that came to its end is
-begun again, until so many kills are done. A hundred take about an hour on two cores.
+process is killed, or all are, or one is told to stop. Whoever is left when another is
+killed has to end within a minute (--within) and with status 143. What all starts
+together have logged has to be what the undisturbed run has: the same rows, and losses
+and weights to rounding; with --same_mesh, on the same devices always, to the last bit.
+A run that came to its end is begun again, until so many kills are done. A hundred take
+about an hour on two cores.
 """
 
+import contextlib
 import os
 import pathlib
 import random
@@ -34,8 +36,8 @@ CONFIG = (
     "configs/quickstart.py:debug,model.d_model=32,model.d_ff=64,mixer.interval=5,"
     "eval.every=20,checkpoint.every=7,train.steps=60"
 )
-_ENDS_SECONDS = 60.0  # within which those that are left have to end
 _STARTS_SECONDS = 600.0
+_SAVES_SECONDS = 600.0  # until a step has ended and its state is saved
 _EXACT = ("data/epochs/", "mixture/drawn")  # which rows were trained on
 _RELATIVE, _ABSOLUTE = 5e-3, 5e-4  # of all else, on other meshes
 _Line = Mapping[str, float | None]
@@ -104,13 +106,24 @@ class Start:
         """The statuses of all, however long they take; for those who are patient."""
         return [process.wait() for process in self._processes]
 
+    def kill(self) -> None:
+        """Leaves none behind."""
+        for i in range(self.shape.processes):
+            self.send(i, signal.SIGKILL)
+
     def errors(self) -> str:
         """What they said on stderr."""
         return "".join(path.read_text() for path in sorted(self._said.glob("*.err")))
 
 
 def soak(
-    workdir: pathlib.Path, kills: int, *, same_mesh: bool, seed: int, config: str
+    workdir: pathlib.Path,
+    kills: int,
+    *,
+    same_mesh: bool = False,
+    seed: int = 0,
+    config: str = CONFIG,
+    within: float = 60.0,
 ) -> Iterator[str]:
     """Says what is done, a line for each start.
 
@@ -120,6 +133,7 @@ def soak(
       same_mesh: always on the same devices.
       seed: of what is random.
       config: of the run, and its argument.
+      within: seconds in which those that are left have to end.
 
     Raises:
       UserError: the directory exists, or the run cannot be trained.
@@ -128,12 +142,26 @@ def soak(
     if workdir.exists():
         raise UserError(f"--workdir={workdir}: it exists; name one that does not")
     chance, said = random.Random(seed), workdir / "said"
+    with contextlib.ExitStack() as stack:
 
-    def start(name: str) -> Start:
-        shape = SAME if same_mesh else chance.choice(SHAPES)
-        flags_of = [f"--config={config}", f"--workdir={workdir / name}"]
-        return Start(shape, [*flags_of, "--config.log.every=1"], said)
+        def start(name: str) -> Start:
+            shape = SAME if same_mesh else chance.choice(SHAPES)
+            flags_of = [f"--config={config}", f"--workdir={workdir / name}"]
+            started = Start(shape, [*flags_of, "--config.log.every=1"], said)
+            stack.callback(started.kill)
+            return started
 
+        yield from _soak(workdir, kills, start, chance, same_mesh, within)
+
+
+def _soak(
+    workdir: pathlib.Path,
+    kills: int,
+    start: Callable[[str], Start],
+    chance: random.Random,
+    same_mesh: bool,
+    within: float,
+) -> Iterator[str]:
     first = start("undisturbed")
     _wait(first.begun, _STARTS_SECONDS)
     since = time.monotonic()
@@ -152,7 +180,7 @@ def soak(
             _wait(begun.begun, _STARTS_SECONDS)
             if done < kills and not _over(begun, chance.uniform(0, lasts)):
                 done += 1
-                yield f"kill {done} of {kills}: {_disturb(begun, chance)}"
+                yield f"kill {done} of {kills}: {_disturb(begun, chance, within)}"
             statuses = begun.end()
             complete = not any(statuses)
             if not complete:
@@ -171,7 +199,7 @@ def _over(start: Start, seconds: float) -> bool:
     return start.ended()
 
 
-def _disturb(start: Start, chance: random.Random) -> str:
+def _disturb(start: Start, chance: random.Random, within: float) -> str:
     """Does it, and looks who ends how; what was done, on a line."""
     index = chance.randrange(start.shape.processes)
     how = chance.choice(("SIGKILL", "SIGTERM", "SIGKILL to all"))
@@ -180,7 +208,7 @@ def _disturb(start: Start, chance: random.Random) -> str:
     since = time.monotonic()
     for i in everybody:
         start.send(i, number)
-    _wait(start.ended, _ENDS_SECONDS)
+    _wait(start.ended, within if number == signal.SIGKILL else _SAVES_SECONDS)
     statuses, took = start.end(), time.monotonic() - since
     allowed = {0, int(ExitStatus.STOPPED)}
     killed = {i: {-number, 0} for i in everybody} if number == signal.SIGKILL else {}
@@ -231,6 +259,7 @@ def main(argv: Sequence[str]) -> None:
         same_mesh=chosen.same_mesh,
         seed=chosen.seed,
         config=cli.shipped_config(chosen.config),
+        within=chosen.within,
     ):
         print(line, flush=True)
 
@@ -239,6 +268,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "Directory for the runs; it must not exist.")
     flags.DEFINE_integer("kills", 100, "How many.", lower_bound=0)
     flags.DEFINE_bool("same_mesh", False, "On the same devices always, to the bit.")
+    flags.DEFINE_float("within", 60.0, "Seconds in which those left have to end.")
     flags.DEFINE_integer("seed", 0, "Of what is random.")
     flags.DEFINE_string("config", CONFIG, "Of the run, with its argument.")
     flags.mark_flags_as_required(["workdir"])

@@ -116,7 +116,8 @@ def start_jax(config: ConfigDict) -> None:
     """What comes before the first use of a device: flags, the other hosts.
 
     Raises:
-      UserError: the other hosts cannot be reached, or `compile_cache` not written to.
+      UserError: who the others are is not known, or `compile_cache` not written to.
+      Stopped: the others did not come.
     """
     if config.deterministic:
         flags = os.environ.get("XLA_FLAGS", "")

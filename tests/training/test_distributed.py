@@ -12,7 +12,7 @@ import pytest
 from processes import ended, finish, start
 from runs import log_of, small_config, train_run
 
-from dga_jax.errors import UserError
+from dga_jax.errors import Stopped, UserError
 from dga_jax.training import distributed
 
 STEPS = 12
@@ -192,8 +192,26 @@ def test_who_cannot_be_reached(alone, monkeypatch):
 
     monkeypatch.setattr(jax.distributed, "initialize", unreachable)
     monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "a,b")
-    with pytest.raises(UserError, match="deadline exceeded"):
+    with pytest.raises(Stopped, match=r"\(TPU_WORKER_HOSTNAMES\): not all came within"):
         distributed.initialize()
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_the_others_do_not_come(index):
+    """They may be late: it is not the user's mistake, and a scheduler tries again."""
+    script = """
+from dga_jax import cli
+from dga_jax.training import distributed
+
+distributed._COME_SECONDS = 2
+cli.run(lambda _: distributed.initialize(), distributed.tell)
+"""
+    processes = start(["-c", script])
+    processes[1 - index].send_signal(signal.SIGKILL)
+    codes, said = ended(processes)
+    assert codes[index] == 143
+    (line,) = said[index]
+    assert line.startswith("error: the processes of this run did not find each other")
 
 
 # How a process of three fails, what the others do meanwhile, and what all come to. The
