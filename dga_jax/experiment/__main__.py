@@ -24,7 +24,7 @@ from dga_jax.training import workdir
 from dga_jax.training.setup import start_jax
 
 # Of the command line, what does not say which experiment it is.
-_SKIPPED = ("tasks", "only", "draw", "nodraw", "list", "nolist")
+_SKIPPED = ("tasks", "only", "reuse", "draw", "nodraw", "list", "nolist")
 
 
 def main(argv: Sequence[str]) -> ExitStatus:
@@ -48,6 +48,7 @@ def main(argv: Sequence[str]) -> ExitStatus:
         raise UserError(
             "an experiment trains in one process; share its runs out with --tasks=i/n"
         )
+    runner.take_over(every, directory, [Path(x) for x in flags.FLAGS.reuse])
     start_jax(config)
     trained = runner.train_all(runs, every, directory, explicit)
     if trained.status == ExitStatus.STOPPED:
@@ -90,6 +91,9 @@ if __name__ == "__main__":
         "tasks", "", "i/n: the runs of one of n processes; as SLURM's array says."
     )
     flags.DEFINE_list("only", [], "AXIS=POINT,...: runs with one of these points.")
+    flags.DEFINE_list(
+        "reuse", [], "Directories of experiments whose runs of the same config count."
+    )
     flags.DEFINE_bool("draw", False, "Train nothing: table, figure and page again.")
     flags.DEFINE_bool("list", False, "Train nothing: print the names of the runs.")
     flags.mark_flag_as_required("workdir")

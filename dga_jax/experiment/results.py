@@ -217,6 +217,13 @@ def same(before: Mapping[str, Any], config: ConfigDict) -> str:
     return ""
 
 
+def identity(config: Mapping[str, Any]) -> str:
+    """Equal for the configs, as a result has them, of one and the same run."""
+    deciding = {name: config[name] for name in config if decides(name)}
+    where = {"data.store": config.get("data.store", "")}
+    return json.dumps(deciding | where, sort_keys=True)
+
+
 def gather(directory: Path, runs: Sequence[Planned]) -> list[dict[str, Any]]:
     """A line a combination of what is done by now, in the order of the plan.
 

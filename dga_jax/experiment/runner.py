@@ -13,7 +13,7 @@ from typing import NamedTuple
 from dga_jax import files
 from dga_jax.errors import ExitStatus, UserError, exit_status, is_full_disk, one_line
 from dga_jax.experiment import results
-from dga_jax.experiment.plan import Planned
+from dga_jax.experiment.plan import Planned, changed
 from dga_jax.training import workdir
 from dga_jax.training.loop import train
 from dga_jax.training.setup import check, open_run
@@ -70,6 +70,33 @@ def train_all(
             status = max(status, found, key=_WORSE.index)
         write_results(directory, every)
     return Trained(failed, status)
+
+
+def take_over(runs: Sequence[Planned], directory: Path, others: Sequence[Path]) -> None:
+    """Takes results of other experiments for runs of the same config.
+
+    Args:
+      runs: that may be taken over.
+      directory: of this experiment.
+      others: of those that have results.
+
+    Raises:
+      UserError: a file of theirs cannot be read, or there is none.
+    """
+    found = {}
+    for other in others:
+        paths = sorted((other / results.RUNS).glob(f"*/{results.RESULT}"))
+        if not paths:
+            raise UserError(f"--reuse={other}: no finished run is there; leave it out")
+        for path in paths:
+            result = results.read(path)
+            found[results.identity(result["config"])] = result
+    for run in runs:
+        path = _folder(directory, run, results.RESULT)
+        result = found.get(results.identity(changed(run.config)))
+        if result is not None and not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            results.write(path, result | {"run": run.name})
 
 
 def _attempt(run: Planned, directory: Path, explicit: set[str]) -> ExitStatus:

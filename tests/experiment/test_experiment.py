@@ -12,6 +12,7 @@ from runs import Killed, stopped
 
 from dga_jax.errors import ExitStatus, UserError
 from dga_jax.experiment import page, plan, results, runner
+from dga_jax.experiment.spec import Figure
 from dga_jax.training import loop
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -106,6 +107,22 @@ def test_tasks_share_the_runs_out(done, byte_store, tmp_path):
     for task in ("1/2", "2/2"):
         run_all(tiny(byte_store), tmp_path, tasks=task, only=["rate=low"])
     assert lines_of(tmp_path) == lines_of(done)[:4]
+
+
+def test_runs_of_another_experiment_are_taken_over(
+    done, byte_store, tmp_path, monkeypatch
+):
+    axes = {"mixer": AXES["mixer"], "speed": {"fast": AXES["rate"]["high"]}}
+    config = tiny(byte_store, axes=axes, over=(), figure=Figure("forest"))
+    every = plan.plan(config, [])
+    runner.take_over(every, tmp_path, [done])
+    monkeypatch.setattr(runner, "open_run", None)
+    assert run_all(config, tmp_path) == ([], ExitStatus.COMPLETE)
+    found, before = results.read_lines(tmp_path), results.read_lines(done)
+    assert [line["name"] for line in found] == ["uniform-fast", "dga-fast"]
+    assert found[1]["final"] == before[6]["final"]
+    with pytest.raises(UserError, match="no finished run is there"):
+        runner.take_over(every, tmp_path, [tmp_path / "nowhere"])
 
 
 def test_one_that_fails_does_not_stop_the_others(byte_store, tmp_path, capsys):
