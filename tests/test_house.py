@@ -1,4 +1,4 @@
-"""The floor plan: who may import whom. See the layout in the README."""
+"""The floor plan: who may import whom. See docs/layout.md."""
 
 import ast
 import pathlib
