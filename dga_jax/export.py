@@ -21,7 +21,7 @@ from dga_jax import cli, files
 from dga_jax.errors import UserError
 from dga_jax.huggingface import architecture, card, layout, tensors, tokenizer_files
 from dga_jax.huggingface.card import Card
-from dga_jax.logs.metrics import read_metrics
+from dga_jax.logs.metrics import LOG_NAME, read_metrics
 from dga_jax.model.transformer import ModelConfig, parameter_count
 from dga_jax.tokenizer import Tokenizer
 from dga_jax.training import config as configs
@@ -166,7 +166,9 @@ def _write_others(
 
 
 def _card(run: Recorded, name: str, step: int, spec: dict[str, Any]) -> Card:
-    config, lines = run.config, read_metrics(run.directory)
+    config, lines = run.config, []
+    if (run.directory / LOG_NAME).is_file():  # nobody needs it but the card
+        lines = read_metrics(run.directory)
     names, weights = _weights(run, step)
     targets = [part.strip() for part in config.mixer.targets.split(",") if part.strip()]
     return Card(

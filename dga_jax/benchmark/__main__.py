@@ -16,6 +16,7 @@ from dga_jax.benchmark import (
     alignment,
     clusters,
     domains,
+    exports,
     fit,
     peers,
     pipeline,
@@ -40,6 +41,7 @@ _MODULES = {
     "prepare": prepare,
     "stages": stages,
     "peers": peers,
+    "export": exports,
 }
 PARTS = tuple(_MODULES)
 

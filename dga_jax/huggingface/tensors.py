@@ -187,7 +187,8 @@ class Writer:
         if values.shape != self._shapes[name]:
             raise ValueError(f"{name} is {values.shape}, not {self._shapes[name]}")
         file, offset = self._places[name]
-        values = np.ascontiguousarray(values, self._dtype)
+        # Rounded as it lies in memory, and transposed when it is small.
+        values = np.ascontiguousarray(values.astype(self._dtype, "K", copy=False))
         data = values.reshape(-1).view(np.uint8).data
         while data:
             written = os.pwrite(file, data, offset)

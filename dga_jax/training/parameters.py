@@ -1,5 +1,6 @@
 """The parameters of a checkpoint, one after the other, and nothing else of it."""
 
+import concurrent.futures
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from dga_jax.training.integrity import DamagedError
 
 
 def read(folder: Path, config: ModelConfig) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yields path and values of each parameter; holds one at a time.
+    """Yields path and values of each parameter, and reads the next one meanwhile.
 
     Args:
       folder: of the checkpoint.
@@ -31,14 +32,26 @@ def read(folder: Path, config: ModelConfig) -> Iterator[tuple[tuple[str, ...], A
     sums = integrity.read_record(folder)["fingerprint"]
     integrity.check_files(folder)
     leaves = jax.tree_util.tree_leaves_with_path(abstract(config)[1])
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        for i, (keys, leaf) in enumerate(leaves):
-            path = tuple(key.key for key in keys)
-            values = _read(checkpointer, folder, path, leaf)
+    with (
+        ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer,
+        concurrent.futures.ThreadPoolExecutor(1) as ahead,
+    ):
+
+        def read_one(i: int) -> tuple[tuple[str, ...], Any]:
+            path = tuple(key.key for key in leaves[i][0])
+            values = _read(checkpointer, folder, path, leaves[i][1])
             # The parameters come first in a checkpoint.
             if integrity.fingerprint(values) != sums[i : i + 1]:
                 raise DamagedError(f"{'.'.join(path)} is not what was saved")
-            yield path, values
+            return path, values
+
+        coming = ahead.submit(read_one, 0)
+        for i in range(1, len(leaves) + 1):
+            found = coming.result()
+            if i < len(leaves):
+                coming = ahead.submit(read_one, i)
+            yield found
+            del found  # or two would be held while the next is waited for
 
 
 def _read(

@@ -3,13 +3,10 @@
 import json
 import shutil
 
-import jax
-import numpy as np
 import pytest
 from runs import log_of, mesh_of, small_config, stopped
 
 from dga_jax import export
-from dga_jax.errors import UserError
 from dga_jax.training import loop, placement, workdir
 from dga_jax.training.setup import check, open_run
 

@@ -1,14 +1,13 @@
 """Models of the Hugging Face ecosystem compute here what they compute there."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from hf_models import MODELS, VOCAB, logits, saved, torch
+from flax import nnx
+from hf_models import MODELS, VOCAB, logits, saved
 
 from dga_jax.huggingface import architecture, weights
-from dga_jax.model.transformer import ModelConfig, Transformer, abstract
-from flax import nnx
+from dga_jax.model.transformer import ModelConfig, abstract
 
 
 def read(directory, **fields):
