@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def prompt_ids(model: Trained, prompt: str) -> np.ndarray:
-    """Ids of a text, int32 [T], behind the end of the document before it.
+    """Ids of a text, int32 [T], behind what stands before a document in training.
 
     Raises:
       UserError: it leaves no room in a row.
@@ -65,7 +65,9 @@ def prompt_ids(model: Trained, prompt: str) -> np.ndarray:
             f"--prompt has {len(ids)} tokens, and the model takes at most {most}; give"
             " a shorter one"
         )
-    return np.concatenate([[model.tokenizer.end_of_text], ids]).astype(np.int32)
+    begin = model.tokenizer.begin_of_text
+    before = model.tokenizer.end_of_text if begin is None else begin
+    return np.concatenate([[before], ids]).astype(np.int32)
 
 
 def generate(

@@ -38,8 +38,10 @@ def main(argv: Sequence[str]) -> None:
         place = benchmarks.place(model.config, model.model, model.mesh)
         from dga_jax.harness.evaluate import Harness  # which loads lm-eval
 
-        found = Harness(place, model.tokenizer, options)(model.params)
-        if jax.process_index() == 0:
+        first = jax.process_index() == 0
+        harness = Harness(place, model.tokenizer, options, bar=first)
+        found = harness(model.params)
+        if first:
             print(f"{model.directory}, step {model.step}: {found.work}")
             print(found.table(), flush=True)
             if output is not None:

@@ -3,6 +3,10 @@
     python -m dga_jax.report --workdir=runs/quickstart
 
 reads the log of a run, finished or not, prints the table and draws mixture.png.
+
+    python -m dga_jax.report runs/one runs/other
+
+says which of several runs are on the Pareto front of special against general.
 """
 
 import itertools
@@ -17,7 +21,7 @@ from absl import flags
 
 from dga_jax import cli, files
 from dga_jax.errors import UserError
-from dga_jax.logs import plot
+from dga_jax.logs import front, plot
 from dga_jax.logs.console import (
     columns,
     duration,
@@ -315,13 +319,55 @@ def _precision(values: np.ndarray) -> str:
     return f".{max(0, 2 - math.floor(math.log10(largest)))}f"
 
 
+def write_front(
+    workdirs: Sequence[Path],
+    path: Path,
+    special: str = front.SPECIAL,
+    general: str = front.GENERAL,
+    out: TextIO | None = None,
+) -> Path:
+    """Prints which of several runs are on their Pareto front, and draws it.
+
+    Args:
+        workdirs: of the runs.
+        path: of the PNG.
+        special: the metric that runs are steered towards.
+        general: the metric that this costs.
+        out: where to print; standard output unless given.
+
+    Raises:
+        UserError: a run has no log, or no evaluation with both.
+    """
+    names = front.names_of(workdirs)
+    runs = [
+        front.read_points(workdir, name, special, general)
+        for workdir, name in zip(workdirs, names, strict=True)
+    ]
+    on = front.on_front(runs, special, general)
+    lines = [front.table(runs, on, special, general)]
+    points = [(run.name, run.special, run.general) for run in runs]
+    lines.append(f"plot: {plot.draw_front(path, points, on, (special, general))}")
+    print("\n".join(lines), file=out or sys.stdout, flush=True)
+    return path
+
+
 def main(argv: Sequence[str]) -> None:
     """The command line: see the top of this file."""
-    cli.no_arguments(argv)
     remedy = "give the directory of a run that is here, or mount the bucket"
-    write_report(files.local_path("--workdir", flags.FLAGS.workdir, remedy))
+    workdirs = [*argv[1:]] or [flags.FLAGS.workdir]
+    if workdirs == [None]:
+        raise UserError("no run is given: report RUN, report --workdir=RUN or RUN RUN")
+    paths = [files.local_path("--workdir", given, remedy) for given in workdirs]
+    if len(paths) == 1:
+        write_report(paths[0])
+        return
+    output = files.local_path("--output", flags.FLAGS.output, "give a path here")
+    write_front(paths, output, flags.FLAGS.special, flags.FLAGS.general)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+    flags.DEFINE_string("workdir", None, "Folder of the run.")
+    flags.DEFINE_string("output", "front.png", "Of several runs: where to draw.")
+    flags.DEFINE_string("special", front.SPECIAL, "Of several runs: metric to gain.")
+    flags.DEFINE_string("general", front.GENERAL, "Of several runs: metric to keep.")
     cli.run(main)

@@ -48,8 +48,14 @@ class HarnessModel(TemplateLM):
 
     @property
     def eot_token_id(self) -> int:
-        """Id of what ends a text; what has no context is read behind it."""
+        """Id of what ends a text."""
         return self._tokenizer.end_of_text
+
+    @property
+    def prefix_token_id(self) -> int:
+        """Id of what stands before a text; what has no context is read behind it."""
+        begin = self._tokenizer.begin_of_text
+        return self.eot_token_id if begin is None else begin
 
     @property
     def max_length(self) -> int:
@@ -63,10 +69,15 @@ class HarnessModel(TemplateLM):
         return self._encoded([string])[string]
 
     def _encoded(self, texts: Iterable[str]) -> dict[str, list[int]]:
-        """Ids by text; each text is tokenized once."""
+        """Ids by text, which begin as documents do; each text is tokenized once."""
         texts = list(dict.fromkeys(texts))
         found = self._tokenizer.encode_batch(texts)
-        return {text: ids.tolist() for text, ids in zip(texts, found, strict=True)}
+        begin = (
+            [self.prefix_token_id] if self._tokenizer.begin_of_text is not None else []
+        )
+        return {
+            text: begin + ids.tolist() for text, ids in zip(texts, found, strict=True)
+        }
 
     def loglikelihood(
         self, requests: Sequence[Instance], disable_tqdm: bool = False

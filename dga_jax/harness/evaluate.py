@@ -114,17 +114,20 @@ class Harness:
       place: what model, and where.
       tokenizer: of the model.
       options: which tasks.
+      bar: show how far it is.
 
     Raises:
       UserError: a task is not there, or its data.
     """
 
-    def __init__(self, place: Place, tokenizer: Tokenizer, options: Options):
+    def __init__(
+        self, place: Place, tokenizer: Tokenizer, options: Options, bar: bool = False
+    ):
         options.check()
         with _quiet():
             self._tasks = tasks.load(options)
         self._limit = options.limit or None
-        self._scorer, self._generator = Scorer(place), Generator(place)
+        self._scorer, self._generator = Scorer(place, bar), Generator(place, bar)
         self._model = HarnessModel(place, tokenizer, self._scorer, self._generator)
 
     def __call__(self, params: Any) -> Evaluated:

@@ -9,6 +9,7 @@ import numpy as np
 from dga_jax import sharding
 from dga_jax.harness.batching import Batch
 from dga_jax.harness.scoring import Place, Work
+from dga_jax.logs.console import progress
 from dga_jax.model.decode import Decode, make_decode, sampler
 
 _STEPS = 16  # tokens between two looks at what has come
@@ -19,12 +20,16 @@ Finished = Callable[[Sequence[int]], bool]  # asked of the ids that a row has so
 class Generator:
     """Goes on with prompts; what is compiled for a shape serves later calls.
 
+    Args:
+      place: what model, and where.
+      bar: show how far it is.
+
     Attributes:
       work: what was computed so far.
     """
 
-    def __init__(self, place: Place):
-        self._place = place
+    def __init__(self, place: Place, bar: bool = False):
+        self._place, self._bar = place, bar
         self._programs: dict[int, Decode] = {}
         self.work = Work()
 
@@ -47,7 +52,10 @@ class Generator:
         lengths = [len(prompt) + count for prompt in prompts]
         found = self._place.in_batches(lengths, most=1)
         self.work.add(lengths, found)
-        for batch in found:
+        bar = progress(
+            iterable=found, desc="generated", unit="batch", disable=not self._bar
+        )
+        for batch in bar:
             ids = [i for row in batch.members for i in row]
             of_batch = [prompts[i] for i in ids]
             following = self._batch(params, batch, of_batch, count, finished)

@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from dga_jax import sharding
 from dga_jax.harness.batching import Batch, packed
+from dga_jax.logs.console import progress
 from dga_jax.model import kernels
 from dga_jax.model.loss import Head
 from dga_jax.model.transformer import ModelConfig, abstract
@@ -126,12 +127,16 @@ class Work:
 class Scorer:
     """Scores requests; what is compiled for a shape serves later calls.
 
+    Args:
+      place: what model, and where.
+      bar: show how far it is.
+
     Attributes:
       work: what was computed so far.
     """
 
-    def __init__(self, place: Place):
-        self._place = place
+    def __init__(self, place: Place, bar: bool = False):
+        self._place, self._bar = place, bar
         self._programs: dict[int, Callable] = {}
         self.work = Work()
 
@@ -162,7 +167,14 @@ class Scorer:
             placed = (sharding.place(x, self._place.rows) for x in arrays)
             pending.append(self._program(batch.length)(params, *placed))
         scores: dict[int, Score] = {}
-        for batch, results in zip(found, pending, strict=True):
+        bar = progress(
+            iterable=zip(found, pending, strict=True),
+            total=len(found),
+            desc="scored",
+            unit="batch",
+            disable=not self._bar,
+        )
+        for batch, results in bar:
             log_probabilities, greedy = map(np.asarray, results)
             for row, members in enumerate(batch.members):
                 start = 0

@@ -147,6 +147,20 @@ def test_again_with_other_parameters(params):
     assert bits == pytest.approx(math.log2(257), rel=1e-5)
 
 
+def test_what_stands_before_a_document_stands_before_a_text():
+    class Begun(BytesTokenizer):
+        begin_of_text = 7
+
+    def model_of(tokenizer):
+        scorer, generator = evaluate.Scorer(PLACE), evaluate.Generator(PLACE)
+        return evaluate.HarnessModel(PLACE, tokenizer, scorer, generator)
+
+    begun, plain = model_of(Begun()), model_of(BytesTokenizer())
+    assert begun.tok_encode("ab") == [7, 97, 98]
+    assert plain.tok_encode("ab") == [97, 98]
+    assert (begun.prefix_token_id, plain.prefix_token_id) == (7, 256)
+
+
 def test_a_subject_that_is_none_of_mmlus_stands_alone(tmp_path):
     path = tmp_path / "own.jsonl"
     item = {"question": "?", "choices": ["a", "b"], "answer": 0, "subject": "chess"}
