@@ -1,8 +1,9 @@
-"""What a run did, as a table and a plot.
+"""What a run did, as a table, a plot and a page.
 
     python -m dga_jax.report --workdir=runs/quickstart
 
-reads the log of a run, finished or not, prints the table and draws mixture.png.
+reads the log of a run, finished or not, prints the table, draws mixture.png and writes
+report.html.
 """
 
 import itertools
@@ -36,6 +37,8 @@ from dga_jax.logs.series import (
     read_series,
 )
 from dga_jax.logs.signs import KINDS, Sign
+from dga_jax.page.run import write_page
+from dga_jax.page.told import Told
 
 _LOSSES = {
     "target": "eval/target",
@@ -53,12 +56,13 @@ _LONGEST_NAME = 24
 _ROUNDING = 1e-6  # of what is left when shares in float32 are taken from 1
 
 Lines = Sequence[Mapping[str, float | None]]
+Rows = Sequence[Sequence[str]]
 
 
 def write_report(
     workdir: Path, *, title: str | None = None, out: TextIO | None = None
 ) -> Path:
-    """Prints the table of a run and draws WORKDIR/mixture.png.
+    """Prints the table of a run, draws WORKDIR/mixture.png, writes WORKDIR/report.html.
 
     Args:
         workdir: of the run; everything is read from its log.
@@ -71,45 +75,70 @@ def write_report(
     Raises:
         UserError: the workdir has no log, or the log has no line.
     """
-    workdir = Path(workdir)
-    lines = read_metrics(workdir)
-    if not lines:
-        raise UserError(f"the log of {workdir} has no line yet; train first")
-    title = title or workdir.resolve().name
-    weights = read_series(workdir, "mixture/weight", lines)
-    text = [_heading(title, lines, weights), *_loss_table(lines)]
-    # With a basis, what moves is its weights; those of the domains follow.
-    basis_weights = read_series(workdir, "mixture/basis_weight", lines)
-    drawn = read_series(workdir, "mixture/drawn", lines)
-    if weights is not None:
-        moves = basis_weights is None
-        text += _weight_table("domain", workdir, lines, weights, drawn, moves=moves)
-    if basis_weights is not None:
-        text += _weight_table("basis", workdir, lines, basis_weights, None, moves=True)
-    text += _summary(lines)
+    told = _tell(Path(workdir), title)
+    text = [f"{told.title}: {told.heading}"]
+    for rows in told.tables.values():
+        text += ["", columns(rows)]
+    text += ["", *told.facts, *told.warnings]
+    basis = told.basis_weights is not None
     path = plot.draw(
-        workdir / "mixture.png",
-        title,
-        lines,
-        weights if basis_weights is None else basis_weights,
-        "domain weights" if basis_weights is None else "basis weights",
-        drawn if basis_weights is None and _used_up(lines) else None,
+        told.workdir / "mixture.png",
+        told.title,
+        told.lines,
+        told.moving,
+        "basis weights" if basis else "domain weights",
+        None if basis else told.drawn,
     )
-    print("\n".join([*text, f"plot: {path}"]), file=out or sys.stdout, flush=True)
+    page = write_page(told.workdir / "report.html", told)
+    text += [f"plot: {path}", f"page: {page}"]
+    print("\n".join(text), file=out or sys.stdout, flush=True)
     return path
 
 
-def _heading(title: str, lines: Lines, weights: Series | None) -> str:
+def _tell(workdir: Path, title: str | None) -> Told:
+    """What a run wrote down, read once for all that is made of it."""
+    lines = read_metrics(workdir)
+    if not lines:
+        raise UserError(f"the log of {workdir} has no line yet; train first")
+    weights = read_series(workdir, "mixture/weight", lines)
+    # With a basis, what moves is its weights; those of the domains follow.
+    basis_weights = read_series(workdir, "mixture/basis_weight", lines)
+    drawn = read_series(workdir, "mixture/drawn", lines)
+    tables = {"loss": _loss_table(lines)}
+    if weights is not None:
+        moves = basis_weights is None
+        tables["domain"] = _weight_table(
+            "domain", workdir, lines, weights, drawn, moves=moves
+        )
+    if basis_weights is not None:
+        tables["basis"] = _weight_table(
+            "basis", workdir, lines, basis_weights, None, moves=True
+        )
+    return Told(
+        title or workdir.resolve().name,
+        _heading(lines, weights),
+        workdir,
+        lines,
+        weights,
+        basis_weights,
+        drawn if _used_up(lines) else None,
+        tables,
+        [*_summary(lines), *_cost(lines)],
+        _warnings(lines),
+    )
+
+
+def _heading(lines: Lines, weights: Series | None) -> str:
     facts = [f"{lines[-1]['step']} steps"]
     if weights is not None:
         facts.append(f"{len(weights.domains):,} domains")
     _, seconds = history(lines, "perf/seconds")
     if len(seconds):
         facts.append(duration(seconds[-1]))
-    return f"{title}: {', '.join(facts)}"
+    return ", ".join(facts)
 
 
-def _loss_table(lines: Lines) -> list[str]:
+def _loss_table(lines: Lines) -> Rows:
     """Losses of the first and the last evaluation, or of the only one."""
     keys = [f"{key}/loss" for key in _LOSSES.values()]
     label, *others = _LOSSES
@@ -117,7 +146,7 @@ def _loss_table(lines: Lines) -> list[str]:
     losses |= {other: _LOSSES[other] for other in others}
     steps = sorted({int(step) for key in keys for step in history(lines, key)[0]})
     if not steps:
-        return ["", "no evaluation yet"]
+        return [["no evaluation yet"]]
     ends = list(dict.fromkeys((steps[0], steps[-1])))
     headings = [f"step {step}" for step in ends]
     change = ["change"] if len(ends) > 1 else []
@@ -133,7 +162,7 @@ def _loss_table(lines: Lines) -> list[str]:
     spent = [_at(lines, "cost/flops", step) for step in ends]
     if np.isfinite(spent).any():
         rows.append(["total FLOPs", *map(scientific, spent)])
-    return ["", columns(rows)]
+    return rows
 
 
 def _of_targets(lines: Lines) -> dict[str, str]:
@@ -156,7 +185,7 @@ def _weight_table(
     drawn: Series | None,
     *,
     moves: bool,
-) -> list[str]:
+) -> Rows:
     """Weights from first to last; of domains, what was drawn and how often.
 
     Of what moves, also the newest alignments that were measured, and their errors.
@@ -195,7 +224,7 @@ def _weight_table(
         spec = _precision(alignments)
         by_column.append(["alignment", *(_number(x, f"+{spec}") for x in alignments)])
         by_column.append(["+/-", *(_number(x, spec) for x in errors)])
-    return ["", columns(itertools.zip_longest(*by_column, fillvalue=""))]
+    return list(itertools.zip_longest(*by_column, fillvalue=""))
 
 
 def _asked_and_drawn(
@@ -222,7 +251,7 @@ def _asked_and_drawn(
 
 
 def _summary(lines: Lines) -> list[str]:
-    facts = [""]
+    facts = []
     _, loss = history(lines, "train/loss")
     if len(loss):
         facts.append(f"train loss: {loss[0]:.3f} -> {loss[-1]:.3f} nats/token")
@@ -243,7 +272,7 @@ def _summary(lines: Lines) -> list[str]:
     _, share = history(lines, "perf/alignment_share")
     if len(share):
         facts.append(f"time on alignment: {share[-1]:.1%} of training")
-    return [*facts, *_cost(lines), *_warnings(lines)]
+    return facts
 
 
 def _cost(lines: Lines) -> list[str]:
