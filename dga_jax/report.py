@@ -3,11 +3,13 @@
     python -m dga_jax.report --workdir=runs/quickstart
 
 reads the log of a run, finished or not, prints the table, draws mixture.png and writes
-report.html.
+report.html. Of several runs (--workdir=A --workdir=B) it does so of each, and writes a
+page that has them side by side into the folder that they are in.
 """
 
 import itertools
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,6 +40,7 @@ from dga_jax.logs.series import (
 )
 from dga_jax.logs.signs import KINDS, Sign
 from dga_jax.page.run import write_page
+from dga_jax.page.several import compared, write_comparison
 from dga_jax.page.told import Told
 
 _LOSSES = {
@@ -53,6 +56,7 @@ _COSTS = {
     "eval": "evaluation",
 }
 _LONGEST_NAME = 24
+_PAGE = "report.html"
 _ROUNDING = 1e-6  # of what is left when shares in float32 are taken from 1
 
 Lines = Sequence[Mapping[str, float | None]]
@@ -89,7 +93,7 @@ def write_report(
         "basis weights" if basis else "domain weights",
         None if basis else told.drawn,
     )
-    page = write_page(told.workdir / "report.html", told)
+    page = write_page(told.workdir / _PAGE, told)
     text += [f"plot: {path}", f"page: {page}"]
     print("\n".join(text), file=out or sys.stdout, flush=True)
     return path
@@ -344,13 +348,66 @@ def _precision(values: np.ndarray) -> str:
     return f".{max(0, 2 - math.floor(math.log10(largest)))}f"
 
 
+def write_reports(
+    workdirs: Sequence[Path], page: Path | None = None, *, out: TextIO | None = None
+) -> Path:
+    """Reports each of several runs, and all of them side by side.
+
+    Args:
+        workdirs: of the runs, two or more.
+        page: of all; report.html in the folder that all are in unless given.
+        out: where to print; standard output unless given.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        UserError: see `write_report`; a run that comes twice; the page cannot be
+            written.
+    """
+    workdirs = [Path(workdir).resolve() for workdir in workdirs]
+    for workdir in workdirs:
+        if workdirs.count(workdir) > 1:
+            raise UserError(f"--workdir={workdir} comes twice; leave one out")
+    folder = Path(os.path.commonpath(workdirs))
+    folder = folder.parent if folder in workdirs else folder
+    runs = []
+    for workdir in workdirs:
+        title = workdir.relative_to(folder).as_posix()
+        write_report(workdir, title=title, out=out)
+        print(file=out or sys.stdout)
+        runs.append(_tell(workdir, title))
+    rows = compared(runs)
+    page = page or folder / _PAGE
+    try:
+        write_comparison(page, runs, rows)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {page}: {error.strerror}; choose another place with --page"
+        ) from error
+    print(f"{columns(rows)}\npage: {page}", file=out or sys.stdout, flush=True)
+    return page
+
+
 def main(argv: Sequence[str]) -> None:
     """The command line: see the top of this file."""
     cli.no_arguments(argv)
     remedy = "give the directory of a run that is here, or mount the bucket"
-    write_report(files.local_path("--workdir", flags.FLAGS.workdir, remedy))
+    given = flags.FLAGS.workdir
+    workdirs = [files.local_path("--workdir", name, remedy) for name in given]
+    page = flags.FLAGS.page
+    if len(workdirs) > 1:
+        page = page and files.local_path("--page", page, "write it here")
+        write_reports(workdirs, page)
+    elif page:
+        raise UserError(f"--page={page}: that of one run lies in it; leave it out")
+    else:
+        write_report(workdirs[0])
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+    flags.DEFINE_multi_string(
+        "workdir", None, "Folder of the run; give it again for more.", required=True
+    )
+    flags.DEFINE_string("page", None, "Of several runs: the page to write.")
     cli.run(main)

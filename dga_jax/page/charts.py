@@ -3,7 +3,7 @@
 A chart is what `page.js` reads: {"kind": "hold" (a value holds until the next) or
 "line", "axes": names, "format": of values, "zero": whether the axis begins at 0, "log":
 whether it may be logarithmic, "series": [{"name", "color": 0 to 9 or -1 for grey,
-"style": "", "dash", "rest" or "thin", "x": [numbers for each axis], "y": numbers or
+"style": "", "dash", "rest" or "thin", "off": whether it is left out at first, "x": [numbers for each axis], "y": numbers or
 null, "e": errors, if there are}]}. Every number is one of the log, to seven digits.
 """
 
@@ -142,7 +142,9 @@ def weights(
         rest = np.maximum(0, 1 - values.sum(axis=1))
         name = f"{len(series.domains) - len(shown):,} others, sum"
         curve = _curve(name, -1, None, [_STEP], steps, rest)
-        curves.append(curve | {"style": "dash"})
+        # A sum that would leave no room for those it is beside is there on a click.
+        off = {"off": True} if rest.max() > 3 * values.max() else {}
+        curves.append(curve | {"style": "dash"} | off)
     if drawn is not None:
         names = list(painted)
         records = _spread(len(drawn.steps))

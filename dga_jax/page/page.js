@@ -82,7 +82,7 @@ class Chart {
     this.axis = 0;
     this.logarithmic = false;
     this.range = null;
-    this.hidden = new Set();
+    this.hidden = new Set(this.spec.series.filter((s) => s.off));
     this.tools = node("div", { class: "tools" });
     this.svg = node("svg", {
       role: "img", tabindex: "0", "aria-label": `${figure.dataset.chart}, a chart: arrow `
@@ -131,7 +131,8 @@ class Chart {
       const last = series.y.filter((v) => v !== null).at(-1);
       const swatch = node("span", { class: "swatch", style: `border-color:${paint(series)};`
         + `border-top-style:${series.style === "dash" ? "dashed" : "solid"}` });
-      const entry = node("button", { type: "button", "aria-pressed": "true" }, swatch,
+      const on = String(!this.hidden.has(series));
+      const entry = node("button", { type: "button", "aria-pressed": on }, swatch,
         node("span", {}, series.name),
         node("small", {}, last === undefined ? "" : this.format(last)));
       entry.addEventListener("click", () => {
@@ -194,7 +195,8 @@ class Chart {
     const ends = this.spec.series.filter((s) => s.y.length)
       .flatMap((s) => [this.xs(s)[0], this.xs(s).at(-1)]);
     const low = Math.min(0, ...ends), high = Math.max(...ends, low);
-    return [low, high > low ? high : low + 1];
+    const room = this.spec.kind === "hold" ? 0.02 * (high - low) : 0; // to see the last
+    return [low, high > low ? high + room : low + 1];
   }
 
   zoom(factor) {

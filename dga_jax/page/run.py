@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 from dga_jax.data.about import Texts, telling_terms
 from dga_jax.data.store import Store
 from dga_jax.errors import UserError
-from dga_jax.logs.metrics import history
 from dga_jax.logs.series import MAX_LOGGED, NUM_LEADING, Series, leading, read_series
 from dga_jax.page import charts, words
 from dga_jax.page.markup import (
@@ -51,9 +50,9 @@ def sections(told: Told) -> list[Html]:
         section("Question", *_sentences(words.question(told, config, store))),
         section("Answer", _answer(told, config)),
         section("Over time", element("div", *drawn(told), class_="charts")),
-        section("Signs of failure", _signs(told)),
+        section("Signs of failure", signs(told)),
         section("Losses", table(told.tables["loss"], heads=2)),
-        section("Domains", *_domains(told)),
+        section("Domains", *domain_tables(told)),
         section("What their text looks like", *_texts(told, config, store, missing)),
         section("Speed and cost", *_speed(told)),
         section("Config", *_config(config)),
@@ -112,18 +111,21 @@ def _speed(told: Told) -> Iterator[Html]:
         yield element("div", drawing, class_="charts")
 
 
-def _signs(told: Told) -> Html:
+def signs(told: Told) -> Html:
+    """The signs of failure that a run gave, and what to do about each."""
     if not told.warnings:
         watched = any(line.get("cost/flops") is not None for line in told.lines)
         return element("p", "None was seen." if watched else "None was looked for.")
     items = []
     for warning in told.warnings:
-        what, _, remedy = warning.partition("; ")
-        items.append(element("li", element("b", f"{what}."), " To turn: ", remedy))
+        what, _, remedy = warning.removeprefix("warning, ").partition("; ")
+        said = element("b", f"{what[:1].upper()}{what[1:]}.")
+        items.append(element("li", said, f" What to do: {remedy}."))
     return element("ul", *items, class_="signs")
 
 
-def _domains(told: Told) -> Iterator[Html]:
+def domain_tables(told: Told) -> Iterator[Html]:
+    """The tables of a basis and of the domains."""
     for name in ("basis", "domain"):
         if name in told.tables:
             yield table(told.tables[name])
@@ -173,15 +175,16 @@ def _config(config: ConfigDict | None) -> Iterator[Html]:
         return
     rows = [["field", "value", "default", "meaning"]]
     for name, (value, default, about) in changed(config).items():
-        rows.append([name, _shown(value), _shown(default), about])
+        rows.append([name, config_value(value), config_value(default), about])
     yield element("p", "Fields that are not at their defaults:")
     yield table(rows, class_="config")
     every = [["field", "value", "meaning"]]
-    every += [[n, _shown(get(config, n)), f.about] for n, f in fields().items()]
+    every += [[n, config_value(get(config, n)), f.about] for n, f in fields().items()]
     yield folded("all fields", table(every, class_="config"))
 
 
-def _shown(value: object) -> str:
+def config_value(value: object) -> str:
+    """A value as a flag would give it."""
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if value != "" else '""'
@@ -193,9 +196,7 @@ def _again(told: Told, config: ConfigDict | None) -> Iterator[Html]:
         return
     run = str(told.workdir)
     yield element("p", "The same run from its start, in a folder of its own:")
-    yield _command(
-        "main", f"--config=configs/of_run.py:{run}", f"--workdir={run}-again"
-    )
+    yield command("main", f"--config=configs/of_run.py:{run}", f"--workdir={run}-again")
     if moves(config):
         still = "mixer.name=static,mixer.weights=uniform,mixer.basis="
         yield element(
@@ -203,22 +204,17 @@ def _again(told: Told, config: ConfigDict | None) -> Iterator[Html]:
             "One run does not say what another mixture would have given. The same with"
             " even weights that stay, and both side by side:",
         )
-        yield _command(
+        yield command(
             "main",
             f"--config=configs/of_run.py:{run},{still}",
             f"--workdir={run}-static",
         )
-        yield _command("report", f"--workdir={run}", f"--workdir={run}-static")
+        yield command("report", f"--workdir={run}", f"--workdir={run}-static")
     yield element("p", "This page again:")
-    yield _command("report", f"--workdir={run}")
+    yield command("report", f"--workdir={run}")
 
 
-def _command(module: str, *arguments: str) -> Html:
+def command(module: str, *arguments: str) -> Html:
+    """A command of this package, as it is typed."""
     said = " ".join(["python -m dga_jax." + module, *map(shlex.quote, arguments)])
     return element("pre", said)
-
-
-def first_and_last(told: Told, key: str) -> tuple[float, float]:
-    """The first and the last value of a metric; NaN without any."""
-    _, values = history(told.lines, key)
-    return (float(values[0]), float(values[-1])) if len(values) else (np.nan, np.nan)

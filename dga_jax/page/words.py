@@ -135,7 +135,7 @@ def _weights(told: Told, config: ConfigDict | None) -> Iterator[str]:
     _, effective = history(told.lines, "mixture/effective_domains")
     if len(effective) and moved >= _STILL:
         yield (
-            f"In effect it is {quantity(effective[-1])} domains, at first"
+            f"Effective domains: {quantity(effective[-1])}, at first"
             f" {quantity(effective[0])}."
         )
     _, skipped = history(told.lines, "mixture/skipped_updates")
