@@ -169,7 +169,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
                 cell += f" ± {values.std(ddof=1):,.{digits}f}"
             rows[-1].append(cell if np.isfinite(values).all() else "-")
         spent = np.mean([final[_SPENT] for final in of])  # a seed changes nothing
-        rows[-1].append(scientific(spent) if np.isfinite(spent) else "-")
+        rows[-1].append(scientific(spent))
     lines = [columns(rows)]
     used_up = [
         f"{o.mixture}, seed {o.seed} ({o.final[_USED_UP]:.3g} of the weight)"

@@ -123,12 +123,20 @@ class Aligned(NamedTuple):
             self.count + 1, mean.tolist(), variance.tolist(), float(known.mean())
         )
 
+    @property
+    def noise(self) -> float | None:
+        """Σ s² / n over the variance of the averages; None where it is not known.
+
+        1 on average if all true alignments are one, and small if they differ.
+        """
+        if not self.count or self.known < _KNOWN or len(self.mean) < 2:
+            return None
+        spread, errors = np.var(self.mean, ddof=1), np.mean(self.variance)
+        return float(min(errors / spread, 1.0)) if spread > 0 else 1.0
+
 
 def noise(of: Aligned, there: bool = False) -> Sign | None:
     """Whether errors explain most of what the averaged alignments differ by.
-
-    mean s² / var(a) over the domains is 1 on average if all true alignments are one,
-    and small if they differ; s is the error of the average.
 
     Args:
       of: the last updates.
@@ -136,10 +144,9 @@ def noise(of: Aligned, there: bool = False) -> Sign | None:
     """
     if of.count and of.known < _KNOWN:
         return Sign("noise", 1.0, "errors are not known of probe rows that are one row")
-    if of.count < _SETTLED or len(of.mean) < 2:
+    share = of.noise
+    if of.count < _SETTLED or share is None:
         return None
-    spread, errors = np.var(of.mean, ddof=1), np.mean(of.variance)
-    share = float(min(errors / spread, 1.0)) if spread > 0 else 1.0
     return Sign("noise", share) if share > _limit(_NOISE, there) else None
 
 
@@ -171,6 +178,11 @@ class Moves(NamedTuple):
         weight = fading * self.weight + 1
         return Moves(self.count + 1, weight, length, net.tolist())
 
+    @property
+    def each(self) -> float:
+        """Share of the weights that an update moves, 0 to 1."""
+        return self.length / self.weight if self.count else 0.0
+
 
 def swings(of: Moves, there: bool = False) -> Sign | None:
     """Whether updates move the weights far, and most of the way back again.
@@ -181,9 +193,9 @@ def swings(of: Moves, there: bool = False) -> Sign | None:
     """
     if of.count < _SETTLED:
         return None
-    each, lasting = of.length / of.weight, 0.5 * float(np.abs(of.net).sum())
-    large = each > _limit(_LARGE_MOVE, there) and lasting < _LASTING * of.length
-    return Sign("swings", each) if large else None
+    lasting = 0.5 * float(np.abs(of.net).sum())
+    large = of.each > _limit(_LARGE_MOVE, there) and lasting < _LASTING * of.length
+    return Sign("swings", of.each) if large else None
 
 
 class Losses(NamedTuple):

@@ -94,8 +94,8 @@ class StepLog:
         if not line:
             return
         signs = self._watch.signs(values, mixer_state, cursors) if values else None
-        if signs:
-            line |= {f"warning/{sign.name}": sign.figure for sign in signs}
+        if signs is not None:
+            line |= self._watch.metrics(signs)
         self._writer.write(step, line | self._clock.metrics())
         if pending is not None and (step == 1 or self._due(self._config.log.console)):
             self._show(found.loss, mixer_state, cursors)

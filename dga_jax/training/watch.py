@@ -104,6 +104,18 @@ class Watch:
             self._moved = False
         return [sign for sign in found if sign]
 
+    def metrics(self, found: list[Sign]) -> dict[str, float]:
+        """`warning/NAME` of the signs found; what alignments and moves are judged by.
+
+        `mixture/noise` is the share of noise in what alignments differ by, averaged
+        over the last updates, `mixture/moved` the share of the weights that one moves.
+        """
+        values = {f"warning/{sign.name}": sign.figure for sign in found}
+        if self._moves.count:
+            values["mixture/moved"] = self._moves.each
+        noise = self._aligned.noise
+        return values | ({} if noise is None else {"mixture/noise": noise})
+
     def fresh(self, found: list[Sign]) -> list[Sign]:
         """Those that were not there when this was last asked."""
         told, self._told = self._told, {sign.name for sign in found}
