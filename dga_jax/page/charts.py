@@ -3,8 +3,9 @@
 A chart is what `page.js` reads: {"kind": "hold" (a value holds until the next) or
 "line", "axes": names, "format": of values, "zero": whether the axis begins at 0, "log":
 whether it may be logarithmic, "series": [{"name", "color": 0 to 9 or -1 for grey,
-"style": "", "dash", "rest" or "thin", "off": whether it is left out at first, "x": [numbers for each axis], "y": numbers or
-null, "e": errors, if there are}]}. Every number is one of the log, to seven digits.
+"style": "", "dash", "rest" or "thin", "off": whether it is left out at first, "x":
+[numbers for each axis], "y": numbers or null, "e": errors, if there are}]}. Every
+number is one of the log, to seven digits.
 """
 
 from collections.abc import Mapping, Sequence
