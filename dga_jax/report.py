@@ -173,7 +173,7 @@ def write_front(
         for workdir, name in zip(workdirs, names, strict=True)
     ]
     on = front.on_front(runs, special, general)
-    lines = ["", front.table(runs, on, special, general)]
+    lines = [front.table(runs, on, special, general)]
     points = [(run.name, run.special, run.general) for run in runs]
     lines.append(f"plot: {plot.draw_front(path, points, on, (special, general))}")
     print("\n".join(lines), file=out or sys.stdout, flush=True)
@@ -190,6 +190,7 @@ def main(argv: Sequence[str]) -> None:
     if len(workdirs) > 1:
         page = page and files.local_path("--page", page, "write it here")
         page = write_reports(workdirs, page)
+        print()
         special, general = flags.FLAGS.special, flags.FLAGS.general
         write_front(workdirs, page.with_name("front.png"), special, general)
     elif page:

@@ -225,7 +225,7 @@ def draw_front(
     for i, ((name, special, general), on) in enumerate(
         zip(runs, on_front, strict=True)
     ):
-        colour = _COLOURS[i % len(_COLOURS)]
+        colour = COLOURS[i % len(COLOURS)]
         axes.plot(special, general, color=colour, linewidth=0.8, alpha=0.6)
         for which, fill in ((~on, "none"), (on, colour)):
             axes.scatter(
