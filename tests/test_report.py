@@ -237,6 +237,25 @@ def test_losses_stand_beside_what_they_cost(tmp_path):
     )
 
 
+def test_a_sign_of_failure_is_said_with_its_steps(tmp_path):
+    writer = MetricsWriter(tmp_path, first_step=0)
+    for step in (0, 10, 20, 30):
+        values = {"mixture/drawn_tokens": 1.0}
+        if step in (10, 20):
+            values["warning/swings"] = 0.2 + step / 100
+        if step > 10:
+            values["warning/collapse"] = 1.0
+        writer.write(step, values)
+    writer.close()
+    out = io.StringIO()
+    write_report(tmp_path, out=out)
+    said = [x for x in out.getvalue().splitlines() if x.startswith("warning")]
+    assert len(said) == 2
+    assert said[0].startswith("warning, steps 20 to 30: the weights have collapsed")
+    assert "steps 10 to 20, cleared: the weights swing" in said[1]
+    assert "moves 40% of" in said[1]
+
+
 def test_the_axis_above_says_what_was_spent_by_each_step(tmp_path):
     steps, flops = np.array([0.0, 50, 100]), np.array([5.0, 10, 30])
     lines = [

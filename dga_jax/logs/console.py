@@ -91,7 +91,9 @@ def quantity(value: float) -> str:
 
 
 def scientific(value: float) -> str:
-    """A large number of three significant digits: 1.25e15."""
+    """A large number of three significant digits: 1.25e15; "-" if it is not one."""
+    if not math.isfinite(value):
+        return "-"
     digits, _, exponent = f"{value:.2e}".partition("e")
     return f"{digits}e{int(exponent)}"
 

@@ -198,5 +198,42 @@ def _add_flops(axes: "Axes", lines: Lines) -> None:
             lambda x: np.interp(x, flops, steps),
         ),
     )
-    above.set_xlabel("total FLOPs", fontsize=8)
-    above.tick_params(labelsize=8)
+    above.xaxis.set_major_formatter(lambda x, _: f"{x:.3g}".replace("e+", "e"))
+    above.tick_params(labelsize=8, colors=_REST_TEXT)
+    axes.set_title(f"{axes.get_title('left')}; above: FLOPs", fontsize=10, loc="left")
+
+
+def draw_front(
+    path: Path,
+    runs: Sequence[tuple[str, np.ndarray, np.ndarray]],
+    on_front: Sequence[np.ndarray],
+    labels: tuple[str, str],
+) -> Path:
+    """Draws several runs' evaluations, special against general; appears whole.
+
+    Args:
+        path: of the PNG.
+        runs: of each its name, and special and general numbers by evaluation, [n].
+        on_front: bool [n] of each run: full marks, the others are hollow.
+        labels: of the axes, special along.
+
+    Returns:
+        The path.
+    """
+    figure, axes = _figure(1)
+    axes = np.ravel(axes)[0]
+    for i, ((name, special, general), on) in enumerate(
+        zip(runs, on_front, strict=True)
+    ):
+        colour = COLOURS[i % len(COLOURS)]
+        axes.plot(special, general, color=colour, linewidth=0.8, alpha=0.6)
+        for which, fill in ((~on, "none"), (on, colour)):
+            axes.scatter(
+                special[which], general[which], 24, facecolors=fill, edgecolors=colour
+            )
+        axes.plot([], [], "o-", color=colour, label=shorten(name, _LONGEST_NAME))
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    axes.set_title("full: on the front of all runs", fontsize=10, loc="left")
+    axes.legend(fontsize=8, frameon=False)
+    return _save(figure, path)

@@ -18,6 +18,7 @@ from dga_jax.training.probe import Updates
 from dga_jax.training.setup import open_run
 
 TOKENS = 32  # of a row
+EVALUATED = 8 * 2 + 4 + 4  # rows of domains, of the target, of its steering part
 OFTEN = ("dga", "doremi", "pike", "grape")  # each kind of signal
 CASES = [pytest.param(n, marks=() if n in OFTEN else pytest.mark.slow) for n in MOVING]
 
@@ -105,13 +106,12 @@ def test_what_a_run_spent_by_hand(byte_store, tmp_path):
     config = tiny(byte_store)
     assert train_run(config, tmp_path)
     first, last = (costs(log_of(tmp_path)[i]) for i in (0, -1))
-    held_out = 8 * 2 + 4
     tokens = {
         "train": 7 * 8,
         "probe": 3 * 8 * 2,
         "target": 3 * 8,
         "reference": 0,
-        "eval": 2 * held_out,
+        "eval": 2 * EVALUATED,
     }
     for kind, rows in tokens.items():
         assert last[f"cost/{kind}_tokens"] == rows * TOKENS
@@ -121,9 +121,9 @@ def test_what_a_run_spent_by_hand(byte_store, tmp_path):
         matrix_parameter_count(model), 1, 8, TOKENS
     )
     forward = gradient / 3
-    rows = (7 * 8 + 3 * 8 * 2 + 3 * 8) * gradient + 2 * held_out * forward
+    rows = (7 * 8 + 3 * 8 * 2 + 3 * 8) * gradient + 2 * EVALUATED * forward
     assert last["cost/flops"] == pytest.approx(rows * TOKENS)
-    assert first["cost/flops"] == pytest.approx(held_out * forward * TOKENS)
+    assert first["cost/flops"] == pytest.approx(EVALUATED * forward * TOKENS)
     assert sum(last[f"cost/{kind}_flops"] for kind in KINDS) == last["cost/flops"]
     assert not costs(log_of(tmp_path)[1])
 
@@ -150,7 +150,7 @@ def test_the_same_over_a_resume_with_other_evaluations(
         train_run(config(1), tmp_path)
     assert train_run(config(0), tmp_path)
     # 0 to 3 are before the checkpoint; 7 is the end.
-    assert costs(log_of(tmp_path)[-1])["cost/eval_tokens"] == 5 * 20 * TOKENS
+    assert costs(log_of(tmp_path)[-1])["cost/eval_tokens"] == 5 * EVALUATED * TOKENS
 
 
 def test_nobody_counted_before(byte_store, tmp_path):
@@ -159,9 +159,9 @@ def test_nobody_counted_before(byte_store, tmp_path):
     assert train_run(config, tmp_path)
     run = open_run(parts_of(config), tmp_path)
     run.checkpoints.close()
-    assert run.extra["evaluated_rows"] == 4 * 20  # one more after the last step
+    assert run.extra["evaluated_rows"] == 4 * EVALUATED  # one more after the last step
     older = dataclasses.replace(run, extra={})
-    assert Costs(older, 20).evaluated == 3 * 20
+    assert Costs(older, EVALUATED).evaluated == 3 * EVALUATED
 
 
 def test_of_a_run_that_goes_on_from_another_its_own(byte_store, tmp_path):
