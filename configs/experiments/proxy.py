@@ -48,8 +48,8 @@ def get_config(argument: str | None = None) -> ConfigDict:
         ),
         shows_not=(
             "One seed and one target; nine mixtures that are far apart. It is wrong"
-            " about a pair: `austen` is better than `wordnet` under the proxy, and worse"
-            " under the quickstart's model."
+            " about a pair: `austen` is better than `wordnet` under the proxy, and"
+            " worse under the quickstart's model."
         ),
         data=(
             "The eight domains of `sample/`, the target the documentation of Python."
