@@ -110,7 +110,10 @@ class Attention(nnx.Module):
             self.key_norm = config.norm(width=self.head_dim, rngs=rngs)
 
     def __call__(
-        self, x_BxLxD: jax.Array, positions_BxL: jax.Array | None = None
+        self,
+        x_BxLxD: jax.Array,
+        positions_BxL: jax.Array | None = None,
+        attend: kernels.Kernel | None = None,
     ) -> jax.Array:
         """Every position attends to itself and to those before it in its row.
 
@@ -118,10 +121,11 @@ class Attention(nnx.Module):
           x_BxLxD: normalised activations.
           positions_BxL: from `document_positions`; given them, a position attends to
             its own document alone, as if nothing else were in the row.
+          attend: mixes values, in place of the config's kernel; see `decode`.
         """
         query, key, value = self.projected(x_BxLxD)
         theta, scaling = self.config.rope_theta, self.config.rope_scaling
-        attend = kernels.kernel(self.config.attention, self.config.mesh)
+        attend = attend or kernels.kernel(self.config.attention, self.config.mesh)
         mixed_BxLxHxK = attend(
             rotate(query, theta, positions_BxL, scaling),
             rotate(key, theta, positions_BxL, scaling),

@@ -15,6 +15,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from dga_jax.model.attention import Attention, RopeScaling, document_positions
+from dga_jax.model.kernels import Kernel
 
 # What the backward pass of a layer keeps beside its input, by the name of `remat`.
 _POLICIES = {
@@ -194,10 +195,13 @@ class Block(nnx.Module):
         self.mlp = FeedForward(config, rngs=rngs)
 
     def __call__(
-        self, x_BxLxD: jax.Array, positions_BxL: jax.Array | None = None
+        self,
+        x_BxLxD: jax.Array,
+        positions_BxL: jax.Array | None = None,
+        attend: Kernel | None = None,
     ) -> jax.Array:
-        """The residual stream after this layer; positions as `Attention` takes them."""
-        x_BxLxD += self.attention(self.attention_norm(x_BxLxD), positions_BxL)
+        """The residual stream after this layer; the rest as `Attention` takes it."""
+        x_BxLxD += self.attention(self.attention_norm(x_BxLxD), positions_BxL, attend)
         return x_BxLxD + self.mlp(self.mlp_norm(x_BxLxD))
 
 
@@ -234,15 +238,17 @@ class Transformer(nnx.Module):
         self,
         tokens_BxL: jax.Array,
         constrain: Callable[[jax.Array], jax.Array] = lambda x: x,
+        positions_BxL: jax.Array | None = None,
     ) -> jax.Array:
         """Final activations [B, L, D] of token ids [B, L].
 
         `constrain` is applied to the residual stream between layers; it is where a
-        sharding of the batch is pinned down.
+        sharding of the batch is pinned down. With positions, which each begin at 0, a
+        row holds several texts, and a token attends to its own alone.
         """
         graph, layers = nnx.split(self.blocks)
-        end, positions_BxL = self.config.document_end, None
-        if end is not None:
+        end = self.config.document_end
+        if end is not None and positions_BxL is None:
             positions_BxL = document_positions(tokens_BxL, end)
 
         def layer(x_BxLxD: jax.Array, parameters: nnx.State) -> jax.Array:
