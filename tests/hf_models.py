@@ -1,15 +1,17 @@
 """Tiny random models of the Hugging Face ecosystem, made by `transformers`."""
 
+import importlib
 import os
 
 import pytest
 
-if os.environ.get("CI"):  # there they are installed
-    import torch
-    import transformers
-else:
-    torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
+
+def library(name):
+    """PyTorch or `transformers`; without it a test is skipped, but never in CI."""
+    if os.environ.get("CI"):
+        return importlib.import_module(name)
+    return pytest.importorskip(name)
+
 
 VOCAB = 300
 _SIZES = {
@@ -58,6 +60,7 @@ MODELS = {
 
 def make(name, seed=0):
     """A model of `MODELS`, float32; no norm is 1, no bias 0."""
+    torch, transformers = library("torch"), library("transformers")
     kind, fields = MODELS[name]
     config = transformers.AutoConfig.for_model(kind, **_SIZES | fields)
     torch.manual_seed(seed)
@@ -79,13 +82,14 @@ def saved(name, directory, dtype=None, **options):
     """The same on disk; returns the model."""
     model = make(name)
     if dtype:
-        model = model.to(dtype)
+        model = model.to(getattr(library("torch"), dtype))
     model.save_pretrained(directory, **options)
     return model
 
 
 def opened(directory, dtype="float32"):
     """The model of a directory, all of whose tensors are taken."""
+    torch, transformers = library("torch"), library("transformers")
     model, told = transformers.AutoModelForCausalLM.from_pretrained(
         directory,
         dtype=getattr(torch, dtype),
@@ -98,5 +102,6 @@ def opened(directory, dtype="float32"):
 
 def logits(model, tokens):
     """Of token ids [B, L], float32 [B, L, V]."""
+    torch = library("torch")
     with torch.no_grad():
         return model(torch.tensor(tokens)).logits.float().numpy()
