@@ -105,6 +105,12 @@ def test_only_what_was_stopped_is_queued_again(status, slurm):
     assert diary[1:] == (["scontrol requeue 7"] if again else [])
 
 
+def test_a_peer_that_was_killed(slurm):
+    """What srun ends with then; but not where it would be killed again and again."""
+    code, diary = slurm("137", KILLED_AFTER="0")
+    assert (code, diary[1:]) == (0, ["scontrol requeue 7"])
+
+
 def test_not_for_ever(slurm):
     variables = {"SLURM_RESTART_COUNT": "3", "MAX_RESTARTS": "3"}
     code, diary = slurm("143", **variables)
