@@ -18,6 +18,7 @@ setup(
     ],
     package_dir={f"{_INSIDE}.configs": "configs", f"{_INSIDE}.sample": "sample"},
     package_data={
+        "dga_jax.page": ["*.css", "*.js"],
         f"{_INSIDE}.sample": ["*.json", "*.md", "*/*.jsonl.xz", "licenses/*"],
     },
 )

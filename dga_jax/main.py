@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> ExitStatus:
         if joined := distributed.joined():
             _say(joined)
         distributed.check_same({"--workdir": str(directory)})
-        parts = check(config, explicit)
+        parts = check(config, explicit, directory)
         with workdir.held(directory):
             run = open_run(parts, directory, ahead=True)
             if run.taken:

@@ -288,4 +288,5 @@ class Programs:
             chunk=self._options.chunk,
             row_weights=self._probes["tokens"],
             row_ids=self._probes["ids"],
+            owners=self._probes.get("owners"),
         )

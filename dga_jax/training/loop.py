@@ -9,6 +9,7 @@ import functools
 import signal
 import threading
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -20,13 +21,18 @@ from dga_jax.logs import perf, trackers
 from dga_jax.logs.metrics import MetricsWriter, read_metrics
 from dga_jax.training import config as configs
 from dga_jax.training.checkpoint import Snapshot
-from dga_jax.training.evaluate import Evaluator
+from dga_jax.training.cost import Costs
+from dga_jax.training.evaluate import Evaluator, steering_rows
 from dga_jax.training.mixture_metrics import MixtureMetrics
 from dga_jax.training.nonfinite import Guard
 from dga_jax.training.probe import Updates
 from dga_jax.training.programs import compiled
 from dga_jax.training.setup import Run
 from dga_jax.training.step_log import StepLog, due
+from dga_jax.training.watch import Watch
+
+if TYPE_CHECKING:
+    from dga_jax.training.benchmarks import Benchmarks
 
 
 class Stop:
@@ -82,6 +88,7 @@ class Trainer:
             run.steps, lambda: clock.measure("compile"), run.programs
         )
         self._updates = Updates(run, self._steps)
+        self._costs = Costs(run, evaluator.num_rows)
         self._factors = None  # of the loss, by domain; see `Mixture.loss_factors`
         self._guard = Guard(
             run.config,
@@ -92,7 +99,13 @@ class Trainer:
         self._of_mixture = MixtureMetrics(
             writer, run.mixture, self._cursors, run.extra.get("drawn")
         )
-        self._log = StepLog(run, writer, clock, self._guard, self._of_mixture)
+        self._watch = Watch(
+            run.config, run.mixture, self._mixer_state, run.extra.get("signs")
+        )
+        self._log = StepLog(
+            run, writer, clock, self._guard, self._of_mixture, self._watch
+        )
+        self._benchmarks = _benchmarks(run)
         log = run.config.log
         self._profiler = perf.ProfilerWindow(
             run.directory, log.profile_step, log.profile_steps
@@ -110,6 +123,10 @@ class Trainer:
                 values |= self._move_weights()
             if due(self._config, self._config.eval.every, step):
                 values |= self._evaluate()
+            if self._benchmarks and due(
+                self._config, self._config.eval.lm_eval.every, step
+            ):
+                values |= self._benchmark()
             if values:
                 values |= self._drawn()
                 self._log.finish(values, self._mixer_state, self._cursors)
@@ -129,6 +146,8 @@ class Trainer:
         """Before the first step: the weights and the model that the run begins with."""
         values = self._of_mixture.weights(self._step, self._mixer_state)
         values |= self._evaluate()
+        if self._benchmarks:
+            values |= self._benchmark()
         self._log.finish(values, self._mixer_state, self._cursors)
         if self._config.start["from"]:
             self._save()  # from here on the other run is not needed
@@ -177,6 +196,7 @@ class Trainer:
             self._mixer_state, measured = self._updates.move(
                 self._state, self._mixer_state, step, self._cursors
             )
+        self._watch.moved(self._mixer_state, measured)
         values = self._of_mixture.weights(step, self._mixer_state)
         return values | self._of_mixture.measured(step, self._mixer_state, measured)
 
@@ -185,9 +205,15 @@ class Trainer:
         jax.block_until_ready(self._state)
         with self._clock.measure("eval"):
             found = self._evaluator(self._steps.evaluate, self._state.params)
-        return self._of_mixture.evaluated(
+        values = self._of_mixture.evaluated(
             self._step, self._mixer_state, found, self._cursors
         )
+        return values | self._costs.evaluation(self._step)
+
+    def _benchmark(self) -> dict[str, float]:
+        """What lm-eval says of the model, to log."""
+        with self._clock.measure("eval"):
+            return self._benchmarks(self._state.params, self._step)
 
     def _drawn(self) -> dict[str, float]:
         return self._of_mixture.drawn(self._step, self._mixer_state, self._cursors)
@@ -206,7 +232,10 @@ class Trainer:
                     "target_loss": self._log.target_loss,
                     "drawn": self._of_mixture.pending(self._cursors),
                     "train_losses": self._updates.pending(),
+                    "row_variances": self._updates.row_variances(),
                     "skipped_steps": self._guard.skipped,
+                    "evaluated_rows": self._costs.evaluated,
+                    "signs": self._watch.kept(),
                 },
             )
 
@@ -228,6 +257,7 @@ def train(run: Run) -> bool:
         rows=config.eval.rows,
         target_rows=config.eval.target_rows,
         batch_size=config.train.batch_size // config.train.microbatches,
+        steering_rows=steering_rows(run.mixture.mixer.reads),
     )
     first_step = run.step + 1 if run.resumed else run.step
     names = trackers.chosen(config.log.trackers)
@@ -256,6 +286,14 @@ def train(run: Run) -> bool:
         stop.close()
         for follower in followers:  # last, for whoever stops us may not wait
             follower.close(complete)
+
+
+def _benchmarks(run: Run) -> "Benchmarks | None":
+    if not run.config.eval.lm_eval.every:
+        return None
+    from dga_jax.training.benchmarks import Benchmarks  # few runs have any
+
+    return Benchmarks(run.config, run.mesh, run.store.tokenizer())
 
 
 def _clock(run: Run) -> perf.Clock:

@@ -91,7 +91,8 @@ def activation_bytes(
     kept = tokens * model.d_model * item
     if model.remat == "dots":
         grouped = 2 * model.num_kv_heads / model.num_heads  # keys and values
-        cut = model.d_model * (1 + grouped) + 2 * model.d_ff
+        heads = model.num_heads * model.head_width
+        cut = heads * (1 + grouped) + 2 * model.d_ff
         kept += tokens * (2 * model.d_model + cut / tensor) * item
     elif model.remat == "none":
         kept = inside + scores
