@@ -18,7 +18,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
         question="Does steering pay where there is little text of every kind?",
         axes={
             "seed": seeds(2),
-            "target": proxy_clusters.target_axis(("python_docs", "sotu_modern")),
+            "target": proxy_clusters.target_axis(headline.TARGETS),
             "tokens": {
                 f"{count}": {"data.tokens_per_domain": count}
                 for count in (2500, 10_000)

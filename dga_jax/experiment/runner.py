@@ -121,7 +121,10 @@ def _attempt(run: Planned, directory: Path, explicit: set[str]) -> ExitStatus:
         seconds = time.monotonic() - started
         made = results.read(_folder(directory, run, results.RESULT))["made"]
         around = seconds - made.get("seconds", seconds)
-        print(f"{run.name}: {seconds:.0f} s, {around:.1f} of them around the training")
+        said = f"{run.name}: {seconds:.0f} s"
+        if around >= 0:  # else it was begun before, and its clock too
+            said += f", {around:.1f} of them around the training"
+        print(said, flush=True)
     return ExitStatus.COMPLETE
 
 
