@@ -87,17 +87,22 @@ class Request(NamedTuple):
     """What is to be scored.
 
     Attributes:
-      tokens: ids of a row, cut to what the model reads, and the last one predicted.
+      tokens: int32 [n + 1], what the model reads, and the last one predicted.
       count: how many at the end are predicted.
     """
 
-    tokens: tuple[int, ...]
+    tokens: np.ndarray
     count: int
 
     @property
-    def key(self) -> tuple[tuple[int, ...], int]:
-        """Requests with the same differ in their last token alone, and share a row."""
-        return self.tokens[:-1], self.count
+    def read(self) -> np.ndarray:
+        """Tokens that the model reads, [n]."""
+        return self.tokens[:-1]
+
+    @property
+    def key(self) -> tuple[bytes, int]:
+        """Requests with the same differ in their last token alone; one text is read."""
+        return self.read.tobytes(), self.count
 
 
 class Score(NamedTuple):
@@ -146,7 +151,7 @@ class Scorer:
         for i, request in enumerate(requests):
             by_key.setdefault(request.key, []).append(i)
         texts = list(by_key.values())  # of each, the requests that share it
-        lengths = [len(read) for read, _ in by_key]
+        lengths = [len(requests[members[0]].read) for members in texts]
         found = self._place.in_batches(lengths)
         self.work.add(lengths, found)
         rows = [
@@ -201,7 +206,7 @@ def _arrays(
         start = end = slot = 0  # of the text, and of what is predicted
         key = None
         for request in requests:
-            read, count = request.tokens[:-1], request.count
+            read, count = request.read, request.count
             if request.key != key:
                 key, start, end = request.key, end, end + len(read)
                 tokens[row, start:end] = read
