@@ -75,7 +75,7 @@ def export(
     spec = architecture.config_json(
         model,
         max_positions=run.config.model.max_positions or run.config.train.seq_len,
-        bos=tokenizer.end_of_text,
+        bos=tokenizer_files.begin(tokenizer),
         eos=tokenizer.end_of_text,
         dtype=dtype,
     )

@@ -116,7 +116,7 @@ class _Reader:
 
     def family(self) -> Family:
         kind = self._spec.get("model_type")
-        if kind not in FAMILIES:
+        if not isinstance(kind, str) or kind not in FAMILIES:
             known = ", ".join(FAMILIES)
             raise self.refused(
                 "model_type", f"not a family that is computed here; those are {known}"
@@ -154,7 +154,7 @@ class _Reader:
                 " is computed here",
             )
         kinds = self._spec.get("layer_types") or []
-        if set(kinds) - {"full_attention"}:
+        if not isinstance(kinds, list) or any(k != "full_attention" for k in kinds):
             raise self.refused("layer_types", "only full_attention is computed here")
 
     def switch(self, key: str, *, default: bool = False) -> bool:

@@ -25,8 +25,8 @@ def files(tokenizer: Tokenizer, max_positions: int) -> dict[str, bytes]:
       tokenizer: of the store that a model was trained on.
       max_positions: the longest text that the model is said to take, tokens.
     """
-    end = end_name(tokenizer)
-    named = {"bos_token": end, "eos_token": end}
+    end = tokenizer.end_of_text_name or _END
+    named = {"bos_token": _begin_name(tokenizer) or end, "eos_token": end}
     config = {
         **named,
         "clean_up_tokenization_spaces": False,
@@ -95,13 +95,27 @@ def _tokens(spec: dict[str, Any]) -> tuple:
         for pair in model.get("merges") or ()
     ]
     added = {token["content"]: token["id"] for token in spec.get("added_tokens") or ()}
-    names = dict(vocab) if isinstance(vocab, dict) else list(map(tuple, vocab))
+    # Of a Unigram, an entry's place is its id.
+    names = (
+        dict(vocab)
+        if isinstance(vocab, dict)
+        else {name: i for i, (name, _) in enumerate(vocab)}
+    )
     return names, merges, added
 
 
-def end_name(tokenizer: Tokenizer) -> str:
-    """What the files call the token that ends a text."""
-    return tokenizer.end_of_text_name or _END
+def begin(tokenizer: Tokenizer) -> int:
+    """The token that a text begins with: else the end of the one before."""
+    found = tokenizer.begin_of_text
+    return tokenizer.end_of_text if found is None else found
+
+
+def _begin_name(tokenizer: Tokenizer) -> str | None:
+    if tokenizer.begin_of_text is None:
+        return None
+    names, _, added = _tokens(json.loads(tokenizer.content))
+    by_id = {i: name for name, i in {**names, **added}.items()}
+    return by_id[tokenizer.begin_of_text]
 
 
 def encoded(value: Any) -> bytes:

@@ -56,7 +56,12 @@ class Tokenizer(abc.ABC):
         return hashlib.sha256(self.content or self.kind.encode()).hexdigest()
 
 
-def digest_of(content: bytes, end_of_text: int, formerly: int | None) -> str:
+def digest_of(
+    content: bytes,
+    end_of_text: int,
+    formerly: int | None,
+    begin_of_text: int | None = None,
+) -> str:
     """Hex SHA-256 of a file, and of the choice that was made of its tokens.
 
     Where the choice is what it was `formerly`, before there was one, of the file alone:
@@ -64,6 +69,8 @@ def digest_of(content: bytes, end_of_text: int, formerly: int | None) -> str:
     """
     if end_of_text != formerly:
         content += f"\0end of text {end_of_text}".encode()
+    if begin_of_text is not None:
+        content += f"\0begin of text {begin_of_text}".encode()
     return hashlib.sha256(content).hexdigest()
 
 
