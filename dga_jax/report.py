@@ -1,53 +1,42 @@
-"""What a run did, as a table and a plot.
+"""What a run did, as a table, a plot and a page.
 
     python -m dga_jax.report --workdir=runs/quickstart
 
-reads the log of a run, finished or not, prints the table and draws mixture.png.
+reads the log of a run, finished or not, prints the table, draws mixture.png and writes
+report.html.
 
     python -m dga_jax.report runs/one runs/other
 
-says which of several runs are on the Pareto front of special against general.
+does so of each, writes a page that has them side by side into the folder that they are
+in, and says which of their evaluations are on the Pareto front of special against
+general, with a plot beside the page.
 """
 
-import itertools
-import math
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-import numpy as np
 from absl import flags
 
 from dga_jax import cli, files
 from dga_jax.errors import UserError
-from dga_jax.logs import front, plot
-from dga_jax.logs.console import columns, duration, fraction, quantity, shorten
-from dga_jax.logs.metrics import history, read_metrics
-from dga_jax.logs.series import (
-    MAX_LOGGED,
-    NUM_LEADING,
-    Series,
-    leading,
-    read_newest,
-    read_series,
-)
+from dga_jax.logs import front, plot, tables
+from dga_jax.logs.console import columns
+from dga_jax.logs.metrics import read_metrics
+from dga_jax.logs.series import read_series
+from dga_jax.page.run import write_page
+from dga_jax.page.several import compared, write_comparison
+from dga_jax.page.told import Told
 
-_LOSSES = {
-    "target": "eval/target",
-    "generic, uniform": "eval/generic_uniform",
-    "generic, natural": "eval/generic_natural",
-}
-_LONGEST_NAME = 24
-_ROUNDING = 1e-6  # of what is left when shares in float32 are taken from 1
-
-Lines = Sequence[Mapping[str, float | None]]
+_PAGE = "report.html"
 
 
 def write_report(
     workdir: Path, *, title: str | None = None, out: TextIO | None = None
 ) -> Path:
-    """Prints the table of a run and draws WORKDIR/mixture.png.
+    """Prints the table of a run, draws WORKDIR/mixture.png, writes WORKDIR/report.html.
 
     Args:
         workdir: of the run; everything is read from its log.
@@ -60,216 +49,100 @@ def write_report(
     Raises:
         UserError: the workdir has no log, or the log has no line.
     """
-    workdir = Path(workdir)
-    lines = read_metrics(workdir)
-    if not lines:
-        raise UserError(f"the log of {workdir} has no line yet; train first")
-    title = title or workdir.resolve().name
-    weights = read_series(workdir, "mixture/weight", lines)
-    text = [_heading(title, lines, weights), *_loss_table(lines)]
-    # With a basis, what moves is its weights; those of the domains follow.
-    basis_weights = read_series(workdir, "mixture/basis_weight", lines)
-    drawn = read_series(workdir, "mixture/drawn", lines)
-    if weights is not None:
-        moves = basis_weights is None
-        text += _weight_table("domain", workdir, lines, weights, drawn, moves=moves)
-    if basis_weights is not None:
-        text += _weight_table("basis", workdir, lines, basis_weights, None, moves=True)
-    text += _summary(lines)
+    return _report(_tell(Path(workdir), title), out or sys.stdout)
+
+
+def _report(told: Told, out: TextIO) -> Path:
+    text = [f"{told.title}: {told.heading}"]
+    for rows in told.tables.values():
+        text += ["", columns(rows)]
+    text += ["", *told.facts, *told.warnings]
+    basis = told.basis_weights is not None
     path = plot.draw(
-        workdir / "mixture.png",
-        title,
-        lines,
-        weights if basis_weights is None else basis_weights,
-        "domain weights" if basis_weights is None else "basis weights",
-        drawn if basis_weights is None and _used_up(lines) else None,
+        told.workdir / "mixture.png",
+        told.title,
+        told.lines,
+        told.moving,
+        "basis weights" if basis else "domain weights",
+        None if basis else told.drawn,
     )
-    print("\n".join([*text, f"plot: {path}"]), file=out or sys.stdout, flush=True)
+    page = write_page(told.workdir / _PAGE, told)
+    text += [f"plot: {path}", f"page: {page}"]
+    print("\n".join(text), file=out, flush=True)
     return path
 
 
-def _heading(title: str, lines: Lines, weights: Series | None) -> str:
-    facts = [f"{lines[-1]['step']} steps"]
+def _tell(workdir: Path, title: str | None) -> Told:
+    """What a run wrote down, read once for all that is made of it."""
+    lines = read_metrics(workdir)
+    if not lines:
+        raise UserError(f"the log of {workdir} has no line yet; train first")
+    weights = read_series(workdir, "mixture/weight", lines)
+    # With a basis, what moves is its weights; those of the domains follow.
+    basis_weights = read_series(workdir, "mixture/basis_weight", lines)
+    drawn = read_series(workdir, "mixture/drawn", lines)
+    made = {"loss": tables.loss_table(lines)}
     if weights is not None:
-        facts.append(f"{len(weights.domains):,} domains")
-    _, seconds = history(lines, "perf/seconds")
-    if len(seconds):
-        facts.append(duration(seconds[-1]))
-    return f"{title}: {', '.join(facts)}"
-
-
-def _loss_table(lines: Lines) -> list[str]:
-    """Losses of the first and the last evaluation, or of the only one."""
-    keys = [f"{key}/loss" for key in _LOSSES.values()]
-    label, *others = _LOSSES
-    losses = {label: _LOSSES[label], **_of_targets(lines)}
-    losses |= {other: _LOSSES[other] for other in others}
-    steps = sorted({int(step) for key in keys for step in history(lines, key)[0]})
-    if not steps:
-        return ["", "no evaluation yet"]
-    ends = list(dict.fromkeys((steps[0], steps[-1])))
-    headings = [f"step {step}" for step in ends]
-    change = ["change"] if len(ends) > 1 else []
-    rows = [
-        ["loss", "nats/token", *[""] * (len(ends) - 1 + len(change)), "bits/byte"],
-        ["", *headings, *change, *headings],
-    ]
-    for label, key in losses.items():
-        nats = [_at(lines, f"{key}/loss", step) for step in ends]
-        bits = [_at(lines, f"{key}/bits_per_byte", step) for step in ends]
-        change = [_number(nats[1] - nats[0], "+.3f")] if len(ends) > 1 else []
-        rows.append([label, *map(_number, nats), *change, *map(_number, bits)])
-    return ["", columns(rows)]
-
-
-def _of_targets(lines: Lines) -> dict[str, str]:
-    """Labels and keys of each of several targets, in the order of the log."""
-    begin, end = f"{_LOSSES['target']}/", "/loss"
-    keys = dict.fromkeys(key for line in lines for key in line)
-    names = [
-        key.removeprefix(begin).removesuffix(end)
-        for key in keys
-        if key.startswith(begin) and key.endswith(end) and key != f"{begin[:-1]}{end}"
-    ]
-    return {f"- {shorten(name, _LONGEST_NAME)}": f"{begin}{name}" for name in names}
-
-
-def _weight_table(
-    label: str,
-    workdir: Path,
-    lines: Lines,
-    weights: Series,
-    drawn: Series | None,
-    *,
-    moves: bool,
-) -> list[str]:
-    """Weights from first to last; of domains, what was drawn and how often.
-
-    Of what moves, also the newest alignments that were measured, and their errors.
-    """
-    first, last = np.asarray(weights.values[0]), np.asarray(weights.values[-1])
-    shown = leading(last, len(last) if len(last) <= MAX_LOGGED else NUM_LEADING)
-    names = [weights.domains[i] for i in shown]
-    others = len(last) - len(shown)
-
-    def shares(values: np.ndarray, total: float) -> list[float]:
-        """With what is left for the others, where not all are shown."""
-        rest = float(total - values.sum())
-        rest = rest if rest > _ROUNDING else 0.0
-        return [*values.tolist(), *([rest] if others else [])]
-
-    ends = [shares(x[shown], x.sum()) for x in (first, last)]
-    by_column = [
-        [label, *(shorten(name, _LONGEST_NAME) for name in names)],
-        ["first weight", *map(_weight, ends[0])],
-        ["last weight", *map(_weight, ends[1])],
-        ["change", *map(_ratio, *ends)],
-    ]
-    if others:
-        by_column[0].append(f"{others:,} others")
-    if drawn is not None:
-        for title, values in _asked_and_drawn(lines, weights, drawn, names).items():
-            by_column.append([title, *map(_weight, shares(values, 1))])
-    epochs = read_newest(workdir, "data/epochs", lines, names)
-    if np.isfinite(epochs).any():
-        by_column.append(["epochs", *(_number(x, ".2f") for x in epochs)])
-    alignments, errors = (
-        read_newest(workdir, f"mixture/{key}", lines, names if moves else [])
-        for key in ("alignment", "alignment_error")
-    )
-    if np.isfinite(alignments).any():
-        spec = _precision(alignments)
-        by_column.append(["alignment", *(_number(x, f"+{spec}") for x in alignments)])
-        by_column.append(["+/-", *(_number(x, spec) for x in errors)])
-    return ["", columns(itertools.zip_longest(*by_column, fillvalue=""))]
-
-
-def _asked_and_drawn(
-    lines: Lines, weights: Series, drawn: Series, names: Sequence[str]
-) -> dict[str, np.ndarray]:
-    """Shares [n] of the tokens of the whole run; nothing if none were drawn.
-
-    "asked" is the mean of the weights over these tokens, so that it differs from
-    "drawn" by chance, and by what could not be drawn as it was asked for.
-    """
-    steps, tokens = history(lines, "mixture/drawn_tokens")
-    counted = np.isin(steps, drawn.steps) & (tokens > 0)
-    steps, tokens = steps[counted], tokens[counted]
-    # A record is of the steps up to its own; the weights of a step hold after it.
-    before = np.searchsorted(weights.steps, steps) - 1
-    if not len(steps) or before[0] < 0:
-        return {}
-    share = tokens / tokens.sum()
-    records = np.searchsorted(drawn.steps, steps)
-    return {
-        "asked": share @ weights.of(names)[before],
-        "drawn": share @ drawn.of(names)[records],
-    }
-
-
-def _summary(lines: Lines) -> list[str]:
-    facts = [""]
-    _, loss = history(lines, "train/loss")
-    if len(loss):
-        facts.append(f"train loss: {loss[0]:.3f} -> {loss[-1]:.3f} nats/token")
-    _, effective = history(lines, "mixture/effective_domains")
-    if len(effective):
-        ends = [quantity(effective[i]) for i in (0, -1)]
-        facts.append(f"effective domains: {' -> '.join(ends)}")
-    used_up = _used_up(lines)
-    if used_up:
-        facts[-1] += " (of the weights, not of what is drawn)"
-        facts.append(
-            f"used up (data.max_epochs): domains with {_weight(used_up)} of the weight;"
-            " the others are drawn instead"
+        moves = basis_weights is None
+        made["domain"] = tables.weight_table(
+            "domain", workdir, lines, weights, drawn, moves=moves
         )
-    _, speed = history(lines, "perf/tokens_per_second")
-    if len(speed):
-        facts.append(f"tokens per second: {quantity(np.median(speed))} (median)")
-    _, share = history(lines, "perf/alignment_share")
-    if len(share):
-        facts.append(f"time on alignment: {share[-1]:.1%} of training")
-    return facts
+    if basis_weights is not None:
+        made["basis"] = tables.weight_table(
+            "basis", workdir, lines, basis_weights, None, moves=True
+        )
+    return Told(
+        title or workdir.resolve().name,
+        tables.heading(lines, weights),
+        workdir,
+        lines,
+        weights,
+        basis_weights,
+        drawn if tables.used_up(lines) else None,
+        made,
+        [*tables.summary(lines), *tables.cost(lines)],
+        tables.warnings(lines),
+    )
 
 
-def _used_up(lines: Lines) -> float:
-    """The weight, at the end, of domains of which nothing is drawn any more."""
-    _, weight = history(lines, "mixture/used_up")
-    return float(weight[-1]) if len(weight) else 0.0
+def write_reports(
+    workdirs: Sequence[Path], page: Path | None = None, *, out: TextIO | None = None
+) -> Path:
+    """Reports each of several runs, and all of them side by side.
 
+    Args:
+        workdirs: of the runs, two or more.
+        page: of all; report.html in the folder that all are in unless given.
+        out: where to print; standard output unless given.
 
-def _at(lines: Lines, key: str, step: int) -> float:
-    """The value of a key at a step, NaN if there is none."""
-    steps, values = history(lines, key)
-    found = values[steps == step]
-    return float(found[0]) if len(found) else math.nan
+    Returns:
+        The path of the page.
 
-
-def _number(value: float, spec: str = ".3f") -> str:
-    return format(value, spec) if math.isfinite(value) else "-"
-
-
-def _weight(value: float) -> str:
-    if value == 0 or value >= 0.01:
-        return fraction(value, 3)
-    return fraction(value, 4) if value >= 1e-3 else f"{value:.0e}".replace("e-0", "e-")
-
-
-def _ratio(first: float, last: float) -> str:
-    if not first > 0:
-        return "-"
-    ratio = last / first
-    if 0 < ratio < 0.005:
-        return "<x0.01"
-    return f"x{ratio:.{2 if ratio < 100 else 0}f}"
-
-
-def _precision(values: np.ndarray) -> str:
-    """A format that gives the largest of the values three significant digits."""
-    largest = np.nanmax(np.abs(values))
-    if not 1e-3 <= largest < 1e4:
-        return ".1e"
-    return f".{max(0, 2 - math.floor(math.log10(largest)))}f"
+    Raises:
+        UserError: see `write_report`; a run that comes twice; the page cannot be
+            written.
+    """
+    out = out or sys.stdout
+    places = {Path(workdir).resolve(): Path(workdir) for workdir in workdirs}
+    if len(places) < len(workdirs):
+        raise UserError("--workdir: a run comes twice; leave one out")
+    folder = Path(os.path.commonpath(places))
+    folder = folder.parent if folder in places else folder
+    runs = []
+    for place, workdir in places.items():
+        runs.append(_tell(workdir, place.relative_to(folder).as_posix()))
+        _report(runs[-1], out)
+        print(file=out)
+    rows = compared(runs)
+    page = page or folder / _PAGE
+    try:
+        write_comparison(page, runs, rows)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {page}: {error.strerror}; choose another place with --page"
+        ) from error
+    print(f"{columns(rows)}\npage: {page}", file=out, flush=True)
+    return page
 
 
 def write_front(
@@ -287,6 +160,9 @@ def write_front(
         special: the metric that runs are steered towards.
         general: the metric that this costs.
         out: where to print; standard output unless given.
+
+    Returns:
+        The path of the PNG.
 
     Raises:
         UserError: a run has no log, or no evaluation with both.
@@ -306,21 +182,26 @@ def write_front(
 
 def main(argv: Sequence[str]) -> None:
     """The command line: see the top of this file."""
+    given, page = [*argv[1:], *flags.FLAGS.workdir], flags.FLAGS.page
+    if not given:
+        raise UserError("no run is given: report RUN, or RUN RUN of several")
     remedy = "give the directory of a run that is here, or mount the bucket"
-    workdirs = [*argv[1:]] or [flags.FLAGS.workdir]
-    if workdirs == [None]:
-        raise UserError("no run is given: report RUN, report --workdir=RUN or RUN RUN")
-    paths = [files.local_path("--workdir", given, remedy) for given in workdirs]
-    if len(paths) == 1:
-        write_report(paths[0])
-        return
-    output = files.local_path("--output", flags.FLAGS.output, "give a path here")
-    write_front(paths, output, flags.FLAGS.special, flags.FLAGS.general)
+    workdirs = [files.local_path("--workdir", name, remedy) for name in given]
+    if len(workdirs) > 1:
+        page = page and files.local_path("--page", page, "write it here")
+        page = write_reports(workdirs, page)
+        print()
+        special, general = flags.FLAGS.special, flags.FLAGS.general
+        write_front(workdirs, page.with_name("front.png"), special, general)
+    elif page:
+        raise UserError(f"--page={page}: that of one run lies in it; leave it out")
+    else:
+        write_report(workdirs[0])
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("workdir", None, "Folder of the run.")
-    flags.DEFINE_string("output", "front.png", "Of several runs: where to draw.")
+    flags.DEFINE_multi_string("workdir", [], "Folder of a run, as those behind it.")
+    flags.DEFINE_string("page", None, "Of several runs: the page to write.")
     flags.DEFINE_string("special", front.SPECIAL, "Of several runs: metric to gain.")
     flags.DEFINE_string("general", front.GENERAL, "Of several runs: metric to keep.")
     cli.run(main)

@@ -5,11 +5,12 @@ import math
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from dga_jax.errors import UserError
 from dga_jax.logs.metrics import MetricsWriter
-from dga_jax.logs.plot import _spread
+from dga_jax.logs.plot import _add_flops, _spread
 from dga_jax.report import write_report
 
 NAMES = ["wordnet", "python_code", "a$b_$c", "factbook"]
@@ -210,3 +211,66 @@ def test_alignments_of_a_basis_are_not_those_of_domains_of_the_same_names(tmp_pa
     domain, basis = out.getvalue().split("basis  ")
     assert "alignment" not in domain
     assert "alignment" in basis
+
+
+def log_costs(workdir):
+    """Two evaluations, a fifth of what was spent on them."""
+    writer = MetricsWriter(workdir, first_step=0)
+    for step in (0, 100):
+        spent = {"train": 3.0 * step, "probe": 0.8 * step, "eval": 20.0 + 0.75 * step}
+        values = {"eval/target/loss": 7 - step / 50, "cost/flops": sum(spent.values())}
+        for kind in ("train", "probe", "target", "reference", "eval"):
+            values[f"cost/{kind}_flops"] = spent.get(kind, 0.0)
+            values[f"cost/{kind}_tokens"] = int(10 * spent.get(kind, 0))
+        writer.write(step, values)
+    writer.close()
+    return workdir
+
+
+def test_losses_stand_beside_what_they_cost(tmp_path):
+    rows = report(log_costs(tmp_path))
+    assert rows["total"] == ["FLOPs", "2.00e1", "4.75e2"]
+    text = " ".join(rows["cost:"])
+    assert text.endswith(
+        "FLOPs: training 63.2% (3k tokens), probes 16.8% (800 tokens), "
+        "evaluation 20.0% (950 tokens)"
+    )
+
+
+def test_a_sign_of_failure_is_said_with_its_steps(tmp_path):
+    writer = MetricsWriter(tmp_path, first_step=0)
+    for step in (0, 10, 20, 30):
+        values = {"mixture/drawn_tokens": 1.0}
+        if step in (10, 20):
+            values["warning/swings"] = 0.2 + step / 100
+        if step > 10:
+            values["warning/collapse"] = 1.0
+        writer.write(step, values)
+    writer.close()
+    out = io.StringIO()
+    write_report(tmp_path, out=out)
+    said = [x for x in out.getvalue().splitlines() if x.startswith("warning")]
+    assert len(said) == 2
+    assert said[0].startswith("warning, steps 20 to 30: the weights have collapsed")
+    assert "steps 10 to 20, cleared: the weights swing" in said[1]
+    assert "moves 40% of" in said[1]
+
+
+def test_the_axis_above_says_what_was_spent_by_each_step(tmp_path):
+    steps, flops = np.array([0.0, 50, 100]), np.array([5.0, 10, 30])
+    lines = [
+        {"step": int(step), "cost/flops": spent}
+        for step, spent in zip(steps, flops, strict=True)
+    ]
+    axes = Figure().subplots()
+    axes.set_xlim(0, 102)
+    _add_flops(axes, lines)
+    (above,) = axes.child_axes
+    axes.figure.draw_without_rendering()
+    low, high = above.get_xlim()
+    assert low == pytest.approx(5)
+    assert high == pytest.approx(30 + 20 * 2 / 50)
+    for unknown in (lines[:1], [{"step": 1}], [lines[0], lines[0] | {"step": 1}]):
+        axes = Figure().subplots()
+        _add_flops(axes, unknown)
+        assert not axes.child_axes

@@ -25,6 +25,7 @@ from dga_jax.benchmark import (
     stages,
     start,
     step,
+    updates,
     variants,
 )
 from dga_jax.benchmark.tables import Table, environment
@@ -37,6 +38,7 @@ _MODULES = {
     "step": step,
     "start": start,
     "domains": domains,
+    "updates": updates,
     "clusters": clusters,
     "prepare": prepare,
     "stages": stages,

@@ -90,6 +90,14 @@ def quantity(value: float) -> str:
     return f"{value:.3g}{units[0]}"
 
 
+def scientific(value: float) -> str:
+    """A large number of three significant digits: 1.25e15; "-" if it is not one."""
+    if not math.isfinite(value):
+        return "-"
+    digits, _, exponent = f"{value:.2e}".partition("e")
+    return f"{digits}e{int(exponent)}"
+
+
 def duration(seconds: float) -> str:
     """Seconds as a person says them: 45s, 1m05s, 2h03m, 3d04h."""
     if not math.isfinite(seconds):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # After Okabe and Ito: told apart with any colour vision. Their yellow is too faint.
-_COLOURS = [
+COLOURS = [
     "#0072B2",
     "#D55E00",
     "#009E73",
@@ -41,7 +41,6 @@ _MAX_GREY = 64  # lines of further domains; with more of them, their sum
 _LONGEST_NAME = 20
 
 Lines = Sequence[Mapping[str, float | None]]
-Curve = tuple[np.ndarray, np.ndarray]  # steps and losses
 
 
 def draw(
@@ -52,7 +51,7 @@ def draw(
     weights_title: str = "domain weights",
     drawn: Series | None = None,
 ) -> Path:
-    """Draws a run; the file appears whole.
+    """Draws a run, weights on the left, losses on the right; the file appears whole.
 
     Args:
         path: of the PNG.
@@ -77,6 +76,7 @@ def draw(
     for axes in (left, right):
         axes.set_xlim(0, end)
         _finish(axes)
+    _add_flops(right, lines)
     return _save(figure, path)
 
 
@@ -104,48 +104,11 @@ def _save(figure: "Figure", path: Path) -> Path:
     return path
 
 
-def draw_comparison(
-    path: Path, curves: Sequence[tuple[str, Mapping[str, Curve]]]
-) -> Path:
-    """Draws losses of several runs, a panel a loss; the file appears whole.
-
-    Args:
-        path: of the PNG.
-        curves: (label, {panel: (steps, losses)}) of each run; runs of one label have
-            one colour, and a thick line through their mean where the steps agree.
-
-    Returns:
-        The path.
-    """
-    labels = list(dict.fromkeys(label for label, _ in curves))
-    panels = list(curves[0][1])
-    figure, all_axes = _figure(len(panels))
-    for axes, panel in zip(all_axes, panels, strict=True):
-        axes.set_title(f"{panel}, nats per token", fontsize=10, loc="left")
-        for label, colour in zip(labels, _COLOURS, strict=False):
-            runs = [own[panel] for name, own in curves if name == label]
-            steps = runs[0][0]
-            for own_steps, losses in runs if len(runs) > 1 else ():
-                axes.plot(own_steps, losses, color=colour, linewidth=0.7, alpha=0.5)
-            same = [losses for own, losses in runs if np.array_equal(own, steps)]
-            mean = np.mean(same, axis=0)
-            axes.plot(steps, mean, color=colour, marker="o", markersize=3, label=label)
-        # The first steps say nothing of the mixtures, and would hide what does.
-        losses = [own[panel][1] for _, own in curves]
-        shown = np.concatenate([x[len(x) // 4 :] for x in losses])
-        if len(shown):
-            low, high = shown.min(), shown.max()
-            axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
-        _finish(axes)
-    all_axes[0].legend(frameon=False, fontsize=8, loc="upper right")
-    return _save(figure, path)
-
-
 def _draw_weights(
     axes: "Axes", weights: Series, end: float, drawn: Series | None
 ) -> None:
     names, values = weights.domains, weights.values
-    coloured = leading(np.asarray(values[-1]), len(_COLOURS))
+    coloured = leading(np.asarray(values[-1]), len(COLOURS))
     others = np.setdiff1d(np.arange(len(names)), coloured)
     labels = []
     if len(others) > _MAX_GREY:
@@ -157,7 +120,7 @@ def _draw_weights(
             _hold(axes, weights.steps, values[:, i], end, color=_REST, linewidth=0.8)
         middle = np.median(values[-1][others])
         labels.append((middle, f"{len(others)} others", _REST_TEXT))
-    for i, colour in reversed(list(zip(coloured, _COLOURS, strict=False))):
+    for i, colour in reversed(list(zip(coloured, COLOURS, strict=False))):
         _hold(axes, weights.steps, values[:, i], end, color=colour, linewidth=1.6)
         labels.append((values[-1, i], shorten(names[i], _LONGEST_NAME), colour))
         if drawn is not None:
@@ -221,6 +184,25 @@ def _draw_losses(axes: "Axes", lines: Lines) -> None:
         axes.legend(frameon=False, fontsize=8, loc="upper right")
 
 
+def _add_flops(axes: "Axes", lines: Lines) -> None:
+    """A second axis above: what had been spent by each step."""
+    steps, flops = history(lines, "cost/flops")
+    if len(steps) < 2 or (np.diff(flops) <= 0).any() or (np.diff(steps) <= 0).any():
+        return
+    # The axes end behind the last evaluation: it goes on as it went before.
+    steps, flops = (np.append(x, 2 * x[-1] - x[-2]) for x in (steps, flops))
+    above = axes.secondary_xaxis(
+        "top",
+        functions=(
+            lambda x: np.interp(x, steps, flops),
+            lambda x: np.interp(x, flops, steps),
+        ),
+    )
+    above.xaxis.set_major_formatter(lambda x, _: f"{x:.3g}".replace("e+", "e"))
+    above.tick_params(labelsize=8, colors=_REST_TEXT)
+    axes.set_title(f"{axes.get_title('left')}; above: FLOPs", fontsize=10, loc="left")
+
+
 def draw_front(
     path: Path,
     runs: Sequence[tuple[str, np.ndarray, np.ndarray]],
@@ -243,7 +225,7 @@ def draw_front(
     for i, ((name, special, general), on) in enumerate(
         zip(runs, on_front, strict=True)
     ):
-        colour = _COLOURS[i % len(_COLOURS)]
+        colour = COLOURS[i % len(COLOURS)]
         axes.plot(special, general, color=colour, linewidth=0.8, alpha=0.6)
         for which, fill in ((~on, "none"), (on, colour)):
             axes.scatter(

@@ -1,5 +1,6 @@
 """What a config becomes, and how one is changed. `fields` has the fields themselves."""
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -248,7 +249,13 @@ def make_mixer(config: ConfigDict, targets: int = 1) -> Mixer:
         "batch_size": config.train.batch_size,
     }
     shared = {name: of_all[name] for name in recipe.shared}
-    return recipe(**own, **shared, floor=chosen.floor, shrink=chosen.shrink)
+    options = own | shared | {"floor": chosen.floor, "shrink": chosen.shrink}
+    return _mixer(recipe, **options)
+
+
+# The same object for equal options, by which its program is known again. A schedule is
+# another one each time.
+_mixer = functools.lru_cache(maxsize=32)(lambda recipe, **options: recipe(**options))
 
 
 def schedule(config: ConfigDict, name: str) -> optax.ScalarOrSchedule:

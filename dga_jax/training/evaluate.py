@@ -6,7 +6,7 @@ byte; that of several texts is the weighted mean of theirs.
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +19,7 @@ from dga_jax.data.store import PAD, Store
 from dga_jax.model.loss import RowLosses
 
 TARGET = "target"
+_STEERING_ROWS = 32  # the same every time: to be compared with themselves
 
 Evaluate = Callable[[Any, jax.Array], RowLosses]  # as `Steps.evaluate`
 
@@ -51,6 +52,7 @@ class Evaluation(NamedTuple):
         their shares of the training tokens. Bits per byte are weighed likewise. Of
         several targets also `eval/target/NAME/loss` and `.../bits_per_byte`, and that
         of all is the mean of theirs, weighed by their shares of the held-out rows.
+        `eval/target_steering/loss`, where asked for, is of rows that steer.
       names: of the n domains of the store's level 0.
       losses: float64 [n], by domain, nats per token; NaN without held-out rows.
       bits_per_byte: float64 [n], the same in bits per byte.
@@ -83,10 +85,22 @@ class Evaluator:
       rows: held-out rows of each domain, spread evenly over what there is.
       target_rows: of each target's held-out part; 0 for all.
       batch_size: rows computed at a time.
+      steering_rows: rows of the targets' steering part, at most as many as held-out
+        ones are evaluated; 0 for none.
+
+    Attributes:
+      num_rows: that an evaluation computes.
     """
 
     def __init__(
-        self, store: Store, mesh: Mesh, *, rows: int, target_rows: int, batch_size: int
+        self,
+        store: Store,
+        mesh: Mesh,
+        *,
+        rows: int,
+        target_rows: int,
+        batch_size: int,
+        steering_rows: int = 0,
     ):
         domains, targets = store.domains(0), store.targets
         parts, sizes = [], []
@@ -99,6 +113,12 @@ class Evaluator:
                     ids = low + _spread(high - low, wanted)
                     parts.append(store.read(split, ids))
                     sizes.append(row_bytes(store, split, ids))
+        held_out = sum(map(len, parts[: targets.count]))
+        self._steering = min(steering_rows, held_out) > 0
+        if self._steering:
+            ids = _spread(store.num_rows("target"), min(steering_rows, held_out))
+            parts.append(store.read("target", ids))
+            sizes.append(np.zeros(len(ids)))  # bits per byte are not asked for
         self._targets = targets.names
         held = np.diff(targets.eval_offsets)
         self._target_shares = held / held.sum()
@@ -108,6 +128,7 @@ class Evaluator:
         self._natural = tokens / max(tokens.sum(), 1)
         self._groups = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
         self._rows = np.concatenate(parts)
+        self.num_rows = len(self._rows)
         self._bytes = np.concatenate(sizes)
         if np.isnan(self._bytes).any() and jax.process_index() == 0:
             why = (
@@ -123,9 +144,11 @@ class Evaluator:
     def __call__(self, evaluate: Evaluate, params: Any) -> Evaluation:
         """Evaluates the model; `evaluate` is `Steps.evaluate`."""
         groups = self._sums(evaluate, params)
+        metrics, by_domain = {}, []
+        if self._steering:
+            metrics[f"eval/{TARGET}_steering/loss"] = groups.pop().loss
         count = len(self._target_shares)
         targets, domains = groups[:count], groups[count:]
-        metrics, by_domain = {}, []
         for unit in ("loss", "bits_per_byte"):
             values = np.array([getattr(group, unit) for group in targets])
             metrics[f"eval/{TARGET}/{unit}"] = weighted(values, self._target_shares)
@@ -149,7 +172,7 @@ class Evaluator:
             missing = self._batch_size - len(rows)
             rows = np.pad(rows, ((0, missing), (0, 0)), constant_values=PAD)
             results.append(evaluate(params, sharding.place(rows, self._sharding)))
-        count = len(self._rows)
+        count = self.num_rows
         nats = np.concatenate([np.asarray(r.nll, np.float64) for r in results])[:count]
         tokens = np.concatenate([np.asarray(r.count) for r in results])[:count]
 
@@ -158,6 +181,16 @@ class Evaluator:
 
         columns = (nats, tokens, self._bytes)
         return [Group(*sums) for sums in zip(*map(by_group, columns), strict=True)]
+
+
+def steering_rows(reads: Iterable[str]) -> int:
+    """How many rows of the part that steers to evaluate: none where it steers nothing.
+
+    Args:
+      reads: names of the signals that the mixer reads.
+    """
+    steers = any(name == "alignments" or "target" in name for name in reads)
+    return _STEERING_ROWS if steers else 0
 
 
 def _spread(available: int, wanted: int) -> np.ndarray:

@@ -240,12 +240,35 @@ _FIELDS: dict[str, Field] = {
         " that divide d_model; or, with mesh.data given, all that are left",
     ),
     "mesh.tensor": Field(1, _ROUNDING, "that share each layer"),
+    "mesh.slices": Field(
+        -1,
+        _ROUNDING,
+        "networks of devices that only data lies across; -1: the TPU slices there are",
+    ),
     "log.every": Field(10, _NOTHING, "steps between lines of metrics.jsonl", _POSITIVE),
     "log.console": Field(10, _NOTHING, "steps between lines on the console", _POSITIVE),
+    "log.trackers": Field(
+        "tensorboard",
+        _NOTHING,
+        "where metrics go besides metrics.jsonl, with commas between: tensorboard,"
+        " wandb, mlflow, trackio",
+    ),
     "log.profile_step": Field(
         0, _NOTHING, "after which a profile is taken; 0: none", _NOT_NEGATIVE
     ),
     "log.profile_steps": Field(5, _NOTHING, "in the profile", _POSITIVE),
+    "warn.epochs": Field(
+        16.0,
+        _NOTHING,
+        "a domain read more often than this counts as repeated too often",
+        _POSITIVE,
+    ),
+    "warn.effective_domains": Field(
+        1.5,
+        _NOTHING,
+        "weights that leave fewer than this count as collapsed; 0: none do",
+        _NOT_NEGATIVE,
+    ),
     "start.from": Field(
         "",
         _ALL,

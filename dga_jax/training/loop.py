@@ -5,6 +5,7 @@ killed run wrote after its last checkpoint is cut when it resumes.
 """
 
 import contextlib
+import functools
 import signal
 import threading
 from collections.abc import Iterator
@@ -16,17 +17,19 @@ from jax.experimental import multihost_utils
 
 from dga_jax import sharding
 from dga_jax.data.pipeline import Batch, batches
-from dga_jax.logs import perf
-from dga_jax.logs.metrics import MetricsWriter
+from dga_jax.logs import perf, trackers
+from dga_jax.logs.metrics import MetricsWriter, read_metrics
 from dga_jax.training import config as configs
 from dga_jax.training.checkpoint import Snapshot
-from dga_jax.training.evaluate import Evaluator
+from dga_jax.training.cost import Costs
+from dga_jax.training.evaluate import Evaluator, steering_rows
 from dga_jax.training.mixture_metrics import MixtureMetrics
 from dga_jax.training.nonfinite import Guard
 from dga_jax.training.probe import Updates
 from dga_jax.training.programs import compiled
 from dga_jax.training.setup import Run
 from dga_jax.training.step_log import StepLog, due
+from dga_jax.training.watch import Watch
 
 if TYPE_CHECKING:
     from dga_jax.training.benchmarks import Benchmarks
@@ -85,6 +88,7 @@ class Trainer:
             run.steps, lambda: clock.measure("compile"), run.programs
         )
         self._updates = Updates(run, self._steps)
+        self._costs = Costs(run, evaluator.num_rows)
         self._factors = None  # of the loss, by domain; see `Mixture.loss_factors`
         self._guard = Guard(
             run.config,
@@ -95,7 +99,12 @@ class Trainer:
         self._of_mixture = MixtureMetrics(
             writer, run.mixture, self._cursors, run.extra.get("drawn")
         )
-        self._log = StepLog(run, writer, clock, self._guard, self._of_mixture)
+        self._watch = Watch(
+            run.config, run.mixture, self._mixer_state, run.extra.get("signs")
+        )
+        self._log = StepLog(
+            run, writer, clock, self._guard, self._of_mixture, self._watch
+        )
         self._benchmarks = _benchmarks(run)
         log = run.config.log
         self._profiler = perf.ProfilerWindow(
@@ -187,6 +196,7 @@ class Trainer:
             self._mixer_state, measured = self._updates.move(
                 self._state, self._mixer_state, step, self._cursors
             )
+        self._watch.moved(self._mixer_state, measured)
         values = self._of_mixture.weights(step, self._mixer_state)
         return values | self._of_mixture.measured(step, self._mixer_state, measured)
 
@@ -195,9 +205,10 @@ class Trainer:
         jax.block_until_ready(self._state)
         with self._clock.measure("eval"):
             found = self._evaluator(self._steps.evaluate, self._state.params)
-        return self._of_mixture.evaluated(
+        values = self._of_mixture.evaluated(
             self._step, self._mixer_state, found, self._cursors
         )
+        return values | self._costs.evaluation(self._step)
 
     def _benchmark(self) -> dict[str, float]:
         """What lm-eval says of the model, to log."""
@@ -221,7 +232,10 @@ class Trainer:
                     "target_loss": self._log.target_loss,
                     "drawn": self._of_mixture.pending(self._cursors),
                     "train_losses": self._updates.pending(),
+                    "row_variances": self._updates.row_variances(),
                     "skipped_steps": self._guard.skipped,
+                    "evaluated_rows": self._costs.evaluated,
+                    "signs": self._watch.kept(),
                 },
             )
 
@@ -243,20 +257,35 @@ def train(run: Run) -> bool:
         rows=config.eval.rows,
         target_rows=config.eval.target_rows,
         batch_size=config.train.batch_size // config.train.microbatches,
+        steering_rows=steering_rows(run.mixture.mixer.reads),
     )
+    first_step = run.step + 1 if run.resumed else run.step
+    names = trackers.chosen(config.log.trackers)
+    active = jax.process_index() == 0
     writer = MetricsWriter(
         run.directory,
-        first_step=run.step + 1 if run.resumed else run.step,
-        active=jax.process_index() == 0,
+        first_step=first_step,
+        active=active,
+        tensorboard=trackers.TENSORBOARD in names,
     )
-    stop = Stop()
+    followers = []
+    if active:
+        before = functools.partial(read_metrics, run.directory)
+        followers = trackers.follow(
+            names, run.directory, config.to_dict(), before, first_step
+        )
+    writer.follow(followers)
+    stop, complete = Stop(), False
     try:
         with contextlib.closing(Trainer(run, writer, clock, evaluator)) as trainer:
-            return trainer.train(stop)
+            complete = trainer.train(stop)
+        return complete
     finally:
         writer.close()
         run.checkpoints.close()
         stop.close()
+        for follower in followers:  # last, for whoever stops us may not wait
+            follower.close(complete)
 
 
 def _benchmarks(run: Run) -> "Benchmarks | None":

@@ -1,6 +1,7 @@
 """AdamW, its learning-rate schedules, and the preconditioner for alignments."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -63,8 +64,12 @@ def learning_rate(config: OptimizerConfig) -> optax.Schedule:
     return optax.join_schedules([ramp, body], [config.warmup_steps])
 
 
+@functools.lru_cache(maxsize=32)
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-    """Clipping, Adam, decoupled weight decay, schedule; in that order."""
+    """Clipping, Adam, decoupled weight decay, schedule; in that order.
+
+    The same object for an equal config, by which programs know each other again.
+    """
     clip = (
         optax.clip_by_global_norm(config.clip_norm)
         if config.clip_norm

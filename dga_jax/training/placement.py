@@ -120,6 +120,9 @@ def make_mesh(
     if memory is None:  # always, as all processes have to ask
         memory = distributed.broadcast(device_memory(devices))
     data, fsdp, tensor = config.mesh.data, config.mesh.fsdp, config.mesh.tensor
+    slices = config.mesh.slices
+    if slices == -1:
+        slices = sharding.count_slices(devices)
     if fsdp == -1:
         fsdp = 1
         others = max(data, 1) * max(tensor, 1)
@@ -129,12 +132,12 @@ def make_mesh(
             fsdp = fitting_fsdp(
                 4 * parameter_count(configs.model_config(config)),
                 memory,
-                len(devices),
+                len(devices) // max(slices, 1),
                 tensor=max(tensor, 1),
                 activations=_activations(config, len(devices), max(tensor, 1)),
                 width=config.model.d_model,
             )
-    return sharding.make_mesh(data, fsdp, tensor, devices)
+    return sharding.make_mesh(data, fsdp, tensor, devices, slices)
 
 
 def describe(config: ConfigDict, mesh: Mesh, memory: float | None = None) -> str:

@@ -42,15 +42,9 @@ class Recorded:
     tokenizer: str
 
     @property
-    def start(self) -> tuple[str, str]:
-        """`start.from`, with its step, and `start.what`; the first "" without any."""
-        return self.config.start["from"], self.config.start.what
-
-    @property
     def first_step(self) -> int:
         """Steps done before its first one: 0, or those of the run it goes on from."""
-        origin, what = self.start
-        return int(origin.rpartition("@")[2]) if origin and what == "all" else 0
+        return first_step(self.config)
 
     @property
     def by_rows_until(self) -> float:
@@ -100,6 +94,12 @@ class Recorded:
                 f"{self.directory} was trained; bring that one back"
             )
         return mixture
+
+
+def first_step(config: ConfigDict) -> int:
+    """Steps done before the first one of a run that has begun; see `Recorded`."""
+    origin, what = config.start["from"], config.start.what
+    return int(origin.rpartition("@")[2]) if origin and what == "all" else 0
 
 
 def read(directory: Path) -> Recorded | None:

@@ -133,6 +133,8 @@ def _matters(name: str, old: _Recorded, new: _Recorded) -> bool:
         known = old.data.keys() & new.data.keys()
         same = (d in known and old.data[d] == new.data[d] for d in _DIGESTS[name])
         return not all(same)
+    if kind is Touches.OWN and name in old.data.keys() & new.data.keys():
+        return old.data[name] != new.data[name]  # of the file that it names
     if kind is Touches.OWN:
         used = {run.config.mixer.name for run in (old, new)}
         return used == {name.split(".")[1]}
@@ -244,7 +246,8 @@ def _compare_data(
 ) -> None:
     for name in names:
         if old.data.get(name) != new.data.get(name):
-            raise _differs(directory, done, f"store.{name}", old, new)
+            kind = "content" if name.startswith("mixer.") else "store"
+            raise _differs(directory, done, f"{kind}.{name}", old, new)
 
 
 def _differs(

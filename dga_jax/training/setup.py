@@ -116,7 +116,8 @@ def start_jax(config: ConfigDict) -> None:
     """What comes before the first use of a device: flags, the other hosts.
 
     Raises:
-      UserError: the other hosts cannot be reached, or `compile_cache` not written to.
+      UserError: who the others are is not known, or `compile_cache` not written to.
+      Stopped: the others did not come.
     """
     if config.deterministic:
         flags = os.environ.get("XLA_FLAGS", "")
@@ -296,6 +297,7 @@ def _check_same_everywhere(parts: Parts) -> None:
     mine["the store's content"] = parts.store.content_hash
     mine["the basis"] = basis.digest if basis else ""
     mine["the initial weights"] = parts.mixture.initial_digest
+    mine |= parts.mixture.file_digests
     mine["jax"] = jax.__version__
     mine["the mesh that was chosen"] = str(dict(parts.mesh.shape))
     distributed.check_same(mine)
@@ -314,6 +316,7 @@ def _record(parts: Parts) -> dict[str, Any]:
         # Files that the config names may change under the same name.
         "basis": mixture.basis.digest if mixture.basis else "",
         "initial_weights": mixture.initial_digest,
+        **mixture.file_digests,
     }
     # What another run that goes on from this one has to have as well.
     tokenizer = store.manifest["tokenizer"]["sha256"]

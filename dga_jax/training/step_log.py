@@ -9,11 +9,13 @@ from ml_collections import ConfigDict
 from dga_jax.logs import perf
 from dga_jax.logs.console import Progress
 from dga_jax.logs.metrics import MetricsWriter
+from dga_jax.logs.signs import Sign
 from dga_jax.mixing.mixers import MixerState
 from dga_jax.training.mixture_metrics import MixtureMetrics
 from dga_jax.training.nonfinite import Guard
 from dga_jax.training.setup import Run
 from dga_jax.training.steps import StepMetrics
+from dga_jax.training.watch import Watch
 
 _SHOWN_DOMAINS = 5
 
@@ -32,6 +34,7 @@ class StepLog:
       clock: of the run; told of each step.
       guard: asked whether a step counts.
       of_mixture: gives the leading domains.
+      watch: told of each loss, and asked for signs of failure.
 
     Attributes:
       target_loss: of the newest evaluation; None before the first.
@@ -44,9 +47,10 @@ class StepLog:
         clock: perf.Clock,
         guard: Guard,
         of_mixture: MixtureMetrics,
+        watch: Watch,
     ):
         self._config, self._writer, self._clock = run.config, writer, clock
-        self._guard, self._of_mixture = guard, of_mixture
+        self._guard, self._of_mixture, self._watch = guard, of_mixture, watch
         self._console = Progress() if jax.process_index() == 0 else None
         self._pace = perf.Pace(clock)  # from one line on the console to the next
         self._step = run.step
@@ -89,9 +93,14 @@ class StepLog:
             line |= self._of_step(step, found)
         if not line:
             return
+        signs = self._watch.signs(values, mixer_state, cursors) if values else None
+        if signs is not None:
+            line |= self._watch.metrics(signs)
         self._writer.write(step, line | self._clock.metrics())
         if pending is not None and (step == 1 or self._due(self._config.log.console)):
             self._show(found.loss, mixer_state, cursors)
+        if signs is not None:
+            self._warn(signs)
 
     def _due(self, every: int) -> bool:
         return due(self._config, every, self._step)
@@ -99,6 +108,8 @@ class StepLog:
     def _of_step(self, step: int, found: StepMetrics) -> dict[str, float]:
         """`train/` metrics of a step that has ended, where they are due."""
         skipped = self._guard.skips(step, found.loss, found.gradient_norm)
+        if not skipped:
+            self._watch.trained(found.loss)
         self._clock.tick(int(found.tokens))
         if not (skipped or self._due(self._config.log.every)):
             return {}
@@ -128,3 +139,10 @@ class StepLog:
         used_up = self._of_mixture.newly_used_up(mixer_state, cursors)
         if used_up:
             self._console.say(used_up)
+
+    def _warn(self, signs: list[Sign]) -> None:
+        """Prints a line on each sign that was not there before."""
+        for sign in self._watch.fresh(signs):
+            # What is used up is said by name, with the step's own line.
+            if self._console is not None and sign.name != "used_up":
+                self._console.say(f"warning, step {self._step}: {sign}")

@@ -3,9 +3,10 @@
 from ml_collections import ConfigDict
 
 from dga_jax.errors import UserError
+from dga_jax.logs import trackers
 from dga_jax.mixing.mixers import MIXERS
 from dga_jax.mixing.recipe import SWITCHES
-from dga_jax.mixing.signals import COUNTED
+from dga_jax.mixing.signals import COUNTED, OF_EQUAL_ROWS
 from dga_jax.training.fields import fields, get
 
 
@@ -24,6 +25,7 @@ def validate(config: ConfigDict) -> None:
 
 def _validate_relations(config: ConfigDict) -> None:
     model, train = config.model, config.train
+    trackers.chosen(config.log.trackers)
     kv_heads = model.num_kv_heads or model.num_heads
     if model.head_dim % 2:
         raise UserError(
@@ -78,6 +80,8 @@ def _validate_mixer(mixer: ConfigDict) -> None:
     aligns = "alignments" in recipe.reads
     takes = {name: name in recipe.shared for name in SWITCHES}
     takes |= {"shrink": aligns, "head": aligns}
+    # Others are measured on batches that have equally many rows of each domain.
+    takes["probe_by_error"] = aligns and not set(recipe.reads) & set(OF_EQUAL_ROWS)
     for name, taken in takes.items():
         if mixer[name] and not taken:
             raise UserError(

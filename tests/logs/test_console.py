@@ -8,6 +8,7 @@ from dga_jax.logs.console import (
     duration,
     fraction,
     quantity,
+    scientific,
     shorten,
 )
 
@@ -68,6 +69,8 @@ def test_numbers_as_a_person_reads_them():
     seconds = (0.4, 45, 65.2, 3599.9, 7390, 273600, float("nan"))
     expected = ["0s", "45s", "1m05s", "1h00m", "2h03m", "3d04h", "-"]
     assert [duration(x) for x in seconds] == expected
+    flops = (4.0, 475, 1.2345e15, float("nan"))
+    assert [scientific(x) for x in flops] == ["4.00e0", "4.75e2", "1.23e15", "-"]
     assert [fraction(x) for x in (0, 0.414, 0.999, 1)] == [".00", ".41", "1.00", "1.00"]
     assert [shorten(x, 6) for x in ("abcdef", "abcdefg")] == ["abcdef", "abcd.."]
 

@@ -1,0 +1,1 @@
+"""What runs did as one HTML file; needs no other file and asks for none."""
