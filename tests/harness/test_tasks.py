@@ -133,7 +133,7 @@ def test_means_by_hand(params):
     names = [line[0] for line in words]
     assert names.index("mmlu") < names.index("STEM") < names.index("abstract_algebra")
     assert words[names.index("abstract_algebra")][1:3] == ["5", "0"]
-    json.dumps(found.as_json())
+    json.dumps(found.as_json(), allow_nan=False)
 
 
 def test_again_with_other_parameters(params):
