@@ -245,5 +245,6 @@ def _add_flops(axes: "Axes", lines: Lines) -> None:
             lambda x: np.interp(x, flops, steps),
         ),
     )
-    above.set_xlabel("total FLOPs", fontsize=8)
-    above.tick_params(labelsize=8)
+    above.xaxis.set_major_formatter(lambda x, _: f"{x:.3g}".replace("e+", "e"))
+    above.tick_params(labelsize=8, colors=_REST_TEXT)
+    axes.set_title(f"{axes.get_title('left')}; above: FLOPs", fontsize=10, loc="left")
