@@ -150,6 +150,9 @@ for (const figure of document.querySelectorAll("figure")) {
     button: 0, pointerType: "mouse", ...more }));
   send("pointermove", .99);
   const said = figure.querySelector(".tip").innerText;
+  const tip = figure.querySelector(".tip").getBoundingClientRect();
+  if (tip.top < box.top || tip.top > box.top + 50 || tip.left < box.left
+      || tip.right > box.right) root.dataset.astray = "true";
   root.dataset.hover = `${root.dataset.hover || ""}${said}|`;
   send("pointerdown", .3); send("pointermove", .6); send("pointerup", .6);
   const first = [...svg.querySelectorAll("text")].at(-2).textContent;
@@ -171,6 +174,7 @@ def test_in_a_browser(names, width, tmp_path):
     elements = shown(tmp_path / "run/report.html", tmp_path, _TRY, width)
     assert left(elements, "errors") is None
     assert left(elements, "asked") == "0"
+    assert left(elements, "astray") is None
     assert left(elements, "wide") == "false"
     assert int(left(elements, "curves")) == 4 + 3 + 4 + 1
     weights, losses, *_ = left(elements, "hover").split("|")
