@@ -4,6 +4,7 @@
 """
 
 import keyword
+import os
 import re
 import signal
 import sys
@@ -15,6 +16,7 @@ from typing import NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from dga_jax import files
 from dga_jax.errors import ExitStatus, Stopped, UserError, exit_status, one_line
 
 _tell: Callable[[int, str], str] | None = None
@@ -25,6 +27,9 @@ _REQUIRED = re.compile(
 # What an error of a config file came through; the error itself is the last line.
 _TRACEBACK = re.compile(r"Traceback \(most recent call last\):\n(\s.*\n)*")
 _FIELD = re.compile(r"--?\w+\.[\w.]+(=|$)")
+_CONFIG = re.compile(
+    r"(?P<flag>--?\w+=)?(?P<file>configs/[\w/.-]+\.py)(?P<argument>:.*)?"
+)
 
 
 def fail(message: object, status: int = ExitStatus.USER_ERROR) -> NoReturn:
@@ -107,6 +112,20 @@ def _keywords_quoted(arguments: Sequence[str]) -> list[str]:
     return [quoted(argument) for argument in arguments]
 
 
+def shipped_config(argument: str) -> str:
+    """An argument in which `configs/NAME.py` is found, wherever the program runs.
+
+    A file of that name here comes first, then the one that comes with the program.
+    """
+    found = _CONFIG.fullmatch(argument)
+    if not found or os.path.exists(found["file"]):
+        return argument
+    path = files.shipped(found["file"])
+    if not path.exists():
+        return argument
+    return f"{found['flag'] or ''}{path}{found['argument'] or ''}"
+
+
 def _guarded(main: Callable[[Sequence[str]], object]) -> Callable:
     def run_guarded(argv: Sequence[str]) -> int:
         # JAX, orbax and grain log what they do; what fails they raise as well as log.
@@ -142,8 +161,9 @@ def run(
     """
     global _tell
     _tell = tell
+    sys.path.append(str(files.shipped()))  # configs import each other as `configs`
     try:
-        sys.argv[1:] = _keywords_quoted(sys.argv[1:])
+        sys.argv[1:] = map(shipped_config, _keywords_quoted(sys.argv[1:]))
     except flags.Error as error:  # a file of flags that cannot be read
         fail(error)
     app.run(_guarded(main), flags_parser=_parse_flags)
@@ -160,8 +180,14 @@ def load_config(name: str) -> tuple[ConfigDict, set[str]]:
     if not isinstance(config, ConfigDict):
         # A file that cannot be loaded leaves a stand-in, which fails when it is read.
         path = config_flags.get_config_filename(flag)
-        raise UserError(f"--{name}={path}: no such file; see configs/")
+        raise UserError(f"--{name}={path}: no such file; {shipped_configs()}")
     return config, {*config.explicit, *config_flags.get_override_values(flag)}
+
+
+def shipped_configs() -> str:
+    """Which configs come with the program, for a message."""
+    names = sorted(path.name for path in files.shipped("configs").glob("*.py"))
+    return f"there are configs/{{{','.join(names)}}}"
 
 
 def no_arguments(argv: Sequence[str]) -> None:

@@ -13,7 +13,17 @@ import numpy as np
 from dga_jax.errors import UserError
 
 LOCK = ".lock"
+_PACKAGE = pathlib.Path(__file__).resolve().parent
 OnBytes = Callable[[int], object]  # is told how many bytes were read
+
+
+def shipped(name: str = "") -> pathlib.Path:
+    """Where something lies that comes with the program, such as "configs/125m.py".
+
+    Beside the package in a clone of the repository; inside, where a wheel brought it.
+    """
+    inside = _PACKAGE / "shipped"
+    return (inside if inside.is_dir() else _PACKAGE.parent) / name
 
 
 @contextlib.contextmanager

@@ -32,8 +32,10 @@ def main(argv: Sequence[str]) -> ExitStatus:
     config, explicit = cli.load_config("config")
     start_jax(config)
     with distributed.together():
+        if joined := distributed.joined():
+            _say(joined)
         distributed.check_same({"--workdir": str(directory)})
-        parts = check(config, explicit)
+        parts = check(config, explicit, directory)
         with workdir.held(directory):
             run = open_run(parts, directory, ahead=True)
             if run.taken:
@@ -42,7 +44,10 @@ def main(argv: Sequence[str]) -> ExitStatus:
             done = f"{directory}: this run is finished, {run.step} steps are done"
             _say(done if finished else run.describe())
             if not finished and not train(run):
-                _say("stopped by SIGTERM, all is saved; run the same command to go on")
+                _say(
+                    f"stopped by SIGTERM, all is saved (the last save took "
+                    f"{run.checkpoints.took}); run the same command to go on"
+                )
                 return ExitStatus.STOPPED
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left is quick
             if jax.process_index() == 0:

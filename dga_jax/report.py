@@ -3,8 +3,13 @@
     python -m dga_jax.report --workdir=runs/quickstart
 
 reads the log of a run, finished or not, prints the table, draws mixture.png and writes
-report.html. Of several runs (--workdir=A --workdir=B) it does so of each, and writes a
-page that has them side by side into the folder that they are in.
+report.html.
+
+    python -m dga_jax.report runs/one runs/other
+
+does so of each, writes a page that has them side by side into the folder that they are
+in, and says which of their evaluations are on the Pareto front of special against
+general, with a plot beside the page.
 """
 
 import os
@@ -17,7 +22,7 @@ from absl import flags
 
 from dga_jax import cli, files
 from dga_jax.errors import UserError
-from dga_jax.logs import plot, tables
+from dga_jax.logs import front, plot, tables
 from dga_jax.logs.console import columns
 from dga_jax.logs.metrics import read_metrics
 from dga_jax.logs.series import read_series
@@ -140,16 +145,54 @@ def write_reports(
     return page
 
 
+def write_front(
+    workdirs: Sequence[Path],
+    path: Path,
+    special: str = front.SPECIAL,
+    general: str = front.GENERAL,
+    out: TextIO | None = None,
+) -> Path:
+    """Prints which of several runs are on their Pareto front, and draws it.
+
+    Args:
+        workdirs: of the runs.
+        path: of the PNG.
+        special: the metric that runs are steered towards.
+        general: the metric that this costs.
+        out: where to print; standard output unless given.
+
+    Returns:
+        The path of the PNG.
+
+    Raises:
+        UserError: a run has no log, or no evaluation with both.
+    """
+    names = front.names_of(workdirs)
+    runs = [
+        front.read_points(workdir, name, special, general)
+        for workdir, name in zip(workdirs, names, strict=True)
+    ]
+    on = front.on_front(runs, special, general)
+    lines = [front.table(runs, on, special, general)]
+    points = [(run.name, run.special, run.general) for run in runs]
+    lines.append(f"plot: {plot.draw_front(path, points, on, (special, general))}")
+    print("\n".join(lines), file=out or sys.stdout, flush=True)
+    return path
+
+
 def main(argv: Sequence[str]) -> None:
     """The command line: see the top of this file."""
-    cli.no_arguments(argv)
+    given, page = [*argv[1:], *flags.FLAGS.workdir], flags.FLAGS.page
+    if not given:
+        raise UserError("no run is given: report RUN, or RUN RUN of several")
     remedy = "give the directory of a run that is here, or mount the bucket"
-    given = flags.FLAGS.workdir
     workdirs = [files.local_path("--workdir", name, remedy) for name in given]
-    page = flags.FLAGS.page
     if len(workdirs) > 1:
         page = page and files.local_path("--page", page, "write it here")
-        write_reports(workdirs, page)
+        page = write_reports(workdirs, page)
+        print()
+        special, general = flags.FLAGS.special, flags.FLAGS.general
+        write_front(workdirs, page.with_name("front.png"), special, general)
     elif page:
         raise UserError(f"--page={page}: that of one run lies in it; leave it out")
     else:
@@ -157,8 +200,8 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_multi_string(
-        "workdir", None, "Folder of the run; give it again for more.", required=True
-    )
+    flags.DEFINE_multi_string("workdir", [], "Folder of a run, as those behind it.")
     flags.DEFINE_string("page", None, "Of several runs: the page to write.")
+    flags.DEFINE_string("special", front.SPECIAL, "Of several runs: metric to gain.")
+    flags.DEFINE_string("general", front.GENERAL, "Of several runs: metric to keep.")
     cli.run(main)

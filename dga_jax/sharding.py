@@ -35,8 +35,19 @@ def make_mesh(
     fsdp: int = 1,
     tensor: int = 1,
     devices: Sequence[jax.Device] | None = None,
+    slices: int = 1,
 ) -> Mesh:
     """A mesh over all devices; `data=-1` takes those that the other axes leave.
+
+    Several slices are networks of their own with a slow one between them: `data` alone
+    lies across them, so that nothing but sums over the batch crosses it.
+
+    Args:
+      data: size of the axis.
+      fsdp: that of this one.
+      tensor: and of this one.
+      devices: to use; all there are, unless given.
+      slices: how many there are; see `count_slices`.
 
     Raises:
       UserError: sizes below 1, a product that is not the number of devices, or devices
@@ -53,8 +64,14 @@ def make_mesh(
             f"mesh.data={data} x mesh.fsdp={fsdp} x mesh.tensor={tensor} is not the "
             f"{len(devices)} devices here; leave mesh.data at -1 to take the rest"
         )
+    groups = _slices(devices, slices)
+    if data % slices:
+        raise UserError(
+            f"mesh.data={data}: only data lies across the {slices} slices, so it must "
+            f"be a multiple of {slices}; lower mesh.fsdp or mesh.tensor"
+        )
     try:
-        return _laid_out((data, fsdp, tensor), devices)
+        parts = [_laid_out((data // slices, fsdp, tensor), group) for group in groups]
     # An axis that fits nowhere; TPUs of several slices; chips that are not a cuboid.
     except (NotImplementedError, ValueError, AssertionError) as error:
         raise UserError(
@@ -62,17 +79,44 @@ def make_mesh(
             f"lay {len(devices)} x {devices[0].device_kind} out so ({error}); choose "
             "sizes that are products of the topology's"
         ) from None
+    types = (AxisType.Auto,) * len(AXES)
+    return Mesh(np.concatenate(parts), AXES, axis_types=types)
 
 
-def _laid_out(sizes: tuple[int, ...], devices: Sequence[jax.Device]) -> Mesh:
+def count_slices(devices: Sequence[jax.Device]) -> int:
+    """How many TPU slices the devices are of; others are one.
+
+    A GPU says that each host is a slice; between hosts there may be a fast network.
+    """
+    if devices[0].platform != "tpu":
+        return 1
+    return len({getattr(device, "slice_index", 0) for device in devices})
+
+
+def _slices(devices: Sequence[jax.Device], count: int) -> list[list[jax.Device]]:
+    """The devices slice by slice: as they say, or in equal parts, hosts kept whole."""
+    if count < 1 or len(devices) % count:
+        raise UserError(
+            f"mesh.slices={count} does not divide the {len(devices)} devices here; "
+            "leave it at -1 to take the TPU slices that there are"
+        )
+    if count == 1:
+        return [list(devices)]
+    size = len(devices) // count
+    indices = {getattr(device, "slice_index", None) for device in devices}
+    by = "slice_index" if len(indices) == count else "process_index"
+    ordered = sorted(devices, key=lambda device: getattr(device, by) or 0)
+    return [ordered[i : i + size] for i in range(0, len(ordered), size)]
+
+
+def _laid_out(sizes: tuple[int, ...], devices: Sequence[jax.Device]) -> np.ndarray:
     types = (AxisType.Auto,) * len(sizes)
     try:
-        return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
+        return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices).devices
     except NotImplementedError:  # only on some TPUs it splits an axis of the torus
-        laid_out = mesh_utils.create_device_mesh(
+        return mesh_utils.create_device_mesh(
             sizes, devices, allow_split_physical_axes=True
         )
-        return Mesh(laid_out, AXES, axis_types=types)
 
 
 def platform(mesh: Mesh) -> str:

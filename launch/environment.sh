@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the scripts beside it: makes .venv and installs what its arguments name
 # (`-r FILE`s, packages). $PYTHON chooses the interpreter, 3.11 or newer.
 set -euo pipefail

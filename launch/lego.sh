@@ -2,6 +2,7 @@
 # LEGO, three steps of reasoning the target: on the target's skill alone, evenly over the
 # skills it needs, and DGA over all five; see docs/sources/lego.md. Goes on where it was.
 #   SEEDS="0 1 2 3 4" STEPS=4000 launch/lego.sh [WORKDIR] [--config.FIELD=VALUE ...]
+# shellcheck source=launch/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 install -r requirements.txt
 out=runs/lego
@@ -30,6 +31,7 @@ dga dga uniform
 END
 done
 
+# shellcheck disable=SC2086 # several seeds
 .venv/bin/python - "$out" ${SEEDS:-0 1 2 3 4} <<'END'
 import sys
 

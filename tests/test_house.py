@@ -1,4 +1,4 @@
-"""The floor plan: who may import whom. See the layout in the README."""
+"""The floor plan: who may import whom. See docs/layout.md."""
 
 import ast
 import pathlib
@@ -17,7 +17,18 @@ MAY_IMPORT = {
     "tokenizer": set(),
     "logs": set(),
     "data": {"mixing", "tokenizer"},
-    "training": {"data", "logs", "mixing", "model", "stores"},
+    "harness": {"data", "logs", "model", "tokenizer"},
+    "huggingface": {"model", "tokenizer"},
+    "training": {
+        "data",
+        "harness",
+        "huggingface",
+        "logs",
+        "mixing",
+        "model",
+        "stores",
+        "tokenizer",
+    },
     "prepare": {"cli", "data", "logs", "tokenizer"},
 }
 MOST_LINES = 400
@@ -90,7 +101,7 @@ def test_training_loads_nothing_of_preparing():
     ours = [name for name in loaded if name.startswith("dga_jax")]
     assert not [name for name in ours if room(name) in ("prepare", "benchmark")]
     assert not {"sklearn", "pyarrow", "apache_beam", "tensorflow"} & set(loaded)
-    assert len(ours) <= 70
+    assert len(ours) <= 80
 
 
 def test_no_room_is_too_long():

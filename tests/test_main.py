@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -221,7 +222,9 @@ def test_sigterm_says_start_me_again(byte_store, tmp_path):
     process.send_signal(signal.SIGTERM)
     output, errors = process.communicate()
     assert (process.returncode, errors) == (143, "")
-    assert "stopped by SIGTERM, all is saved" in output
+    assert re.search(r"^the first checkpoint was saved in \d+\.\d s$", output, re.M)
+    took = r"stopped by SIGTERM, all is saved \(the last save took \d+\.\d s\)"
+    assert re.search(took, output)
     last = log_of(tmp_path)[-1]["step"]
     assert str(last) in os.listdir(tmp_path / "checkpoints")
 

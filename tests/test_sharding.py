@@ -170,6 +170,40 @@ def test_meshes_that_split_an_axis_of_a_torus(topology, sizes):
     assert {*mesh.devices.flat} == {*devices}
 
 
+def test_slices():
+    """Of two, each is a half of `data`; on CPU they are halves of the devices."""
+    devices = jax.devices()
+    mesh = sharding.make_mesh(-1, 2, 1, slices=2)
+    assert mesh.devices.shape == (4, 2, 1)
+    assert {*mesh.devices[:2].flat} == {*devices[:4]}
+    assert sharding.count_slices(devices) == 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "slices", "words"),
+    [
+        ((-1, 1, 1), 3, r"mesh\.slices=3 does not divide the 8 devices"),
+        ((-1, 1, 1), 0, r"mesh\.slices=0"),
+        ((1, 8, 1), 2, r"mesh\.data=1: only data lies across the 2 slices"),
+    ],
+)
+def test_slices_that_cannot_be(sizes, slices, words):
+    with pytest.raises(UserError, match=words):
+        sharding.make_mesh(*sizes, slices=slices)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed"
+)
+def test_slices_of_tpus():
+    """Two of v5e 2x4: fsdp inside, data across, and nothing gathered across."""
+    devices = topology_devices("v5e:2x4", slices=2)
+    assert len(devices) == 16
+    assert sharding.count_slices(devices) == 2
+    mesh = sharding.make_mesh(-1, 8, 1, devices[::-1], slices=2)
+    assert [{d.slice_index for d in half.flat} for half in mesh.devices] == [{0}, {1}]
+
+
 def test_devices_that_cannot_be_laid_out(monkeypatch):
     """What JAX splits only when it is told to, and what it cannot lay out at all."""
 

@@ -16,6 +16,7 @@ from dga_jax.benchmark import (
     alignment,
     clusters,
     domains,
+    exports,
     fit,
     peers,
     pipeline,
@@ -24,6 +25,7 @@ from dga_jax.benchmark import (
     stages,
     start,
     step,
+    updates,
     variants,
 )
 from dga_jax.benchmark.tables import Table, environment
@@ -36,10 +38,12 @@ _MODULES = {
     "step": step,
     "start": start,
     "domains": domains,
+    "updates": updates,
     "clusters": clusters,
     "prepare": prepare,
     "stages": stages,
     "peers": peers,
+    "export": exports,
 }
 PARTS = tuple(_MODULES)
 

@@ -83,7 +83,7 @@ def main(argv: Sequence[str]) -> None:
             print(line, flush=True)
         return
     if chosen["config"].value is None:
-        raise UserError("--config is missing; see configs/")
+        raise UserError("--config is missing; " + cli.shipped_configs())
     config, explicit = cli.load_config("config")
     configs.update_former(config)
     target = chosen_target(chosen)

@@ -95,8 +95,12 @@ _ENVIRONMENT = {
 }
 
 
-def topology_devices(name: str) -> Sequence[jax.Device]:
+def topology_devices(name: str, slices: int = 1) -> Sequence[jax.Device]:
     """The devices of a TPU topology such as "v5e:2x4"; programs compile for them.
+
+    Args:
+      name: of the topology.
+      slices: how many of them, with a slower network between.
 
     Raises:
       UserError: libtpu is not installed, or knows no such topology.
@@ -112,7 +116,7 @@ def topology_devices(name: str) -> Sequence[jax.Device]:
     if not re.fullmatch(r"\w+:\d+(x\d+){1,2}", name):
         raise UserError(f"--topology={name}: {known}")
     try:
-        devices = _described(name)
+        devices = _described(name, num_slices=slices)
     except jax.errors.JaxRuntimeError as error:
         said = str(error).splitlines()[0].removeprefix("INVALID_ARGUMENT: ")
         raise UserError(f"--topology={name}: {known}; libtpu says: {said}") from None
@@ -123,17 +127,17 @@ def topology_devices(name: str) -> Sequence[jax.Device]:
     return devices
 
 
-def _described(name: str) -> Sequence[jax.Device]:
+def _described(name: str, **options: int) -> Sequence[jax.Device]:
     """Devices of a topology; older libtpus have to be told of a part of a host."""
     try:
-        return topologies.get_topology_desc(name, platform="tpu").devices
+        return topologies.get_topology_desc(name, platform="tpu", **options).devices
     except jax.errors.JaxRuntimeError as error:
         shape = [int(n) for n in name.partition(":")[2].split("x")]
         if "chips_per_host_bounds" not in str(error) or math.prod(shape) > 4:
             raise
         bounds = (*shape, 1)[:3]
         return topologies.get_topology_desc(
-            name, platform="tpu", chips_per_host_bounds=bounds
+            name, platform="tpu", chips_per_host_bounds=bounds, **options
         ).devices
 
 

@@ -74,12 +74,13 @@ def main(arguments: Sequence[str]) -> None:
     began, text, directory, cache = arguments
     laps = Laps(float(began))
     import dga_jax.main  # noqa: F401
+    from dga_jax import cli
     from dga_jax.errors import UserError
     from dga_jax.training import setup, workdir
     from dga_jax.training.loop import train
 
     laps.end(IMPORTS)
-    path, _, argument = text.partition(":")
+    path, _, argument = cli.shipped_config(text).partition(":")
     config = runpy.run_path(path)["get_config"](argument or None)
     config.compile_cache = cache
     setup.start_jax(config)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from dga_jax import sharding
+from dga_jax import cli, sharding
 from dga_jax.benchmark.loop import loop_table
 from dga_jax.benchmark.synthetic import write_store
 from dga_jax.benchmark.tables import Check, Table, interleaved
@@ -101,11 +101,12 @@ def load_config(text: str) -> ConfigDict:
     Raises:
       UserError: no such file, or not a config.
     """
-    path, _, argument = text.partition(":")
+    path, _, argument = cli.shipped_config(text).partition(":")
     try:
         return runpy.run_path(path)["get_config"](argument or None)
     except FileNotFoundError:
-        raise UserError(f"--config={path}: no such file; see configs/") from None
+        there = cli.shipped_configs()
+        raise UserError(f"--config={path}: no such file; {there}") from None
     except (KeyError, SyntaxError) as error:
         raise UserError(f"--config={path} is not a config: {error!r}") from None
 
@@ -287,4 +288,5 @@ class Programs:
             chunk=self._options.chunk,
             row_weights=self._probes["tokens"],
             row_ids=self._probes["ids"],
+            owners=self._probes.get("owners"),
         )

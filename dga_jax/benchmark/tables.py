@@ -121,14 +121,14 @@ def environment() -> str:
     return ", ".join(
         [
             devices,
-            f"{os.cpu_count()} cores of {_processor()}, load {os.getloadavg()[0]:.1f}",
+            f"{os.cpu_count()} cores of {processor()}, load {os.getloadavg()[0]:.1f}",
             f"Python {platform.python_version()}",
             *versions,
         ]
     )
 
 
-def _processor() -> str:
+def processor() -> str:
     """The processor's name; what `platform` knows where there is no /proc."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -206,32 +206,50 @@ class Sampler:
         limit = self.sizes * self.max_epochs
         return (limit > 0) & (cursors >= limit)
 
-    def probes(self, step: int, domains: np.ndarray, rows: int) -> np.ndarray:
-        """Row ids [n, b] for the probe batches of `domains` [n] after step `step`.
+    def probes(
+        self, step: int, domains: np.ndarray, rows: int | np.ndarray
+    ) -> np.ndarray:
+        """Row ids for the probe batches of `domains` [n] after step `step`.
 
         Uniform over each domain's usable rows, without repetition as far as there are
         enough of them, and independent of the cursors.
+
+        Args:
+          step: train step.
+          domains: int64 [n].
+          rows: b of each, or int64 [n], how many of which.
+
+        Returns:
+          int64 [n, b]; or [Σ rows], domain by domain.
         """
-        places = np.broadcast_to(np.arange(rows), (len(domains), rows))
-        spread = np.repeat(domains, rows)
-        return self._rows(spread, places.ravel(), _PROBE, step).reshape(-1, rows)
+        counts = np.broadcast_to(rows, len(domains))
+        spread = np.repeat(domains, counts)
+        places = np.arange(len(spread)) - np.repeat(np.cumsum(counts) - counts, counts)
+        found = self._rows(spread, places, _PROBE, step)
+        return found.reshape(-1, rows) if np.ndim(rows) == 0 else found
 
     def basis_probes(
         self,
         step: int,
         draw: Callable[[np.random.Generator, int], np.ndarray],
-        rows: int,
+        rows: int | np.ndarray,
     ) -> np.ndarray:
-        """Row ids [N, b] for the probe batches of a basis after step `step`.
+        """Row ids for the probe batches of a basis after step `step`.
 
         Args:
           step: train step.
           draw: of (generator, b), domains [N, b] drawn from the N distributions; all
             of them have rows.
-          rows: b.
+          rows: b of each, or int64 [N], how many of which.
+
+        Returns:
+          int64 [N, b]; or [Σ rows], distribution by distribution.
         """
-        domains = draw(self._rng(_BASIS, step), rows).ravel()
-        return self._rows(domains, ranks(domains), _PROBE, step).reshape(-1, rows)
+        drawn = draw(self._rng(_BASIS, step), int(np.max(rows)))
+        taken = np.arange(drawn.shape[1]) < np.reshape(rows, (-1, 1))
+        domains = drawn[np.broadcast_to(taken, drawn.shape)]
+        found = self._rows(domains, ranks(domains), _PROBE, step)
+        return found.reshape(-1, rows) if np.ndim(rows) == 0 else found
 
     def probed_domains(self, update: int, count: int) -> np.ndarray:
         """`count` domains with rows, sorted: those that update number `update` probes.

@@ -237,7 +237,9 @@ class Store:
         from dga_jax.tokenizer import stored_tokenizer  # rows are read without
 
         entry = self.manifest["tokenizer"]
-        return stored_tokenizer(entry["kind"], self.path, entry["end_of_text"])
+        return stored_tokenizer(
+            entry["kind"], self.path, entry["end_of_text"], entry.get("begin_of_text")
+        )
 
     def records(self, name: str) -> int:
         """Rows in one of the files of rows.

@@ -22,6 +22,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 from dga_jax.errors import UserError
 from dga_jax.files import replaced
 from dga_jax.logs import series
+from dga_jax.logs.trackers import Follower
 
 LOG_NAME = "metrics.jsonl"
 TENSORBOARD_NAME = "tensorboard"
@@ -39,9 +40,17 @@ class MetricsWriter:
         first_step: the first step whose metrics are still to be written: 0 in a fresh
             run, s + 1 after a checkpoint of step s.
         active: False on all hosts but one: nothing is touched.
+        tensorboard: whether to write for it, too.
     """
 
-    def __init__(self, workdir: Path, *, first_step: int, active: bool = True):
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        first_step: int,
+        active: bool = True,
+        tensorboard: bool = True,
+    ):
         self._active = active
         if not active:
             return
@@ -49,7 +58,13 @@ class MetricsWriter:
         workdir.mkdir(parents=True, exist_ok=True)
         self._log = _open_cut(workdir / LOG_NAME, first_step)
         self._series = series.SeriesFiles(workdir, first_step)
-        self._tensorboard = _TensorBoard(workdir / TENSORBOARD_NAME, first_step)
+        self._tensorboard, self._followers = None, []
+        if tensorboard:
+            self._tensorboard = _TensorBoard(workdir / TENSORBOARD_NAME, first_step)
+
+    def follow(self, followers: Sequence[Follower]) -> None:
+        """Tells others of each line from now on, once it is written."""
+        self._followers = [*followers]
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends the line of a step: one call per step, with all that it logs."""
@@ -57,7 +72,8 @@ class MetricsWriter:
             return
         numbers_by_key = {k: _json_number(values[k]) for k in sorted(values)}
         self._log.write(json.dumps({"step": int(step)} | numbers_by_key) + "\n")
-        self._tensorboard.write(step, numbers_by_key)
+        for follower in filter(None, [self._tensorboard, *self._followers]):
+            follower.write(step, numbers_by_key)
 
     def write_series(
         self,
@@ -106,7 +122,8 @@ class MetricsWriter:
         self._log.flush()
         os.fsync(self._log.fileno())
         self._series.flush()
-        self._tensorboard.flush()
+        if self._tensorboard:
+            self._tensorboard.flush()
 
     def close(self) -> None:
         """Flushes and closes the files."""
@@ -115,7 +132,8 @@ class MetricsWriter:
         self.flush()
         self._log.close()
         self._series.close()
-        self._tensorboard.close()
+        if self._tensorboard:
+            self._tensorboard.close()
         self._active = False
 
 

@@ -1,4 +1,4 @@
-"""Plots of a run, of domain weights and losses, and of several runs' losses."""
+"""The plot of a run: domain weights on the left, losses on the right."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # After Okabe and Ito: told apart with any colour vision. Their yellow is too faint.
-_COLOURS = [
+COLOURS = [
     "#0072B2",
     "#D55E00",
     "#009E73",
@@ -41,7 +41,6 @@ _MAX_GREY = 64  # lines of further domains; with more of them, their sum
 _LONGEST_NAME = 20
 
 Lines = Sequence[Mapping[str, float | None]]
-Curve = tuple[np.ndarray, np.ndarray]  # steps, or total FLOPs, and losses
 
 
 def draw(
@@ -81,19 +80,19 @@ def draw(
     return _save(figure, path)
 
 
-def _figure(panels: int, rows: int = 1) -> tuple["Figure", np.ndarray]:
-    """A figure and its axes, [panels] in a row or [rows, panels] in several."""
+def _figure(panels: int) -> tuple["Figure", np.ndarray]:
+    """A figure and its axes in a row."""
     # Slow to import, and no window is wanted.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.5 * panels, 4.6 * rows), layout="constrained")
+    figure = Figure(figsize=(5.5 * panels, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, panels)
+    return figure, figure.subplots(1, panels)
 
 
-def _finish(axes: "Axes", along: str = "step") -> None:
-    axes.set_xlabel(along)
+def _finish(axes: "Axes") -> None:
+    axes.set_xlabel("step")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#EEEEEE")
     axes.set_axisbelow(True)
@@ -105,57 +104,11 @@ def _save(figure: "Figure", path: Path) -> Path:
     return path
 
 
-def draw_comparison(
-    path: Path,
-    curves: Sequence[tuple[str, Mapping[str, Curve]]],
-    by_flops: Sequence[tuple[str, Mapping[str, Curve]]] = (),
-) -> Path:
-    """Draws losses of several runs, a panel a loss; the file appears whole.
-
-    Args:
-        path: of the PNG.
-        curves: (label, {panel: (steps, losses)}) of each run; runs of one label have
-            one colour, and a thick line through their mean where the steps agree.
-        by_flops: the same against total FLOPs, (label, {panel: (FLOPs, losses)}), for
-            a second row of panels; none unless given.
-
-    Returns:
-        The path.
-    """
-    both = {"step": curves, "total FLOPs": by_flops} if by_flops else {"step": curves}
-    figure, all_axes = _figure(len(curves[0][1]), len(both))
-    grid = np.reshape(all_axes, (len(both), -1))
-    for row, (along, runs) in zip(grid, both.items(), strict=True):
-        for axes, panel in zip(row, curves[0][1], strict=True):
-            axes.set_title(f"{panel}, nats per token", fontsize=10, loc="left")
-            _draw_panel(axes, [(label, own[panel]) for label, own in runs])
-            _finish(axes, along)
-        row[0].legend(frameon=False, fontsize=8, loc="upper right")
-    return _save(figure, path)
-
-
-def _draw_panel(axes: "Axes", runs: Sequence[tuple[str, Curve]]) -> None:
-    labels = list(dict.fromkeys(label for label, _ in runs))
-    for label, colour in zip(labels, _COLOURS, strict=False):
-        own = [curve for name, curve in runs if name == label]
-        for places, losses in own if len(own) > 1 else ():
-            axes.plot(places, losses, color=colour, linewidth=0.7, alpha=0.5)
-        first = own[0][0]
-        same = [losses for places, losses in own if np.array_equal(places, first)]
-        mean = np.mean(same, axis=0)
-        axes.plot(first, mean, color=colour, marker="o", markersize=3, label=label)
-    # The first steps say nothing of the mixtures, and would hide what does.
-    shown = np.concatenate([losses[len(losses) // 4 :] for _, (_, losses) in runs])
-    if len(shown):
-        low, high = shown.min(), shown.max()
-        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
-
-
 def _draw_weights(
     axes: "Axes", weights: Series, end: float, drawn: Series | None
 ) -> None:
     names, values = weights.domains, weights.values
-    coloured = leading(np.asarray(values[-1]), len(_COLOURS))
+    coloured = leading(np.asarray(values[-1]), len(COLOURS))
     others = np.setdiff1d(np.arange(len(names)), coloured)
     labels = []
     if len(others) > _MAX_GREY:
@@ -167,7 +120,7 @@ def _draw_weights(
             _hold(axes, weights.steps, values[:, i], end, color=_REST, linewidth=0.8)
         middle = np.median(values[-1][others])
         labels.append((middle, f"{len(others)} others", _REST_TEXT))
-    for i, colour in reversed(list(zip(coloured, _COLOURS, strict=False))):
+    for i, colour in reversed(list(zip(coloured, COLOURS, strict=False))):
         _hold(axes, weights.steps, values[:, i], end, color=colour, linewidth=1.6)
         labels.append((values[-1, i], shorten(names[i], _LONGEST_NAME), colour))
         if drawn is not None:
@@ -248,3 +201,39 @@ def _add_flops(axes: "Axes", lines: Lines) -> None:
     above.xaxis.set_major_formatter(lambda x, _: f"{x:.3g}".replace("e+", "e"))
     above.tick_params(labelsize=8, colors=_REST_TEXT)
     axes.set_title(f"{axes.get_title('left')}; above: FLOPs", fontsize=10, loc="left")
+
+
+def draw_front(
+    path: Path,
+    runs: Sequence[tuple[str, np.ndarray, np.ndarray]],
+    on_front: Sequence[np.ndarray],
+    labels: tuple[str, str],
+) -> Path:
+    """Draws several runs' evaluations, special against general; appears whole.
+
+    Args:
+        path: of the PNG.
+        runs: of each its name, and special and general numbers by evaluation, [n].
+        on_front: bool [n] of each run: full marks, the others are hollow.
+        labels: of the axes, special along.
+
+    Returns:
+        The path.
+    """
+    figure, axes = _figure(1)
+    axes = np.ravel(axes)[0]
+    for i, ((name, special, general), on) in enumerate(
+        zip(runs, on_front, strict=True)
+    ):
+        colour = COLOURS[i % len(COLOURS)]
+        axes.plot(special, general, color=colour, linewidth=0.8, alpha=0.6)
+        for which, fill in ((~on, "none"), (on, colour)):
+            axes.scatter(
+                special[which], general[which], 24, facecolors=fill, edgecolors=colour
+            )
+        axes.plot([], [], "o-", color=colour, label=shorten(name, _LONGEST_NAME))
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    axes.set_title("full: on the front of all runs", fontsize=10, loc="left")
+    axes.legend(fontsize=8, frameon=False)
+    return _save(figure, path)

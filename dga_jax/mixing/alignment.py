@@ -97,6 +97,7 @@ def alignment_step(
     chunk: int | None = None,
     row_weights: jax.Array | None = None,
     row_ids: jax.Array | None = None,
+    owners: jax.Array | None = None,
     domain_axes: tuple[str, ...] | None = None,
 ) -> Alignment:
     """Directional derivative of every domain's loss, with its standard error.
@@ -115,6 +116,9 @@ def alignment_step(
         standard errors alone. None: the same for all.
       row_ids: int32 [k, b]; equal ids of one domain are one row drawn again. For the
         standard errors alone. None: all rows differ.
+      owners: int32 [k, b], in [0, k): whose each row is, where domains do not have b
+        each; a domain's loss is then the mean of its own rows, wherever they lie.
+        Ids are in [0, k b) then, and those of two domains differ. None: row by row.
       domain_axes: axes of a mesh that domains are pinned to wherever `loss_fn` pins
         the sharding of a row; they divide k and `chunk`. None: the compiler decides.
 
@@ -137,6 +141,10 @@ def alignment_step(
     rates_kxb, losses_kxb = _map_chunks(rates_of, probe_batches, chunk, pinned)
     if row_weights is None:
         row_weights = jnp.ones(rates_kxb.shape)
+    if owners is not None:
+        if row_ids is None:
+            row_ids = jnp.arange(owners.size)
+        return _by_owner(rates_kxb, losses_kxb, row_weights, row_ids, owners)
     if row_ids is None:
         row_ids = jnp.broadcast_to(jnp.arange(rates_kxb.shape[1]), rates_kxb.shape)
     return Alignment(
@@ -178,6 +186,37 @@ def _standard_error(
     # Every member of a cluster stands for an equal part of it.
     parts_b = cluster_b**2 / (rest_b * jnp.sum(same_bxb, axis=1))
     return jnp.sqrt(jnp.sum(jnp.where(rest_b > 0, parts_b, jnp.nan)))
+
+
+def _by_owner(
+    rates_kxb: jax.Array,
+    losses_kxb: jax.Array,
+    weights_kxb: jax.Array,
+    ids_kxb: jax.Array,
+    owners_kxb: jax.Array,
+) -> Alignment:
+    """Means and standard errors, as of `_standard_error`, over each owner's rows."""
+    k = rates_kxb.shape[0]
+    rates, losses, weights, ids, owners = (
+        x.reshape(-1) for x in (rates_kxb, losses_kxb, weights_kxb, ids_kxb, owners_kxb)
+    )
+    weights = weights.astype(jnp.float32)
+
+    def total(values: jax.Array) -> jax.Array:
+        return jax.ops.segment_sum(values, owners, k)
+
+    def clusters(values: jax.Array) -> jax.Array:
+        return jax.ops.segment_sum(values, ids, ids.size)[ids]
+
+    ones = jnp.ones_like(rates)
+    counts, means = total(ones), total(rates) / total(ones)
+    whole = jnp.maximum(total(weights), jnp.finfo(jnp.float32).tiny)[owners]
+    residuals = rates / counts[owners] - weights / whole * means[owners]
+    # Tokens are whole numbers: where a cluster is all there is, this is exactly 0.
+    rest = (whole - clusters(weights)) / whole
+    parts = clusters(residuals) ** 2 / (rest * clusters(ones))
+    errors = jnp.sqrt(total(jnp.where(rest > 0, parts, jnp.nan)))
+    return Alignment(means, errors, total(losses) / counts)
 
 
 def _forward_rates(

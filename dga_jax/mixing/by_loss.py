@@ -130,7 +130,7 @@ class WindowState(NamedTuple):
     window: jax.Array
 
 
-@mixer(reads=("losses",))
+@mixer(reads=("losses",), files=("graph",))
 def skill_it(
     rate: Annotated[float, AtLeast(0)] = 0.5,
     window: Annotated[int, AtLeast(1)] = 3,

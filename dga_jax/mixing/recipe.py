@@ -73,13 +73,13 @@ class Recipe:
 
     Args:
       function: as `mixer` takes it.
-      reads, start, head: as `mixer` takes them.
+      reads, start, head, files: as `mixer` takes them.
 
     Attributes:
       name: of the function.
       shared: names of those of `SHARED` that it takes.
       options: its own, by name.
-      reads, start, head: as given.
+      reads, start, head, files: as given.
 
     Raises:
       TypeError: an argument cannot be an option; says why.
@@ -91,10 +91,12 @@ class Recipe:
         reads: tuple[str, ...],
         start: str = "uniform",
         head: bool = False,
+        files: tuple[str, ...] = (),
     ):
         functools.update_wrapper(self, function)
         self.name = function.__name__
         self.reads, self.start, self.head = tuple(reads), start, head
+        self.files = tuple(files)
         self._function = function
         self._signature = inspect.signature(function)
         self.shared = tuple(n for n in SHARED if n in self._signature.parameters)
@@ -154,7 +156,10 @@ MIXERS: dict[str, Recipe] = {}
 
 
 def mixer(
-    reads: tuple[str, ...], start: str = "uniform", head: bool = False
+    reads: tuple[str, ...],
+    start: str = "uniform",
+    head: bool = False,
+    files: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., optax.GradientTransformation]], Recipe]:
     """Makes a function a mixer, which `--config.mixer.name` knows by its name.
 
@@ -173,12 +178,14 @@ def mixer(
         if the weights never move.
       start: where they begin, unless the config says: "uniform" or "importance".
       head: whether its alignments are those of the output head alone.
+      files: names of its options that name a file, or nothing with "". What is in it is
+        part of the run.
     """
     if isinstance(reads, str) or not set(reads) <= set(Signals._fields):
         raise TypeError(f"reads={reads!r}: expected some of {Signals._fields}")
 
     def declare(function: Callable[..., optax.GradientTransformation]) -> Recipe:
-        recipe = Recipe(function, reads, start, head)
+        recipe = Recipe(function, reads, start, head, files)
         if recipe.name in MIXERS:
             raise TypeError(f"there are two mixers {recipe.name!r}")
         MIXERS[recipe.name] = recipe

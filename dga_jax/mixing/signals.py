@@ -52,6 +52,13 @@ ALONE = ("target_losses", "learning_rate")
 WITH_GAPS = ("standard_errors", "train_losses", "gradient_variances")
 # Counted while training; all else by domain is measured on probe rows.
 COUNTED = ("train_losses", "rows", "tokens")
+# Measured on equally many rows of each domain.
+OF_EQUAL_ROWS = (
+    "reference_losses",
+    "gradient_norms",
+    "gradient_variances",
+    "generic_alignments",
+)
 
 
 def only(signals: Signals, names: tuple[str, ...]) -> Signals:

@@ -148,8 +148,8 @@ def redistribute(
       alive: bool [n], whose weights move.
     """
     gain = jnp.maximum(gain, -_MAX_LOG_RATIO)
-    mass = jax.nn.logsumexp(log_weights, where=alive)
-    normaliser = jax.nn.logsumexp(log_weights + gain, where=alive) - mass
+    mass = log_total(log_weights, alive)
+    normaliser = log_total(log_weights + gain, alive) - mass
     return jnp.where(alive, gain - normaliser, 0.0)
 
 
@@ -322,21 +322,40 @@ def _among(
     delta = jnp.asarray(delta, log_weights.dtype)
     # Twice what `exponentiated_gradient` may need: its increments stay as they are.
     bound = 2 * _MAX_LOG_RATIO
-    top = jnp.max(delta, where=alive, initial=-jnp.inf)
     far = jnp.max(jnp.abs(delta), where=alive, initial=0.0) > bound
-    delta = jnp.where(far, jnp.maximum(delta - top, -bound), delta)
-    mass = jax.nn.logsumexp(log_weights, where=alive)
-    excess = jax.nn.logsumexp(log_weights + delta, where=alive) - mass
+    delta = jax.lax.cond(far, _bounded, lambda x, *_: x, delta, alive, bound)
+    if probed is None:  # all have a mass of 1, which normalising gives them
+        return jnp.where(alive, delta, 0.0)
+    mass = log_total(log_weights, alive)
+    new = log_weights + delta
+    excess = log_total(new, alive) - mass
     alone = jnp.where(alive, delta - excess, 0.0)
     # What is right but for rounding stays: to correct it would move the last bits. By
     # domain, as one that loses all its weight says nothing of how exact the others are.
-    winner = jnp.argmax(jnp.where(alive, log_weights + delta, -jnp.inf))
-    shared = jnp.where(alive[winner], jnp.abs(delta[winner]) + jnp.abs(mass), 0.0)
-    near = _ROUNDING * (10.0 + jnp.abs(delta) + shared)
+    top = jnp.max(new, where=alive, initial=-jnp.inf)
+    winners = alive & (new == top)  # not argmax, which XLA takes one by one
+    shared = jnp.max(jnp.abs(delta), where=winners, initial=0.0) + jnp.abs(mass)
+    near = _ROUNDING * (10.0 + jnp.abs(delta) + jnp.where(top > -jnp.inf, shared, 0.0))
     right = jnp.all((jnp.abs(alone - delta) <= near) | ~everyone)
     return jnp.where(everyone & right, delta, alone)
 
 
+def _bounded(delta: jax.Array, alive: jax.Array, bound: float) -> jax.Array:
+    top = jnp.max(delta, where=alive, initial=-jnp.inf)
+    return jnp.maximum(delta - top, -bound)
+
+
+def log_total(log_weights: jax.Array, alive: jax.Array | bool = True) -> jax.Array:
+    """The logarithm of Σ exp over those `alive`, [].
+
+    Faster than `jax.nn.logsumexp`, whose care for signs and gradients is not needed.
+    """
+    values = jnp.where(alive, log_weights, -jnp.inf)
+    top = jnp.max(values)
+    top = jnp.where(jnp.isfinite(top), top, 0.0)
+    return jnp.log(jnp.sum(jnp.exp(values - top))) + top
+
+
 def normalise(log_weights: jax.Array) -> jax.Array:
     """Subtracts log Σ α, the rounding that many updates would pile up."""
-    return log_weights - jax.nn.logsumexp(log_weights)
+    return log_weights - log_total(log_weights)

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
 
-from dga_jax.model.attention import Attention, document_positions
+from dga_jax.model.attention import Attention, RopeScaling, document_positions
+from dga_jax.model.kernels import Kernel
 
 # What the backward pass of a layer keeps beside its input, by the name of `remat`.
 _POLICIES = {
@@ -32,11 +33,16 @@ class ModelConfig:
       vocab_size: V.
       num_layers: N.
       d_model: D.
-      num_heads: H; must divide D, into an even K.
+      num_heads: H.
       num_kv_heads: key and value heads; must divide H.
       d_ff: F.
+      head_dim: K, even; 0: D/H, which H must then divide.
+      qkv_bias: queries, keys and values have biases, as in Qwen 2.
+      qk_norm: queries and keys are normalised over K, as in Qwen 3.
       tied_embeddings: the output projection is the embedding, transposed.
       rope_theta: base of the rotary frequencies.
+      rope_factor: by which Llama 3.1 divides low rotary frequencies; 1: none is.
+      rope_low_frequency, rope_high_frequency, rope_length: see `RopeScaling`.
       norm_eps: added to the mean square in RMSNorm.
       dtype: of activations: "bfloat16" or "float32".
       remat: what of each layer the backward pass computes again instead of keeping it:
@@ -60,8 +66,15 @@ class ModelConfig:
     num_heads: int
     num_kv_heads: int
     d_ff: int
+    head_dim: int = 0
+    qkv_bias: bool = False
+    qk_norm: bool = False
     tied_embeddings: bool = True
     rope_theta: float = 10_000.0
+    rope_factor: float = 1.0
+    rope_low_frequency: float = 1.0
+    rope_high_frequency: float = 4.0
+    rope_length: int = 8192
     norm_eps: float = 1e-5
     dtype: str = "float32"
     remat: str = "full"
@@ -79,10 +92,33 @@ class ModelConfig:
                 f"document_end={end} is not in a vocabulary of {self.vocab_size}"
             )
 
+    @property
+    def head_width(self) -> int:
+        """K."""
+        return self.head_dim or self.d_model // self.num_heads
+
+    @property
+    def rope_scaling(self) -> RopeScaling | None:
+        """What is done to the rotary frequencies, if anything is."""
+        if self.rope_factor == 1.0:
+            return None
+        return RopeScaling(
+            self.rope_factor,
+            self.rope_low_frequency,
+            self.rope_high_frequency,
+            self.rope_length,
+        )
+
     def linear(
-        self, fan_in: int, fan_out: int, *, rngs: nnx.Rngs, residual: bool = False
+        self,
+        fan_in: int,
+        fan_out: int,
+        *,
+        rngs: nnx.Rngs,
+        residual: bool = False,
+        bias: bool = False,
     ) -> "Projection":
-        """A bias-free projection; those that write to the residual start smaller.
+        """A projection; those that write to the residual start smaller.
 
         Standard deviation 1/√fan_in, times 1/√(2N) for the 2N residual writes (GPT-2).
         """
@@ -90,16 +126,19 @@ class ModelConfig:
         return Projection(
             fan_in,
             fan_out,
-            use_bias=False,
+            use_bias=bias,
             dtype=jnp.dtype(self.dtype),
             kernel_init=nnx.initializers.variance_scaling(scale, "fan_in", "normal"),
             rngs=rngs,
         )
 
-    def norm(self, *, rngs: nnx.Rngs) -> nnx.RMSNorm:
-        """RMSNorm over D; its mean square is float32 whatever the dtype."""
+    def norm(self, *, rngs: nnx.Rngs, width: int | None = None) -> nnx.RMSNorm:
+        """RMSNorm over D or another width; its mean square is always float32."""
         return nnx.RMSNorm(
-            self.d_model, epsilon=self.norm_eps, dtype=jnp.dtype(self.dtype), rngs=rngs
+            width or self.d_model,
+            epsilon=self.norm_eps,
+            dtype=jnp.dtype(self.dtype),
+            rngs=rngs,
         )
 
 
@@ -122,6 +161,9 @@ LOGICAL_AXES = {
     ("query", "kernel"): ("embed", "heads"),
     ("key", "kernel"): ("embed", "kv_heads"),
     ("value", "kernel"): ("embed", "kv_heads"),
+    ("query", "bias"): ("heads",),
+    ("key", "bias"): ("kv_heads",),
+    ("value", "bias"): ("kv_heads",),
     ("out", "kernel"): ("heads", "embed"),
     ("gate", "kernel"): ("embed", "mlp"),
     ("up", "kernel"): ("embed", "mlp"),
@@ -153,10 +195,13 @@ class Block(nnx.Module):
         self.mlp = FeedForward(config, rngs=rngs)
 
     def __call__(
-        self, x_BxLxD: jax.Array, positions_BxL: jax.Array | None = None
+        self,
+        x_BxLxD: jax.Array,
+        positions_BxL: jax.Array | None = None,
+        attend: Kernel | None = None,
     ) -> jax.Array:
-        """The residual stream after this layer; positions as `Attention` takes them."""
-        x_BxLxD += self.attention(self.attention_norm(x_BxLxD), positions_BxL)
+        """The residual stream after this layer; the rest as `Attention` takes it."""
+        x_BxLxD += self.attention(self.attention_norm(x_BxLxD), positions_BxL, attend)
         return x_BxLxD + self.mlp(self.mlp_norm(x_BxLxD))
 
 
@@ -193,15 +238,17 @@ class Transformer(nnx.Module):
         self,
         tokens_BxL: jax.Array,
         constrain: Callable[[jax.Array], jax.Array] = lambda x: x,
+        positions_BxL: jax.Array | None = None,
     ) -> jax.Array:
         """Final activations [B, L, D] of token ids [B, L].
 
         `constrain` is applied to the residual stream between layers; it is where a
-        sharding of the batch is pinned down.
+        sharding of the batch is pinned down. With positions, which each begin at 0, a
+        row holds several texts, and a token attends to its own alone.
         """
         graph, layers = nnx.split(self.blocks)
-        end, positions_BxL = self.config.document_end, None
-        if end is not None:
+        end = self.config.document_end
+        if end is not None and positions_BxL is None:
             positions_BxL = document_positions(tokens_BxL, end)
 
         def layer(x_BxLxD: jax.Array, parameters: nnx.State) -> jax.Array:

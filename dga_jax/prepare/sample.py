@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from dga_jax import files
 from dga_jax.data.cache import cache_directory
 from dga_jax.data.store import FORMAT_VERSION, Store
 from dga_jax.errors import UserError
@@ -19,7 +20,7 @@ from dga_jax.tokenizer import load_tokenizer
 if TYPE_CHECKING:
     from dga_jax.prepare.assemble.clustering import ClusterOptions
 
-SAMPLE = pathlib.Path(__file__).resolve().parents[2] / "sample"
+SAMPLE = files.shipped("sample")
 _RULES = 2  # by which a store is made; another where they change what is in it
 
 
@@ -43,8 +44,8 @@ def sample_store(
     target = SAMPLE / "target" / "python_docs.steer.jsonl.xz"
     target_eval = SAMPLE / "target" / "python_docs.eval.jsonl.xz"
     tokenizer = SAMPLE / "tokenizer.json"
-    files = [pathlib.Path(path) for shard in generic for path in shard.paths]
-    key = _digest(seq_len, branching, [*files, target, target_eval, tokenizer])
+    texts = [pathlib.Path(path) for shard in generic for path in shard.paths]
+    key = _digest(seq_len, branching, [*texts, target, target_eval, tokenizer])
     cache = cache_directory(cache_dir or "")
     path = cache / f"sample-{seq_len}-{key}"
     if not path.exists():
@@ -78,17 +79,17 @@ def _options(branching: tuple[int, ...]) -> "ClusterOptions":
 
 
 def _digest(
-    seq_len: int, branching: tuple[int, ...], files: Iterable[pathlib.Path]
+    seq_len: int, branching: tuple[int, ...], paths: Iterable[pathlib.Path]
 ) -> str:
     """What a prepared sample depends on, in 16 hex digits."""
     made = f"{FORMAT_VERSION} {_RULES} {seq_len} {branching}"
     digest = hashlib.sha256(made.encode())
-    for path in files:
+    for path in paths:
         try:
             digest.update(hashlib.sha256(path.read_bytes()).digest())
         except OSError as error:
             raise UserError(
-                f"the sample lacks {path} ({error.strerror}); restore it, or run from a"
-                " clone of the repository"
+                f"the sample lacks {path} ({error.strerror}); restore it, or install"
+                " dga_jax again"
             ) from error
     return digest.hexdigest()[:16]

@@ -245,6 +245,8 @@ class StoreWriter:
             "levels": self._levels,
             "splits": self._splits,
         }
+        if tokenizer.begin_of_text is not None:
+            manifest["tokenizer"]["begin_of_text"] = tokenizer.begin_of_text
         if self._targets:
             manifest["targets"] = self._targets
         if self._clusters:

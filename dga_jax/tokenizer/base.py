@@ -19,6 +19,7 @@ class Tokenizer(abc.ABC):
       vocab_size: one more than the largest id.
       end_of_text: id of the token that ends a document; no text becomes it.
       end_of_text_name: what the vocabulary calls it.
+      begin_of_text: id of the token that stands before a document; None: none does.
       unknown: id of what text becomes that cannot be spelled; None: there is none.
       is_exact: whether the `token_bytes` of any text add up to its length in UTF-8.
       token_bytes: int32 [vocab_size], UTF-8 bytes of text that each token stands for;
@@ -31,6 +32,7 @@ class Tokenizer(abc.ABC):
     vocab_size: int
     end_of_text: int
     end_of_text_name: str = ""
+    begin_of_text: int | None = None
     unknown: int | None = None
     is_exact: bool = False
     content: bytes | None = None
@@ -54,7 +56,12 @@ class Tokenizer(abc.ABC):
         return hashlib.sha256(self.content or self.kind.encode()).hexdigest()
 
 
-def digest_of(content: bytes, end_of_text: int, formerly: int | None) -> str:
+def digest_of(
+    content: bytes,
+    end_of_text: int,
+    formerly: int | None,
+    begin_of_text: int | None = None,
+) -> str:
     """Hex SHA-256 of a file, and of the choice that was made of its tokens.
 
     Where the choice is what it was `formerly`, before there was one, of the file alone:
@@ -62,6 +69,8 @@ def digest_of(content: bytes, end_of_text: int, formerly: int | None) -> str:
     """
     if end_of_text != formerly:
         content += f"\0end of text {end_of_text}".encode()
+    if begin_of_text is not None:
+        content += f"\0begin of text {begin_of_text}".encode()
     return hashlib.sha256(content).hexdigest()
 
 

@@ -31,6 +31,8 @@ def end_of_text(
     origin: str,
     beside: pathlib.Path | None = None,
     eos_token: str | None = None,
+    *,
+    of_model: bool = False,
 ) -> int:
     """The id of the token that ends a text.
 
@@ -43,6 +45,8 @@ def end_of_text(
       origin: names it in errors.
       beside: the directory it lies in, where its configuration may be too.
       eos_token: any token by its name.
+      of_model: what config.json says comes first, where it names one token; of several
+        it may say which the tokenizer's configuration names.
 
     Raises:
       UserError: no token is said to, or several are, or one that is not there.
@@ -53,6 +57,10 @@ def end_of_text(
                 f"--eos_token={eos_token}: {origin} has no such token{_like(ids)}"
             )
         return ids[eos_token]
+    if beside and of_model:
+        said = _read(beside / "config.json").get("eos_token_id")
+        if type(said) is int and said in ids.values():
+            return said
     if beside:
         found = _named(ids, beside, origin)
         found = _numbered(ids, beside, origin) if found is None else found

@@ -37,7 +37,9 @@ class HuggingFaceTokenizer(Tokenizer):
         origin: object = file_name,
         *,
         end_of_text: int | None = None,
+        begin_of_text: int | None = None,
         beside: pathlib.Path | None = None,
+        of_model: bool = False,
         eos_token: str | None = None,
     ):
         """Reads the content of a `tokenizer.json`.
@@ -47,7 +49,10 @@ class HuggingFaceTokenizer(Tokenizer):
           origin: names it in errors.
           end_of_text: id of what ends a text, where that was chosen before; else see
             `end_of_text.end_of_text` for how it is.
+          begin_of_text: id of what stands before a text, where that was chosen before.
           beside: the directory of the file, where its configuration may be.
+          of_model: it is that of a model, which says what ends a text; what the
+            tokenizer puts before a text is put before each document.
           eos_token: the name of what ends a text.
 
         Raises:
@@ -60,8 +65,16 @@ class HuggingFaceTokenizer(Tokenizer):
         was_chosen = end_of_text is not None
         if not was_chosen:
             end_of_text = ends.end_of_text(
-                self._ids, self._spec, self._origin, beside, eos_token
+                self._ids,
+                self._spec,
+                self._origin,
+                beside,
+                eos_token,
+                of_model=of_model,
             )
+            if of_model:
+                begin_of_text = self._put_before()
+        self.begin_of_text = begin_of_text
         names = [name for name, i in self._ids.items() if i == end_of_text]
         if not names:
             raise UserError(
@@ -95,6 +108,22 @@ class HuggingFaceTokenizer(Tokenizer):
             )
         return changed, spec
 
+    def _put_before(self) -> int | None:
+        """What the tokenizer puts before a text by its own rule, if anything."""
+        tokenizer = self._loaded(self.content)
+        plain = tokenizer.encode("a", add_special_tokens=False).ids
+        ids = tokenizer.encode("a", add_special_tokens=True).ids
+        count = len(ids) - len(plain)
+        places = [i for i in range(count + 1) if ids[i : i + len(plain)] == plain]
+        before = ids[: places[0]] if places else ids
+        if len(before) > 1:
+            raise UserError(
+                f"{self._origin} puts {len(before)} tokens before a text; only one, or"
+                " none, is put before a document here: give the file itself and not its"
+                " directory for none"
+            )
+        return before[0] if before else None
+
     def _loaded(self, content: bytes) -> tokenizers.Tokenizer:
         try:
             return tokenizers.Tokenizer.from_str(content.decode())
@@ -105,13 +134,16 @@ class HuggingFaceTokenizer(Tokenizer):
             ) from error
 
     def __reduce__(self):
-        make = functools.partial(type(self), end_of_text=self.end_of_text)
+        make = functools.partial(
+            type(self), end_of_text=self.end_of_text, begin_of_text=self.begin_of_text
+        )
         return make, (self.content, self._origin)
 
     @property
     def digest(self) -> str:
         """See the base class."""
-        return digest_of(self.content, self.end_of_text, ends.formerly(self._ids))
+        formerly = ends.formerly(self._ids)
+        return digest_of(self.content, self.end_of_text, formerly, self.begin_of_text)
 
     @property
     def unknown(self) -> int | None:

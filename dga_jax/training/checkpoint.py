@@ -11,6 +11,7 @@ import functools
 import inspect
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -72,6 +73,7 @@ class Checkpoints:
 
     Attributes:
       run: what run they are of, ready for JSON; saved with each.
+      seconds: that the last save took until it was on disk; None before the first.
     """
 
     def __init__(self, workdir: Path, keep: int):
@@ -80,6 +82,8 @@ class Checkpoints:
         self._manager = None
         self._last = None
         self.run: dict[str, Any] | None = None
+        self.seconds: float | None = None
+        self._saved_since = 0.0
 
     @property
     def last_step(self) -> int | None:
@@ -137,6 +141,8 @@ class Checkpoints:
             "run": self.run,
         }
         record["digest"] = digest(record)
+        self.wait()
+        self._saved_since = time.monotonic()
         self._guarded(
             lambda: self._open().save(
                 step,
@@ -289,10 +295,23 @@ class Checkpoints:
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
             options = ocp.CheckpointManagerOptions(
-                max_to_keep=self._keep, cleanup_tmp_directories=True
+                max_to_keep=self._keep,
+                cleanup_tmp_directories=True,
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._saved),
             )
             self._manager = ocp.CheckpointManager(self._folder, options=options)
         return self._manager
+
+    def _saved(self) -> None:
+        """Called in the background, when all but a file's name is on disk."""
+        first, self.seconds = self.seconds is None, time.monotonic() - self._saved_since
+        if first and jax.process_index() == 0:
+            print(f"the first checkpoint was saved in {self.took}", flush=True)
+
+    @property
+    def took(self) -> str:
+        """How long the last save took, for a message."""
+        return "no time" if self.seconds is None else f"{self.seconds:.1f} s"
 
     def _guarded(self, action: Callable[[], Any]) -> Any:
         try:

@@ -1,5 +1,6 @@
 """What a config becomes, and how one is changed. `fields` has the fields themselves."""
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,6 +18,9 @@ from dga_jax.sharding import batch_shards, probe_shards
 from dga_jax.training.fields import current, default_config, fields, get
 from dga_jax.training.optimizer import OptimizerConfig
 from dga_jax.training.steps import StepOptions
+
+# Fields of the model that say where it comes from, and what is said of it.
+_NOT_COMPUTED = ("from", "max_positions")
 
 
 def debug(config: ConfigDict) -> None:
@@ -107,9 +111,21 @@ def take_from_store(
 ) -> None:
     """Sets vocabulary and row length to the store's, and what ends a document.
 
+    A model that the run begins with keeps its vocabulary, which may be larger than that
+    of its tokenizer.
+
     Raises:
-      UserError: one of them was set on the command line, to something else.
+      UserError: one of them was set on the command line, to something else; or the
+        model has fewer tokens.
     """
+    if origin := config.model["from"]:
+        if config.model.vocab_size < vocab_size:
+            raise UserError(
+                f"config.model.from={origin}: it has {config.model.vocab_size:,} tokens"
+                f" and the store {path} {vocab_size:,}; prepare the store with"
+                f" --tokenizer={origin}"
+            )
+        vocab_size = config.model.vocab_size
     for name, value in (
         ("model.vocab_size", vocab_size),
         ("model.end_of_text", end_of_text),
@@ -137,7 +153,7 @@ def model_config(config: ConfigDict, mesh: Mesh | None = None) -> ModelConfig:
     Raises:
       UserError: the config names a kernel that cannot run on the mesh.
     """
-    fields = dict(config.model)
+    fields = {k: v for k, v in config.model.items() if k not in _NOT_COMPUTED}
     fields["attention"] = "xla"
     if mesh is not None:
         fields |= {"attention": attention_kernel(config, mesh)[0], "mesh": mesh}
@@ -145,6 +161,7 @@ def model_config(config: ConfigDict, mesh: Mesh | None = None) -> ModelConfig:
     if fields.pop("document_mask"):
         fields["document_end"] = end_of_text
     fields["num_kv_heads"] = fields["num_kv_heads"] or fields["num_heads"]
+    fields["head_dim"] = fields["head_dim"] or fields["d_model"] // fields["num_heads"]
     fields["d_ff"] = fields["d_ff"] or -(-fields["d_model"] * 8 // 3 // 128) * 128
     return ModelConfig(**fields)
 
@@ -154,7 +171,10 @@ def flops_per_token(config: ConfigDict) -> float:
     model = model_config(config)
     matrices = matrix_parameter_count(model)
     return perf.model_flops_per_token(
-        matrices, model.num_layers, model.d_model, config.train.seq_len
+        matrices,
+        model.num_layers,
+        model.num_heads * model.head_width,
+        config.train.seq_len,
     )
 
 
@@ -163,7 +183,7 @@ def attention_kernel(config: ConfigDict, mesh: Mesh) -> tuple[str, str]:
     model = config.model
     shape = kernels.Shape(
         model.dtype,
-        model.d_model // model.num_heads,
+        model_config(config).head_width,
         config.train.seq_len,
         model.document_mask,
     )
@@ -229,7 +249,13 @@ def make_mixer(config: ConfigDict, targets: int = 1) -> Mixer:
         "batch_size": config.train.batch_size,
     }
     shared = {name: of_all[name] for name in recipe.shared}
-    return recipe(**own, **shared, floor=chosen.floor, shrink=chosen.shrink)
+    options = own | shared | {"floor": chosen.floor, "shrink": chosen.shrink}
+    return _mixer(recipe, **options)
+
+
+# The same object for equal options, by which its program is known again. A schedule is
+# another one each time.
+_mixer = functools.lru_cache(maxsize=32)(lambda recipe, **options: recipe(**options))
 
 
 def schedule(config: ConfigDict, name: str) -> optax.ScalarOrSchedule:

@@ -16,6 +16,7 @@ import functools
 import itertools
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -28,11 +29,9 @@ import jax
 # There is no public way to a barrier with a time limit or to the key-value store.
 from jax._src import distributed as _jax_distributed
 
-from dga_jax import one_of_several
-from dga_jax.errors import ExitStatus, UserError, exit_status, one_line
+from dga_jax.errors import ExitStatus, Stopped, UserError, exit_status, one_line
+from dga_jax.training import joining
 
-_COORDINATOR = "JAX_COORDINATOR_ADDRESS"
-_PLACE = ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 _ENDED = "dga_jax/ended/"  # a key under it for each process that ended before its time
 _ALIVE = "dga_jax/alive/"  # and for each that lives: how often it said so
 _LOOK_SECONDS = 1.0
@@ -40,6 +39,9 @@ _GONE_SECONDS = 20.0  # without a sign of life
 # The same for JAX itself. It may count from a sign that is half as old: were it less
 # than twice ours, it would be the first to notice, and it cannot say who is gone.
 _JAX_SECONDS = 60
+_COME_SECONDS = 300  # that those wait who came first
+# What JAX says of who has not come; the first where it fails to say so.
+_LATE = re.compile("bad_cast|DEADLINE_EXCEEDED|UNAVAILABLE|deadline", re.IGNORECASE)
 _LEAVE_SECONDS = 30  # that JAX waits for an orderly end
 _SHOWN_SECONDS = 60.0
 _LONG_MILLISECONDS = 30 * 24 * 3600 * 1000  # for the others, who take what it takes
@@ -51,28 +53,46 @@ _ending = None  # the status that this process is about to end with
 
 
 def initialize() -> None:
-    """Calls `jax.distributed.initialize` if this is `one_of_several`, once.
+    """Calls `jax.distributed.initialize` if this is one of several processes, once.
 
     Raises:
-      UserError: the variables contradict each other, or the others cannot be reached.
+      UserError: the variables contradict each other, or who is one of them cannot be
+        asked.
+      Stopped: the others did not come; their machines may begin later, or be gone.
     """
-    if not one_of_several() or _state().client is not None:
+    if _state().client is not None:
+        return
+    launcher = joining.launcher()
+    if not launcher:
         return
     # It waits for the others where no handler of Python's would run.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         with _told_of_losses():
             jax.distributed.initialize(
-                *_coordinator(),
+                *joining.coordinator(),
+                local_device_ids=joining.local_devices(),
+                initialization_timeout=_COME_SECONDS,
                 heartbeat_timeout_seconds=_JAX_SECONDS,
                 shutdown_timeout_seconds=_LEAVE_SECONDS,
             )
     except (ValueError, RuntimeError) as error:
         _state().client = None  # or JAX would take leave of the others
-        said = "not all of them came" if "bad_cast" in str(error) else error
-        raise UserError(
-            f"the processes of this run did not find each other: {said}"
-        ) from None
+        said = f"the processes of this run did not find each other ({launcher})"
+        if _LATE.search(str(error)):
+            raise Stopped(f"{said}: not all came within {_COME_SECONDS} s") from None
+        raise UserError(f"{said}: {error}") from None
+
+
+def joined() -> str:
+    """What this run is made of, on a line; "" where it is one process."""
+    state = _state()
+    if _client() is None:
+        return ""
+    return (
+        f"joined {state.num_processes} processes ({joining.launcher()}), "
+        f"process 0 at {state.coordinator_address}"
+    )
 
 
 @contextlib.contextmanager
@@ -118,7 +138,7 @@ def tell(status: int, said: str) -> str:
     global _ending
     _ending = _ending or status
     # Process 0 may be gone, and with it the store; or the others were not to be found.
-    with contextlib.suppress(RuntimeError, UserError):
+    with contextlib.suppress(RuntimeError, UserError, Stopped):
         initialize()
         if client := _client():
             _end(client, _state().process_id, status, said)
@@ -342,14 +362,3 @@ def _not_together(error: RuntimeError, where: str) -> RuntimeError:
     return RuntimeError(
         f"not all processes of this job have come to {where!r}: {error}"
     )
-
-
-def _coordinator() -> tuple[()] | tuple[str, int, int]:
-    """Address, number of processes and index, where the variables say so."""
-    if _COORDINATOR not in os.environ:
-        return ()
-    missing = [name for name in _PLACE if name not in os.environ]
-    if missing:
-        raise UserError(f"{_COORDINATOR} is set, but {missing[0]} is not; set both")
-    count, index = (int(os.environ[name]) for name in _PLACE)
-    return os.environ[_COORDINATOR], count, index

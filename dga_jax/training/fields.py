@@ -41,11 +41,40 @@ _FIELDS: dict[str, Field] = {
         "feed-forward width; 0: 8/3 of d_model, rounded up to a multiple of 128",
         _NOT_NEGATIVE,
     ),
+    "model.from": Field(
+        "",
+        _ALL,
+        "a Hugging Face directory that the run begins with: its weights, and in place "
+        "of the fields of this group its architecture",
+    ),
+    "model.head_dim": Field(
+        0, _ALL, "width of a head; 0: d_model / num_heads", _NOT_NEGATIVE
+    ),
+    "model.qkv_bias": Field(False, _ALL, "biases on queries, keys and values"),
+    "model.qk_norm": Field(False, _ALL, "RMSNorm of each head's queries and keys"),
     "model.tied_embeddings": Field(
         True, _ALL, "the output projection is the embedding, transposed"
     ),
     "model.rope_theta": Field(
         10_000.0, _ALL, "base of the rotary frequencies", _POSITIVE
+    ),
+    "model.rope_factor": Field(
+        1.0,
+        _ALL,
+        "by which Llama 3.1 divides low rotary frequencies; 1: as they are",
+        AtLeast(1),
+    ),
+    "model.rope_low_frequency": Field(
+        1.0, _ALL, "periods in rope_length, below which they are divided", _POSITIVE
+    ),
+    "model.rope_high_frequency": Field(
+        4.0, _ALL, "periods in rope_length, above which they stay", _POSITIVE
+    ),
+    "model.rope_length": Field(
+        8192, _ALL, "positions before frequencies were divided", _POSITIVE
+    ),
+    "model.max_positions": Field(
+        0, _NOTHING, "that an export promises; 0: train.seq_len", _NOT_NEGATIVE
     ),
     "model.norm_eps": Field(
         1e-5, _ALL, "added to the mean square in RMSNorm", _POSITIVE
@@ -168,6 +197,35 @@ _FIELDS: dict[str, Field] = {
     "eval.target_rows": Field(
         256, _NOTHING, "of each target's held-out part; 0: all", _NOT_NEGATIVE
     ),
+    "eval.lm_eval.every": Field(
+        0,
+        _NOTHING,
+        "steps between benchmarks, before the first and after the last too; 0: none",
+        _NOT_NEGATIVE,
+    ),
+    "eval.lm_eval.tasks": Field(
+        "mmlu_cloze",
+        _NOTHING,
+        "with commas: mmlu and mmlu_cloze are of eval.lm_eval.data, others lm-eval's",
+    ),
+    "eval.lm_eval.data": Field(
+        "", _NOTHING, "JSON lines with question, choices, answer and subject"
+    ),
+    "eval.lm_eval.fewshot": Field(
+        "", _NOTHING, "the same, examples shown before the questions"
+    ),
+    "eval.lm_eval.num_fewshot": Field(
+        -1,
+        _NOTHING,
+        "how many; -1: what a task of lm-eval says, else none",
+        AtLeast(-1),
+    ),
+    "eval.lm_eval.limit": Field(
+        0, _NOTHING, "questions of each task, or subject; 0: all", _NOT_NEGATIVE
+    ),
+    "eval.lm_eval.include": Field(
+        "", _NOTHING, "a directory of tasks of yours, in YAML"
+    ),
     "checkpoint.every": Field(
         500, _NOTHING, "steps between checkpoints; 0: at the end only", _NOT_NEGATIVE
     ),
@@ -182,8 +240,19 @@ _FIELDS: dict[str, Field] = {
         " that divide d_model; or, with mesh.data given, all that are left",
     ),
     "mesh.tensor": Field(1, _ROUNDING, "that share each layer"),
+    "mesh.slices": Field(
+        -1,
+        _ROUNDING,
+        "networks of devices that only data lies across; -1: the TPU slices there are",
+    ),
     "log.every": Field(10, _NOTHING, "steps between lines of metrics.jsonl", _POSITIVE),
     "log.console": Field(10, _NOTHING, "steps between lines on the console", _POSITIVE),
+    "log.trackers": Field(
+        "tensorboard",
+        _NOTHING,
+        "where metrics go besides metrics.jsonl, with commas between: tensorboard,"
+        " wandb, mlflow, trackio",
+    ),
     "log.profile_step": Field(
         0, _NOTHING, "after which a profile is taken; 0: none", _NOT_NEGATIVE
     ),

@@ -140,7 +140,8 @@ def fingerprint(snapshot: Any) -> list[int]:
     """
     leaves = jax.tree.leaves(snapshot)
     on_host = [isinstance(leaf, np.ndarray) for leaf in leaves]
-    sums = iter(np.asarray(_bit_sums([x for x in leaves if isinstance(x, jax.Array)])))
+    arrays = [x for x in leaves if isinstance(x, jax.Array)]
+    sums = iter(np.asarray(_bit_sums(arrays)) if arrays else ())
     return [
         int(np.sum(np.ascontiguousarray(leaf).view(np.uint32), dtype=np.uint32))
         if host

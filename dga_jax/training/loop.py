@@ -5,9 +5,11 @@ killed run wrote after its last checkpoint is cut when it resumes.
 """
 
 import contextlib
+import functools
 import signal
 import threading
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -15,8 +17,8 @@ from jax.experimental import multihost_utils
 
 from dga_jax import sharding
 from dga_jax.data.pipeline import Batch, batches
-from dga_jax.logs import perf
-from dga_jax.logs.metrics import MetricsWriter
+from dga_jax.logs import perf, trackers
+from dga_jax.logs.metrics import MetricsWriter, read_metrics
 from dga_jax.training import config as configs
 from dga_jax.training.checkpoint import Snapshot
 from dga_jax.training.cost import Costs
@@ -28,6 +30,9 @@ from dga_jax.training.programs import compiled
 from dga_jax.training.setup import Run
 from dga_jax.training.step_log import StepLog, due
 from dga_jax.training.watch import Watch
+
+if TYPE_CHECKING:
+    from dga_jax.training.benchmarks import Benchmarks
 
 
 class Stop:
@@ -100,6 +105,7 @@ class Trainer:
         self._log = StepLog(
             run, writer, clock, self._guard, self._of_mixture, self._watch
         )
+        self._benchmarks = _benchmarks(run)
         log = run.config.log
         self._profiler = perf.ProfilerWindow(
             run.directory, log.profile_step, log.profile_steps
@@ -117,6 +123,10 @@ class Trainer:
                 values |= self._move_weights()
             if due(self._config, self._config.eval.every, step):
                 values |= self._evaluate()
+            if self._benchmarks and due(
+                self._config, self._config.eval.lm_eval.every, step
+            ):
+                values |= self._benchmark()
             if values:
                 values |= self._drawn()
                 self._log.finish(values, self._mixer_state, self._cursors)
@@ -136,6 +146,8 @@ class Trainer:
         """Before the first step: the weights and the model that the run begins with."""
         values = self._of_mixture.weights(self._step, self._mixer_state)
         values |= self._evaluate()
+        if self._benchmarks:
+            values |= self._benchmark()
         self._log.finish(values, self._mixer_state, self._cursors)
         if self._config.start["from"]:
             self._save()  # from here on the other run is not needed
@@ -198,6 +210,11 @@ class Trainer:
         )
         return values | self._costs.evaluation(self._step)
 
+    def _benchmark(self) -> dict[str, float]:
+        """What lm-eval says of the model, to log."""
+        with self._clock.measure("eval"):
+            return self._benchmarks(self._state.params, self._step)
+
     def _drawn(self) -> dict[str, float]:
         return self._of_mixture.drawn(self._step, self._mixer_state, self._cursors)
 
@@ -215,6 +232,7 @@ class Trainer:
                     "target_loss": self._log.target_loss,
                     "drawn": self._of_mixture.pending(self._cursors),
                     "train_losses": self._updates.pending(),
+                    "row_variances": self._updates.row_variances(),
                     "skipped_steps": self._guard.skipped,
                     "evaluated_rows": self._costs.evaluated,
                     "signs": self._watch.kept(),
@@ -241,19 +259,41 @@ def train(run: Run) -> bool:
         batch_size=config.train.batch_size // config.train.microbatches,
         steering_rows=steering_rows(run.mixture.mixer.reads),
     )
+    first_step = run.step + 1 if run.resumed else run.step
+    names = trackers.chosen(config.log.trackers)
+    active = jax.process_index() == 0
     writer = MetricsWriter(
         run.directory,
-        first_step=run.step + 1 if run.resumed else run.step,
-        active=jax.process_index() == 0,
+        first_step=first_step,
+        active=active,
+        tensorboard=trackers.TENSORBOARD in names,
     )
-    stop = Stop()
+    followers = []
+    if active:
+        before = functools.partial(read_metrics, run.directory)
+        followers = trackers.follow(
+            names, run.directory, config.to_dict(), before, first_step
+        )
+    writer.follow(followers)
+    stop, complete = Stop(), False
     try:
         with contextlib.closing(Trainer(run, writer, clock, evaluator)) as trainer:
-            return trainer.train(stop)
+            complete = trainer.train(stop)
+        return complete
     finally:
         writer.close()
         run.checkpoints.close()
         stop.close()
+        for follower in followers:  # last, for whoever stops us may not wait
+            follower.close(complete)
+
+
+def _benchmarks(run: Run) -> "Benchmarks | None":
+    if not run.config.eval.lm_eval.every:
+        return None
+    from dga_jax.training.benchmarks import Benchmarks  # few runs have any
+
+    return Benchmarks(run.config, run.mesh, run.store.tokenizer())
 
 
 def _clock(run: Run) -> perf.Clock:

@@ -67,6 +67,12 @@ MIXER: dict[str, Field] = {
     "mixer.probe_rows": Field(
         8, _UPDATES, "b, rows of a domain that an update measures", _POSITIVE
     ),
+    "mixer.probe_by_error": Field(
+        False,
+        _UPDATES,
+        "an update's rows go to the domains whose alignments are noisiest, half of"
+        " probe_rows at least to each: as many in all",
+    ),
     "mixer.target_rows": Field(
         64, _UPDATES, "rows of the target that an update measures", _POSITIVE
     ),

@@ -4,27 +4,26 @@ Joins `mixing` (which knows no data) and `data` (which knows no mixing) for the 
 """
 
 import hashlib
-import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from dga_jax.data.digests import file_digest
 from dga_jax.data.sampler import Cumulative, Sampler
 from dga_jax.data.store import Domains, Store
-from dga_jax.data.targets import pairs
 from dga_jax.errors import UserError
 from dga_jax.mixing import mixers
 from dga_jax.mixing.mixers import MixerState
 from dga_jax.mixing.signals import ALONE, COUNTED, Signals
 from dga_jax.training import config as configs
+from dga_jax.training.named_weights import named_weights
+from dga_jax.training.row_shares import RowShares
 
 # More probes than this in one update are a mistake, not a plan.
 _MOST_PROBES = 4096
-_SUM_TOLERANCE = 1e-3  # of weights a person typed
 
 
 class Probes(NamedTuple):
@@ -33,10 +32,12 @@ class Probes(NamedTuple):
     Attributes:
       indices: int64 [m], into the weights: domains, or basis distributions.
       rows: int64 [m, b], ids of training rows.
+      owners: int64 [m, b], which of the m each row is of; None: b of each in turn.
     """
 
     indices: np.ndarray
     rows: np.ndarray
+    owners: np.ndarray | None = None
 
 
 class Mixture:
@@ -106,10 +107,31 @@ class Mixture:
         return self.mixer.moves
 
     @property
+    def target_names(self) -> tuple[str, ...]:
+        """Of the store's targets; none where there is one."""
+        return self._store.targets.names
+
+    @property
+    def measures(self) -> bool:
+        """Whether an update measures anything on probe rows."""
+        return bool(set(self.mixer.reads) - {*COUNTED, "learning_rate"})
+
+    @property
     def initial_digest(self) -> str:
         """Hex SHA-256 of the initial weights."""
         weights = np.ascontiguousarray(self._initial, "<f8")
         return hashlib.sha256(weights.tobytes()).hexdigest()
+
+    @property
+    def file_digests(self) -> dict[str, str]:
+        """Hex SHA-256 of each file that an option of the mixer names, by its field."""
+        recipe = mixers.MIXERS[self._config.mixer.name]
+        given = self._config.mixer[recipe.name] if recipe.files else {}
+        return {
+            f"mixer.{recipe.name}.{option}": file_digest(Path(given[option]))
+            for option in recipe.files
+            if given[option]
+        }
 
     def init(self) -> MixerState:
         """The initial weights, as `mixer.weights` says."""
@@ -146,17 +168,31 @@ class Mixture:
         drawn = np.where(self._first > 0, self._first, 1)
         return (self.domain_weights(state) / drawn).astype(np.float32)
 
-    def probes(self, step: int) -> Probes:
-        """What the update after train step `step` measures."""
-        rows = self._config.mixer.probe_rows
+    def probes(self, step: int, shares: RowShares | None = None) -> Probes:
+        """What the update after train step `step` measures.
+
+        Args:
+          step: the train step.
+          shares: how many rows each gets; None: all get the same.
+        """
         if self.basis:
             indices = np.arange(len(self.basis.names))
-            return Probes(
-                indices, self.sampler.basis_probes(step, self._row_basis.draw, rows)
+        else:
+            update = configs.updates_before(self._config, step)
+            indices = self.sampler.probed_domains(
+                update, self._config.mixer.probe_domains
             )
-        update = configs.updates_before(self._config, step)
-        indices = self.sampler.probed_domains(update, self._config.mixer.probe_domains)
-        return Probes(indices, self.sampler.probes(step, indices, rows))
+        each = self._config.mixer.probe_rows
+        counts = shares.counts(indices) if shares else each
+        rows = (
+            self.sampler.basis_probes(step, self._row_basis.draw, counts)
+            if self.basis
+            else self.sampler.probes(step, indices, counts)
+        )
+        if not shares:
+            return Probes(indices, rows)
+        owners = np.repeat(np.arange(len(indices)), counts)
+        return Probes(indices, rows.reshape(-1, each), owners.reshape(-1, each))
 
     def update(
         self,
@@ -185,9 +221,15 @@ class Mixture:
             everywhere[..., indices] = values
             return everywhere
 
-        by_name = {name: spread(name, x) for name, x in signals._asdict().items()}
-        probed = np.zeros(count, bool)
-        probed[indices] = True
+        everyone = len(indices) == np.count_nonzero(self.available)
+        if everyone and len(indices) == count:
+            by_name = signals._asdict()
+        else:
+            by_name = {name: spread(name, x) for name, x in signals._asdict().items()}
+        probed = None
+        if not everyone:
+            probed = np.zeros(count, bool)
+            probed[indices] = True
         return mixers.update(
             self.mixer, state, Signals(**by_name), step=step, probed=probed
         )
@@ -234,18 +276,19 @@ class Mixture:
             return bases.importance_weights(
                 self._store, level, mixer.reference, mixer.smoothing, available
             )
-        return _named_weights(text, self.names, available)
+        return named_weights(text, self.names, available)
 
     def _check_counts(self) -> None:
         mixer = self._config.mixer
         count = len(self.names) if self.basis else int((self.sampler.sizes > 0).sum())
-        self.num_probes = min(mixer.probe_domains or count, count)
+        wanted = mixer.probe_domains if self.measures else count
+        self.num_probes = min(wanted or count, count)
         if mixer.floor * count > 1:
             raise UserError(
                 f"config.mixer.floor={mixer.floor}: {count} weights of at least that "
                 f"cannot sum to 1; use at most {1 / count:.3g}"
             )
-        if self.moves and self.num_probes > _MOST_PROBES:
+        if self.measures and self.num_probes > _MOST_PROBES:
             raise UserError(
                 f"config.mixer.probe_domains={mixer.probe_domains}: every update would "
                 f"probe {self.num_probes} domains; set it to at most {_MOST_PROBES}, "
@@ -306,60 +349,3 @@ def _rows_of(tokens: int, domains: Domains) -> np.ndarray:
     """Rows that hold so many tokens, of those that a domain has: int64 [k]."""
     wanted = np.maximum(tokens // domains.tokens_per_row, 1)
     return np.minimum(wanted, domains.num_rows).astype(np.int64)
-
-
-def _named_weights(
-    text: str, names: Sequence[str], available: np.ndarray
-) -> np.ndarray:
-    """Weights [n] from `NAME=W,NAME=W` or a JSON file with {NAME: W}; others are 0."""
-    given = _read_json(text) if text.endswith(".json") else _parse_pairs(text)
-    where = f"config.mixer.weights={text}"
-    index = {name: i for i, name in enumerate(names)}
-    weights = np.zeros(len(names))
-    for name, value in _spread_out(given, names).items():
-        if name not in index:
-            known = ", ".join(list(names)[:20])
-            raise UserError(f"{where}: no domain {name!r}; there are {known}")
-        if not isinstance(value, int | float) or not 0 <= value < np.inf:
-            raise UserError(f"{where}: weight {value!r} of {name!r} is not ≥ 0")
-        if value and not available[index[name]]:
-            raise UserError(f"{where}: domain {name!r} has no training rows")
-        weights[index[name]] = value
-    if abs(weights.sum() - 1) > _SUM_TOLERANCE:
-        raise UserError(f"{where}: the weights sum to {weights.sum():.6g}, not to 1")
-    return weights / weights.sum()
-
-
-def _spread_out(given: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Weights by name; that of PART:* is shared evenly by the others of a part."""
-    found = {name: value for name, value in given.items() if not name.endswith(":*")}
-    for name in given.keys() - found.keys():
-        rest = [x for x in names if x.startswith(name[:-1]) and x not in found]
-        spread = rest and isinstance(given[name], int | float)
-        share = given[name] / len(rest) if spread else given[name]
-        found |= dict.fromkeys(rest or [name], share)
-    return found
-
-
-def _parse_pairs(text: str) -> dict[str, float]:
-    given = {}
-    for pair, name, number in pairs(text):
-        if number is None or name in given:
-            raise UserError(
-                f"config.mixer.weights={text}: {pair!r} is not NAME=WEIGHT, or "
-                "comes twice; give natural, importance, NAME=W,NAME=W or a .json file"
-            )
-        given[name] = number
-    return given
-
-
-def _read_json(path: str) -> dict[str, Any]:
-    try:
-        given = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"config.mixer.weights={path}: {error.strerror}") from None
-    except ValueError as error:
-        raise UserError(f"config.mixer.weights={path}: not JSON: {error}") from None
-    if not isinstance(given, dict):
-        raise UserError(f"config.mixer.weights={path}: expected an object NAME: WEIGHT")
-    return given

@@ -27,6 +27,7 @@ _SERIES = {
     "gradient_variances": "gradient_variance",
     "generic_alignments": "generic_alignment",
 }
+_COUNTED = {_SERIES[name] for name in COUNTED if name in _SERIES}
 _NAMED = 3  # domains in the line about those that are used up
 
 
@@ -93,22 +94,48 @@ class MixtureMetrics:
         metrics = {"mixture/skipped_updates": mixture.skipped_updates(state)}
         if np.isfinite(measured.target_norm) or measured.signals.alignments is not None:
             metrics["mixture/target_gradient_norm"] = measured.target_norm
-        for signal, name in _SERIES.items():
-            values = getattr(measured.signals, signal)
+        series = {
+            name: getattr(measured.signals, signal) for signal, name in _SERIES.items()
+        }
+        by_target, losses = self._by_target(measured)
+        metrics |= losses
+        rank_by = mixture.weights(state)
+        for name, values in (series | by_target).items():
             if values is None:
                 continue
             spread = values
-            if signal not in COUNTED:
+            if name not in _COUNTED:
                 spread = np.full(len(mixture.names), np.nan, np.float32)
                 spread[measured.indices] = values
             metrics |= self._writer.write_series(
-                step,
-                f"mixture/{name}",
-                spread,
-                mixture.names,
-                rank_by=mixture.weights(state),
+                step, f"mixture/{name}", spread, mixture.names, rank_by=rank_by
             )
         return metrics
+
+    def _by_target(
+        self, measured: Measured
+    ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        """Alignments with each target, series by name, and the losses of the targets.
+
+        Names of targets follow the name of what was measured, where they have any.
+        """
+        alignments, losses = (
+            measured.signals.target_alignments,
+            measured.signals.target_losses,
+        )
+        if alignments is None or losses is None:
+            return {}, {}
+        ends = [f"/{name}" for name in self._mixture.target_names] or [""]
+        return (
+            {
+                f"target_alignment{end}": values
+                for end, values in zip(ends, alignments, strict=True)
+            },
+            {
+                f"mixture/target_loss{end}": value.item()
+                for end, value in zip(ends, losses, strict=True)
+            },
+        )
 
     def evaluated(
         self, step: int, state: MixerState, found: Evaluation, cursors: np.ndarray

@@ -13,7 +13,6 @@ from dga_jax.errors import UserError
 from dga_jax.training import train_state
 from dga_jax.training.checkpoint import Checkpoints
 
-_ROOT = Path(__file__).parents[2]
 _LOWER = 0.1  # times the learning rate that was too high
 
 
@@ -111,10 +110,7 @@ def _command(module: str, *flags: str) -> str:
 
 def _config_of(directory: Path) -> str:
     """The config file that takes the config of a run, and the run for its argument."""
-    path = _ROOT / "configs" / "of_run.py"
-    if Path.cwd() == _ROOT:
-        path = path.relative_to(_ROOT)
-    return f"{path}:{directory}"
+    return f"configs/of_run.py:{directory}"
 
 
 def _new(directory: Path) -> str:

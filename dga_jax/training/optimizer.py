@@ -1,6 +1,7 @@
 """AdamW, its learning-rate schedules, and the preconditioner for alignments."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -24,7 +25,8 @@ class OptimizerConfig:
       warmup_steps: linear from 0; step s trains with (s+1)/warmup of the peak.
       decay_fraction: see "wsd".
       final_fraction: of the peak, where decay ends.
-      b1, b2, eps, weight_decay: of AdamW. Norm scales do not decay.
+      b1, b2, eps, weight_decay: of AdamW. Norm scales and biases
+        do not decay.
       clip_norm: bound on the gradient's global norm; 0 for none.
     """
 
@@ -62,8 +64,12 @@ def learning_rate(config: OptimizerConfig) -> optax.Schedule:
     return optax.join_schedules([ramp, body], [config.warmup_steps])
 
 
+@functools.lru_cache(maxsize=32)
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-    """Clipping, Adam, decoupled weight decay, schedule; in that order."""
+    """Clipping, Adam, decoupled weight decay, schedule; in that order.
+
+    The same object for an equal config, by which programs know each other again.
+    """
     clip = (
         optax.clip_by_global_norm(config.clip_norm)
         if config.clip_norm
@@ -83,9 +89,9 @@ def updates_made(opt_state: Any) -> jax.Array:
 
 
 def _is_matrix(params: Any) -> Any:
-    """True for kernels and embeddings, False for the norms' scales."""
+    """True for kernels and embeddings, False for the norms' scales and biases."""
     return jax.tree_util.tree_map_with_path(
-        lambda path, _: path[-1].key != "scale", params
+        lambda path, _: path[-1].key not in ("scale", "bias"), params
     )
 
 

@@ -91,7 +91,8 @@ def activation_bytes(
     kept = tokens * model.d_model * item
     if model.remat == "dots":
         grouped = 2 * model.num_kv_heads / model.num_heads  # keys and values
-        cut = model.d_model * (1 + grouped) + 2 * model.d_ff
+        heads = model.num_heads * model.head_width
+        cut = heads * (1 + grouped) + 2 * model.d_ff
         kept += tokens * (2 * model.d_model + cut / tensor) * item
     elif model.remat == "none":
         kept = inside + scores
@@ -119,6 +120,9 @@ def make_mesh(
     if memory is None:  # always, as all processes have to ask
         memory = distributed.broadcast(device_memory(devices))
     data, fsdp, tensor = config.mesh.data, config.mesh.fsdp, config.mesh.tensor
+    slices = config.mesh.slices
+    if slices == -1:
+        slices = sharding.count_slices(devices)
     if fsdp == -1:
         fsdp = 1
         others = max(data, 1) * max(tensor, 1)
@@ -128,12 +132,12 @@ def make_mesh(
             fsdp = fitting_fsdp(
                 4 * parameter_count(configs.model_config(config)),
                 memory,
-                len(devices),
+                len(devices) // max(slices, 1),
                 tensor=max(tensor, 1),
                 activations=_activations(config, len(devices), max(tensor, 1)),
                 width=config.model.d_model,
             )
-    return sharding.make_mesh(data, fsdp, tensor, devices)
+    return sharding.make_mesh(data, fsdp, tensor, devices, slices)
 
 
 def describe(config: ConfigDict, mesh: Mesh, memory: float | None = None) -> str:

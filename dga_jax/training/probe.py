@@ -17,8 +17,10 @@ from dga_jax.data.targets import shared_out
 from dga_jax.mixing.mixers import MixerState
 from dga_jax.mixing.signals import Signals
 from dga_jax.training import config as configs
+from dga_jax.training.mixture import Probes
 from dga_jax.training.optimizer import learning_rate
-from dga_jax.training.steps import StepMetrics, Steps, weighted_rows
+from dga_jax.training.row_shares import RowShares
+from dga_jax.training.steps import StepMetrics, Steps, target_scales, weighted_rows
 from dga_jax.training.train_losses import TrainLosses
 from dga_jax.training.train_state import TrainState
 
@@ -75,6 +77,7 @@ def batch_shapes(
     target = mixer.target_rows + _fill(mixer.target_rows, sharding.batch_shards(mesh))
     shards = sharding.probe_shards(mesh, mixer.probe_rows)
     probes = num_probes + _fill(num_probes, shards), mixer.probe_rows
+    labels = ("ids", "owners") if mixer.probe_by_error else ("ids",)
 
     def shapes(where: NamedSharding, *rows: int, **more: np.ndarray) -> dict:
         batch = weighted_rows(np.zeros((*rows, width), np.int32)) | more
@@ -86,7 +89,7 @@ def batch_shapes(
     return shapes(sharding.batch_sharding(mesh), target), shapes(
         sharding.probe_sharding(mesh, mixer.probe_rows),
         *probes,
-        ids=np.zeros(probes, np.int32),
+        **{label: np.zeros(probes, np.int32) for label in labels},
     )
 
 
@@ -118,6 +121,11 @@ class Updates:
             self._trained = TrainLosses(len(run.mixture.domains), pending)
         self._thread = ThreadPoolExecutor(1, "rows of updates")
         self._ahead: dict[int, Future[Rows]] = {}  # by step, of the next update alone
+        self._shares = None
+        if run.config.mixer.probe_by_error:
+            self._shares = RowShares(
+                run.config.mixer.probe_rows, run.extra.get("row_variances")
+            )
         self._target_weights = run.store.targets.weights(run.config.mixer.targets)
         self._target_ids = np.zeros(0, np.int64)
         self._target: Batch = {}
@@ -134,6 +142,10 @@ class Updates:
     def pending(self) -> dict[str, list] | None:
         """Training losses since the last update, ready for JSON; None if not read."""
         return self._trained and self._trained.pending()
+
+    def row_variances(self) -> dict[str, list] | None:
+        """What is known of domains' rows, ready for JSON; None if not asked for."""
+        return self._shares and self._shares.known()
 
     def move(
         self,
@@ -176,6 +188,8 @@ class Updates:
                 self._steps.align(state, rows.target, rows.probes)
             )
             found |= {name: x[:count] for name, x in result._asdict().items()}
+            if self._shares:
+                self._shares.learn(rows.indices, found["standard_errors"])
         if self._reads & _OF_GRADIENTS:
             found |= self._of_gradients(state, rows.probes, count)
         if rows.by_target:
@@ -245,9 +259,10 @@ class Updates:
     def _counted(self, cursors: np.ndarray | None) -> dict[str, np.ndarray]:
         """What was counted while the run went on, by domain [k]."""
         found = {}
-        if cursors is not None:
-            per_row = self._run.mixture.domains.tokens_per_row
+        if cursors is not None and "rows" in self._reads:
             found["rows"] = cursors.astype(np.float32)
+        if cursors is not None and "tokens" in self._reads:
+            per_row = self._run.mixture.domains.tokens_per_row
             found["tokens"] = (cursors * per_row).astype(np.float32)
         if self._trained is not None:
             found["train_losses"] = self._trained.means()
@@ -259,12 +274,12 @@ class Updates:
         by_gradient = self._reads & {"alignments", *_OF_GRADIENTS, *_BY_TARGET}
         if not by_gradient | self._evaluates:
             return Rows(np.flatnonzero(run.mixture.available), {}, {}, [])
-        probes = run.mixture.probes(step)
+        probes = run.mixture.probes(step, self._shares)
         rows = run.store.read("train", probes.rows.ravel())
         return Rows(
             probes.indices,
             self._target_batch(step) if "alignments" in self._reads else {},
-            self._probe_batches(probes.rows, rows) if by_gradient else {},
+            self._probe_batches(probes, rows) if by_gradient else {},
             self._batches(rows) if self._evaluates else [],
             self._each_target(step) if self._reads & _BY_TARGET else (),
         )
@@ -324,18 +339,27 @@ class Updates:
             for (low, high), count in zip(bounds, counts, strict=True)
         ]
 
-    def _probe_batches(self, ids: np.ndarray, rows: np.ndarray) -> Batch:
+    def _probe_batches(self, probes: Probes, rows: np.ndarray) -> Batch:
         """Rows of ids [m, b], the first domain's again where the mesh asks for more."""
-        mesh = self._run.mesh
+        mesh, ids, owners, more = self._run.mesh, probes.rows, probes.owners, {}
         fill = _fill(len(ids), sharding.probe_shards(mesh, ids.shape[1]))
         ids, rows = (
             np.concatenate([x, np.repeat(x[:1], fill, axis=0)])
             for x in (ids, rows.reshape(*ids.shape, -1))
         )
+        if owners is not None:
+            owners = np.pad(owners, ((0, fill), (0, 0)), constant_values=len(owners))
+            flat = owners.ravel()
+            weights = np.bincount(flat) / len(flat)
+            scale = target_scales(rows.reshape(len(flat), -1), flat, weights)
+            more["scale"] = scale.reshape(owners.shape)
+            more["owners"] = owners.astype(np.int32)
+            ids = ids + owners * (ids.max() + 1)
         # Which rows are equal, in numbers that fit the device's 32 bits.
         _, labels = np.unique(ids, return_inverse=True)
+        labels = labels.reshape(ids.shape).astype(np.int32)
         where = sharding.probe_sharding(mesh, ids.shape[1])
-        return _place(rows, where, ids=labels.reshape(ids.shape).astype(np.int32))
+        return _place(rows, where, ids=labels, **more)
 
 
 def _mean_losses(
@@ -352,25 +376,6 @@ def _mean_losses(
     rows = rows[:, : per_domain * count].astype(np.float64)
     nats, tokens = rows.reshape(2, count, per_domain).sum(axis=2)
     return (nats / np.maximum(tokens, 1)).astype(np.float32)
-
-
-def target_scales(
-    rows: np.ndarray, owners: np.ndarray, weights: np.ndarray
-) -> np.ndarray:
-    """What makes the mean of a batch's losses Σ_n w_n ℓ_n, each ℓ_n in nats per token.
-
-    Args:
-      rows: int32 [B, L+1] of several targets.
-      owners: int64 [B], the target of each row.
-      weights: float64 [n] of the targets; those above 0 have rows.
-
-    Returns:
-      float32 [B], in the place of `weighted_rows`' scale.
-    """
-    tokens = np.sum(rows[:, 1:] >= 0, axis=1)
-    sums = np.bincount(owners, tokens, len(weights))
-    each = len(rows) * weights / np.maximum(sums, 1)
-    return each[owners].astype(np.float32)
 
 
 def _fill(count: int, parts: int) -> int:

@@ -21,6 +21,7 @@ from dga_jax.data.cache import cache_directory
 from dga_jax.errors import UserError
 from dga_jax.files import made_writable
 from dga_jax.remote import is_remote
+from dga_jax.training import distributed
 from dga_jax.training.steps import Steps
 
 OFF = "off"
@@ -166,7 +167,7 @@ def compiled(
     ahead = ahead or {}
     return Steps(
         *(
-            _Compiled(step, compiling, ahead.get(name))
+            _Compiled(name, step, compiling, ahead.get(name))
             for name, step in steps._asdict().items()
         )
     )
@@ -177,11 +178,13 @@ class _Compiled:
 
     def __init__(
         self,
+        name: str,
         step: Callable,
         compiling: Callable[[], contextlib.AbstractContextManager],
         ahead: Future | None,
     ):
-        self._step, self._compiling, self._ahead = step, compiling, ahead
+        self._name, self._step = name, step
+        self._compiling, self._ahead = compiling, ahead
         self._program = None
 
     def __call__(self, *arguments: Any) -> Any:
@@ -191,4 +194,6 @@ class _Compiled:
                     self._program = self._ahead.result()
                 else:
                     self._program = self._step.lower(*arguments).compile()
+                # A first collective does not wait as long as another may compile.
+                distributed.meet(f"{self._name} is compiled")
         return self._program(*arguments)

@@ -29,7 +29,7 @@ _DIGESTS = {
     "mixer.smoothing": ("basis", "initial_weights"),
 }
 # Left open, it follows from other fields, which are to be named rather.
-_FOLLOWS = ("model.d_ff", "model.num_kv_heads", "data.tokens_level")
+_FOLLOWS = ("model.d_ff", "model.num_kv_heads", "model.head_dim", "data.tokens_level")
 # Another run cannot take these over from a checkpoint: its arrays would not fit.
 _SHAPES = ("model.", "start.")
 
@@ -110,6 +110,7 @@ def _resolved(config: ConfigDict) -> dict[str, Any]:
     del fields["explicit"]
     model = configs.model_config(config)
     fields["model.num_kv_heads"], fields["model.d_ff"] = model.num_kv_heads, model.d_ff
+    fields["model.head_dim"] = model.head_dim
     fields["optimizer.warmup_steps"] = configs.optimizer_config(config).warmup_steps
     if config.data.tokens_level < 0 or not config.data.tokens_per_domain:
         fields["data.tokens_level"] = config.data.level
@@ -132,6 +133,8 @@ def _matters(name: str, old: _Recorded, new: _Recorded) -> bool:
         known = old.data.keys() & new.data.keys()
         same = (d in known and old.data[d] == new.data[d] for d in _DIGESTS[name])
         return not all(same)
+    if kind is Touches.OWN and name in old.data.keys() & new.data.keys():
+        return old.data[name] != new.data[name]  # of the file that it names
     if kind is Touches.OWN:
         used = {run.config.mixer.name for run in (old, new)}
         return used == {name.split(".")[1]}
@@ -243,7 +246,8 @@ def _compare_data(
 ) -> None:
     for name in names:
         if old.data.get(name) != new.data.get(name):
-            raise _differs(directory, done, f"store.{name}", old, new)
+            kind = "content" if name.startswith("mixer.") else "store"
+            raise _differs(directory, done, f"{kind}.{name}", old, new)
 
 
 def _differs(

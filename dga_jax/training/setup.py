@@ -5,7 +5,6 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -20,7 +19,7 @@ from dga_jax.errors import UserError
 from dga_jax.model.transformer import parameter_count
 from dga_jax.stores import find_store
 from dga_jax.training import config as configs
-from dga_jax.training import distributed, placement, validation, workdir
+from dga_jax.training import distributed, origins, placement, validation, workdir
 from dga_jax.training.beginning import (
     abstract_snapshot,
     fresh_mixer,
@@ -117,7 +116,8 @@ def start_jax(config: ConfigDict) -> None:
     """What comes before the first use of a device: flags, the other hosts.
 
     Raises:
-      UserError: the other hosts cannot be reached, or `compile_cache` not written to.
+      UserError: who the others are is not known, or `compile_cache` not written to.
+      Stopped: the others did not come.
     """
     if config.deterministic:
         flags = os.environ.get("XLA_FLAGS", "")
@@ -126,17 +126,21 @@ def start_jax(config: ConfigDict) -> None:
     keep_compiled(config.compile_cache, config.data.cache)
 
 
-def check(config: ConfigDict, explicit: Iterable[str]) -> Parts:
+def check(
+    config: ConfigDict, explicit: Iterable[str], directory: Path | None = None
+) -> Parts:
     """Checks a config against the store it names and the devices that there are.
 
     Args:
       config: as the flags left it; completed in place.
       explicit: names of the fields that were set on the command line.
+      directory: the workdir; without one, no run goes on.
 
     Raises:
       UserError: whatever is wrong; nothing was written by then.
     """
     configs.update_former(config)
+    origins.take_architecture(config, explicit, directory)
     validation.validate(config)
     store = open_store(config, explicit)
     mesh = placement.make_mesh(config)  # which depends on the vocabulary
@@ -163,19 +167,16 @@ def open_run(parts: Parts, directory: Path, *, ahead: bool = False) -> Run:
     checkpoints = Checkpoints(directory, config.checkpoint.keep)
     before, made_anew = workdir.read_record(directory, checkpoints)
     done = checkpoints.newest_step()
-    _settle_start(config, before)
+    origins.settle(config, before)
     reference = None
     if "reference_losses" in mixture.mixer.reads:
         from dga_jax.training import reference_run  # few runs need it
 
         reference = reference_run.load(config, before, store, mesh)
     abstract = abstract_snapshot(config, mesh, mixture)
-    found = None
+    begin = None
     if done is None:
-        if config.start["from"]:
-            found = _start_from().find(
-                config, directory, store, mixture, abstract.train
-            )
+        begin = origins.find(config, directory, store, mixture, abstract.train)
         room = (config.checkpoint.keep + 1) * size_on_disk(abstract)
         workdir.check_room(directory, room)
     if not workdir.is_begun(directory, checkpoints):
@@ -200,10 +201,8 @@ def open_run(parts: Parts, directory: Path, *, ahead: bool = False) -> Run:
         snapshot, extra, taken = restored.snapshot, restored.extra, ""
     else:
         snapshot, extra, taken = fresh_snapshot(config, mesh, mixture), {}, ""
-        if found is not None:
-            snapshot, extra, taken = _start_from().begin(
-                found, snapshot, config, directory, store, mixture
-            )
+        if begin is not None:
+            snapshot, extra, taken = begin(snapshot)
     return Run(
         *parts,
         directory=directory,
@@ -258,19 +257,6 @@ def _compile_ahead(
     return compile_ahead(steps, arguments, move if alone else tuple)
 
 
-def _start_from() -> ModuleType:
-    """What few runs need: it is loaded for those that begin with another's state."""
-    from dga_jax.training import start_from
-
-    return start_from
-
-
-def _settle_start(config: ConfigDict, before: Mapping[str, Any] | None) -> None:
-    start = before["config"].get("start", {}) if before else {}
-    if start.get("from"):
-        _start_from().settle(config, start)
-
-
 def open_store(config: ConfigDict, explicit: Iterable[str]) -> Store:
     """Opens `data.store` and takes what it decides from it."""
     path = config.data.store
@@ -311,6 +297,7 @@ def _check_same_everywhere(parts: Parts) -> None:
     mine["the store's content"] = parts.store.content_hash
     mine["the basis"] = basis.digest if basis else ""
     mine["the initial weights"] = parts.mixture.initial_digest
+    mine |= parts.mixture.file_digests
     mine["jax"] = jax.__version__
     mine["the mesh that was chosen"] = str(dict(parts.mesh.shape))
     distributed.check_same(mine)
@@ -329,6 +316,7 @@ def _record(parts: Parts) -> dict[str, Any]:
         # Files that the config names may change under the same name.
         "basis": mixture.basis.digest if mixture.basis else "",
         "initial_weights": mixture.initial_digest,
+        **mixture.file_digests,
     }
     # What another run that goes on from this one has to have as well.
     tokenizer = store.manifest["tokenizer"]["sha256"]

@@ -85,8 +85,8 @@ class Steps(NamedTuple):
         With weights [B] behind the rows, each row's loss counts so much.
       evaluate: (params, rows [B, L+1]) -> RowLosses.
       align: (state, target batch [b], probe batches [k, b]) -> (Alignment, ‖g‖);
-        batches are those of `weighted_rows`, the probes' may have `ids`, see
-        `alignment_step`.
+        batches are those of `weighted_rows`, the probes' may have `ids` and `owners`,
+        see `alignment_step`.
       gradients: (params, probe batches [k, b], counts [k]) -> `Gradients`; a count is 0
         for a batch that only fills the mesh up, else 1.
     """
@@ -111,13 +111,14 @@ class Gradients(NamedTuple):
     alignments: jax.Array
 
 
+@functools.lru_cache(maxsize=8)
 def make_steps(
     config: ModelConfig,
     optimizer_config: optim.OptimizerConfig,
     options: StepOptions,
     mesh: Mesh,
 ) -> Steps:
-    """The steps of a run, compiled when first called."""
+    """The steps of a run, compiled when first called; the same for an equal run."""
     model = suited_model(config, mesh)
     losses = make_row_losses(
         train_state.graph(model),
@@ -297,6 +298,7 @@ def _make_align(
             chunk=options.chunk,
             row_weights=probes["tokens"],
             row_ids=probes.get("ids"),
+            owners=probes.get("owners"),
             domain_axes=sharding.pinned_domain_axes(mesh, shape[1]),
         )
         scale = 1.0 / norm if options.normalise else 1.0
@@ -368,3 +370,22 @@ def weighted_rows(rows: np.ndarray) -> dict[str, np.ndarray]:
     scale = rows.shape[-2] / np.maximum(tokens.sum(axis=-1, keepdims=True), 1)
     scale = np.broadcast_to(scale, tokens.shape).astype(np.float32)
     return {"rows": rows, "scale": scale, "tokens": tokens.astype(np.float32)}
+
+
+def target_scales(
+    rows: np.ndarray, owners: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """What makes the mean of a batch's losses Σ_n w_n ℓ_n, each ℓ_n in nats per token.
+
+    Args:
+      rows: int32 [B, L+1] of several targets.
+      owners: int64 [B], the target of each row.
+      weights: float64 [n] of the targets; those above 0 have rows.
+
+    Returns:
+      float32 [B], in the place of the scale of `weighted_rows`.
+    """
+    tokens = np.sum(rows[:, 1:] >= 0, axis=1)
+    sums = np.bincount(owners, tokens, len(weights))
+    each = len(rows) * weights / np.maximum(sums, 1)
+    return each[owners].astype(np.float32)

@@ -49,11 +49,12 @@ class TrainLosses:
         Losses that are not finite give inf: the mixer is to know that they were there.
         """
         self._fetch()
-        with np.errstate(invalid="ignore", divide="ignore"):
-            means = np.where(self._tokens > 0, self._nats / self._tokens, np.nan)
-        means[(self._tokens > 0) & ~np.isfinite(means)] = np.inf
-        self._nats[:], self._tokens[:] = 0, 0
-        return means.astype(np.float32)
+        domains = np.flatnonzero(self._tokens > 0)
+        found = (self._nats[domains] / self._tokens[domains]).astype(np.float32)
+        means = np.full(len(self._tokens), np.nan, np.float32)
+        means[domains] = np.where(np.isfinite(found), found, np.inf)
+        self._nats[domains], self._tokens[domains] = 0, 0
+        return means
 
     def pending(self) -> dict[str, list]:
         """Sums since the last update, ready for JSON."""

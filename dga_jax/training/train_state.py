@@ -1,9 +1,12 @@
 """The training state, and its birth: sharded from the first moment."""
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
@@ -32,13 +35,16 @@ class TrainState(NamedTuple):
 
 
 def _build(
-    config: ModelConfig, optimizer: optax.GradientTransformation, seed: int
+    config: ModelConfig,
+    optimizer: optax.GradientTransformation,
+    key: jax.typing.ArrayLike,
 ) -> TrainState:
-    model = Transformer(config, rngs=nnx.Rngs(seed))
+    model = Transformer(config, rngs=nnx.Rngs(key))
     params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
     return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
 
 
+@functools.lru_cache(maxsize=8)
 def abstract_state(
     config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh
 ) -> TrainState:
@@ -58,10 +64,20 @@ def create(
     config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh, seed: int
 ) -> TrainState:
     """Initial state; the values depend on the seed and not on the mesh."""
+    # NumPy's, which every process of a run may hand in as the whole.
+    key = np.asarray(jax.random.key_data(jax.random.key(seed)))
+    return _builder(config, optimizer, mesh)(key)
+
+
+@functools.lru_cache(maxsize=8)
+def _builder(
+    config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> Callable[[np.ndarray], TrainState]:
+    """Compiled once for all seeds."""
     target = abstract_state(config, optimizer, mesh)
     shardings = jax.tree.map(lambda x: x.sharding, target)
-    build = jax.jit(lambda: _build(config, optimizer, seed), out_shardings=shardings)
-    return build()
+    build = functools.partial(_build, config, optimizer)
+    return jax.jit(build, out_shardings=shardings)
 
 
 @jax.jit

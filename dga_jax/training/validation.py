@@ -3,9 +3,10 @@
 from ml_collections import ConfigDict
 
 from dga_jax.errors import UserError
+from dga_jax.logs import trackers
 from dga_jax.mixing.mixers import MIXERS
 from dga_jax.mixing.recipe import SWITCHES
-from dga_jax.mixing.signals import COUNTED
+from dga_jax.mixing.signals import COUNTED, OF_EQUAL_ROWS
 from dga_jax.training.fields import fields, get
 
 
@@ -24,11 +25,27 @@ def validate(config: ConfigDict) -> None:
 
 def _validate_relations(config: ConfigDict) -> None:
     model, train = config.model, config.train
+    trackers.chosen(config.log.trackers)
     kv_heads = model.num_kv_heads or model.num_heads
-    if model.d_model % model.num_heads or (model.d_model // model.num_heads) % 2:
+    if model.head_dim % 2:
+        raise UserError(
+            f"config.model.head_dim={model.head_dim}: must be even; 0 is d_model / "
+            "num_heads"
+        )
+    if not model.head_dim and model.d_model % (2 * model.num_heads):
         raise UserError(
             f"config.model.d_model={model.d_model}: must be an even multiple of "
-            f"model.num_heads={model.num_heads}"
+            f"model.num_heads={model.num_heads}, or give model.head_dim"
+        )
+    if model.rope_high_frequency <= model.rope_low_frequency:
+        raise UserError(
+            f"config.model.rope_high_frequency={model.rope_high_frequency}: must be "
+            f"above model.rope_low_frequency={model.rope_low_frequency}"
+        )
+    if model["from"] and config.start["from"]:
+        raise UserError(
+            f"config.model.from={model['from']}: the run already begins with "
+            f"config.start.from={config.start['from']}; leave one of them out"
         )
     if model.num_heads % kv_heads:
         raise UserError(
@@ -40,6 +57,10 @@ def _validate_relations(config: ConfigDict) -> None:
             f"config.train.batch_size={train.batch_size}: must be a multiple of "
             f"train.microbatches={train.microbatches}"
         )
+    if config.eval.lm_eval.every:
+        from dga_jax.training import benchmarks  # few runs have any
+
+        benchmarks.options(config).check()
     _validate_mixer(config.mixer)
     if config.mixer.basis and config.mixer.name == "importance":
         raise UserError(
@@ -59,6 +80,8 @@ def _validate_mixer(mixer: ConfigDict) -> None:
     aligns = "alignments" in recipe.reads
     takes = {name: name in recipe.shared for name in SWITCHES}
     takes |= {"shrink": aligns, "head": aligns}
+    # Others are measured on batches that have equally many rows of each domain.
+    takes["probe_by_error"] = aligns and not set(recipe.reads) & set(OF_EQUAL_ROWS)
     for name, taken in takes.items():
         if mixer[name] and not taken:
             raise UserError(

@@ -17,6 +17,7 @@ from dga_jax.benchmark import (
     step,
     tables,
     traffic,
+    updates,
 )
 from dga_jax.benchmark import variants as sizes
 from dga_jax.errors import Stopped, UserError
@@ -203,6 +204,12 @@ def test_share_of_alignments_is_arithmetic():
     update = 64 * 8 * 1.0 + 64 * 2.0
     assert check.value == pytest.approx(100 * update / (update + 100 * 512 * 2.0))
     assert check.met
+
+
+def test_updates():
+    size = dataclasses.replace(updates.QUICK, branching=(2, 16), rounds=1)
+    (table,) = updates.run(size)
+    check_table(table, size.mixers)
 
 
 @pytest.mark.parametrize(

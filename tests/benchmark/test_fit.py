@@ -196,12 +196,6 @@ def test_table_of_no_config():
         next(fit_table.lines(["7b", "7g"]))
 
 
-def test_table_where_no_configs_are(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"no file configs/750m\.py here; run it"):
-        next(fit_table.lines(["750m"]))
-
-
 @pytest.mark.parametrize("name", ["h100", "h100:0", "voodoo:8", "h100:x"])
 def test_gpu_that_is_not_known(name):
     with pytest.raises(UserError, match="expected NAME:COUNT, as in h100:8"):

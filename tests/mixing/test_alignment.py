@@ -216,6 +216,42 @@ def test_chunks_change_nothing(case, domains, chunk, estimator):
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_domains_that_do_not_have_equally_many_rows(chunk):
+    """Each as if it were alone, wherever its rows lie; also rows that are drawn twice.
+
+    Domain 2 has one row, domain 3 none but the same one.
+    """
+    rng = np.random.default_rng(5)
+    counts = np.array([7, 4, 1, 4])
+    owners = rng.permutation(np.repeat(np.arange(4), counts))
+    ids = 9 * owners + np.where(owners == 3, 0, rng.integers(0, 4, 16))
+    _, ids = np.unique(ids, return_inverse=True)
+    tokens = rng.integers(1, 9, 16).astype(np.float32)
+    nats = rng.normal(size=16).astype(np.float32)
+    for label in np.unique(ids):  # equal ids are one row
+        tokens[ids == label], nats[ids == label] = tokens[ids == label][0], 0.5
+    sums = np.bincount(owners, tokens)
+    scale = (counts / sums)[owners].astype(np.float32)
+    result = alignment_step(
+        scaled_nats,
+        jnp.ones(()),
+        jnp.ones(()),
+        {"nats": nats.reshape(4, 4), "scale": scale.reshape(4, 4)},
+        row_weights=tokens.reshape(4, 4),
+        row_ids=jnp.asarray(ids.reshape(4, 4), jnp.int32),
+        owners=jnp.asarray(owners.reshape(4, 4), jnp.int32),
+        chunk=chunk,
+    )
+    for i in range(4):
+        here = owners == i
+        found, error = errors_of([nats[here]], [tokens[here]], [ids[here]])
+        assert result.alignments[i] == pytest.approx(float(found[0]), rel=1e-5)
+        np.testing.assert_allclose(result.standard_errors[i], error[0], rtol=1e-4)
+        assert result.losses[i] == pytest.approx(float(found[0]), rel=1e-5)
+    assert np.isnan(result.standard_errors).tolist() == [False, False, True, True]
+
+
 def test_chunks_bound_the_memory(case):
     params = case[0]
     many = make_rows(3, 64, ROWS)

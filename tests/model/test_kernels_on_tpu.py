@@ -26,10 +26,13 @@ pytestmark = [
 LENGTH = 512  # splash keeps numbers by row in arrays [..., L, 128]
 
 
-def train_step(attention, document_end):
-    """The optimised program of 2 x 2 x 2 chips, heads 48 wide in groups of two."""
-    devices = topology_devices("v5e:2x4")
-    mesh = sharding.make_mesh(2, 2, 2, devices)
+def train_step(attention, document_end, slices=1):
+    """The optimised program of 2 x 2 x 2 chips, heads 48 wide in groups of two.
+
+    Of two slices each has so many, and `data` is twice as large.
+    """
+    devices = topology_devices("v5e:2x4", slices)
+    mesh = sharding.make_mesh(2 * slices, 2, 2, devices, slices)
     assert kernels.Chip.of(devices[0]) == kernels.Chip("tpu")
     model = ModelConfig(
         vocab_size=344,
@@ -69,6 +72,12 @@ def test_splash_holds_no_scores(document_end):
     assert "splash_mha_fwd" in text
     assert "splash_mha_dkv" in text
     assert scores(text) == []
+
+
+def test_two_slices():
+    """The step compiles for a hybrid mesh."""
+    text = train_step("splash", None, slices=2)
+    assert "replica_groups" in text
 
 
 def test_xla_holds_scores():

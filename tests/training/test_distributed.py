@@ -12,7 +12,7 @@ import pytest
 from processes import ended, finish, start
 from runs import log_of, small_config, train_run
 
-from dga_jax.errors import UserError
+from dga_jax.errors import Stopped, UserError
 from dga_jax.training import distributed
 
 STEPS = 12
@@ -69,6 +69,9 @@ def test_two_processes(byte_store, tmp_path):
     newest = directory / "checkpoints" / str(saved[-1])
     (newest / "state" / "manifest.ocdbt").unlink()
     said = finish(launch(byte_store, directory))
+    assert (
+        "joined 2 processes (JAX_COORDINATOR_ADDRESS), process 0 at localhost:" in said
+    )
     assert f"checkpoint {saved[-1]} is damaged" in said
     assert train_run(small_config(byte_store), tmp_path / "one")
     expected_lines = log_of(tmp_path / "one")
@@ -128,11 +131,15 @@ def test_a_mistake_of_one(flag, words, byte_store, tmp_path):
     assert not (tmp_path / "a" / "metrics.jsonl").exists()
 
 
+_LAUNCHERS = ("SLURM_", "TPU_", "OMPI_", "MEGASCALE_", "KUBERNETES_", "JOB_COMPL")
+_LAUNCHERS += ("JAX_COORD", "JAX_NUM", "JAX_PROCESS")
+
+
 @pytest.fixture
 def alone(monkeypatch):
     """No trace of a launcher in the environment; records calls to JAX."""
     for name in list(os.environ):
-        if name.startswith(("SLURM_", "TPU_", "JAX_COORD", "JAX_NUM", "JAX_PROCESS")):
+        if name.startswith(_LAUNCHERS):
             monkeypatch.delenv(name)
     calls = []
     monkeypatch.setattr(
@@ -167,6 +174,9 @@ def test_the_environment_says_so(alone, monkeypatch):
     [
         {"SLURM_STEP_NODELIST": "a,b", "SLURM_NTASKS": "2"},
         {"TPU_WORKER_HOSTNAMES": "a,b"},
+        {"TPU_PROCESS_ADDRESSES": "a:1,b:1"},
+        {"TPU_WORKER_HOSTNAMES": "a", "MEGASCALE_NUM_SLICES": "2"},
+        {"OMPI_COMM_WORLD_SIZE": "2"},
     ],
 )
 def test_a_launcher_says_so(launched, alone, monkeypatch):
@@ -182,8 +192,26 @@ def test_who_cannot_be_reached(alone, monkeypatch):
 
     monkeypatch.setattr(jax.distributed, "initialize", unreachable)
     monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "a,b")
-    with pytest.raises(UserError, match="deadline exceeded"):
+    with pytest.raises(Stopped, match=r"\(TPU_WORKER_HOSTNAMES\): not all came within"):
         distributed.initialize()
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_the_others_do_not_come(index):
+    """They may be late: it is not the user's mistake, and a scheduler tries again."""
+    script = """
+from dga_jax import cli
+from dga_jax.training import distributed
+
+distributed._COME_SECONDS = 2
+cli.run(lambda _: distributed.initialize(), distributed.tell)
+"""
+    processes = start(["-c", script])
+    processes[1 - index].send_signal(signal.SIGKILL)
+    codes, said = ended(processes)
+    assert codes[index] == 143
+    (line,) = said[index]
+    assert line.startswith("error: the processes of this run did not find each other")
 
 
 # How a process of three fails, what the others do meanwhile, and what all come to. The

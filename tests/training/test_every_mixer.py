@@ -1,6 +1,7 @@
 """Runs by every mixer: what each reads is measured, and a stopped run goes on."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -135,6 +136,48 @@ def test_a_graph_of_another_size(byte_store, tmp_path):
     config.mixer.skill_it.graph = str(tmp_path / "graph.npy")
     with pytest.raises(UserError, match="it is 3 x 3, but there are 8 domains"):
         parts_of(config)
+
+
+def test_another_graph_is_another_run(byte_store, tmp_path):
+    """Under the same name; the same one may have moved."""
+
+    def config(name):
+        config = tiny(byte_store, mixer__name="skill_it", train__steps=2)
+        config.mixer.skill_it.graph = str(tmp_path / name)
+        return config
+
+    graph = np.eye(8)
+    for name in ("graph.npy", "moved.npy"):
+        np.save(tmp_path / name, graph)
+    assert train_run(config("graph.npy"), tmp_path / "run")
+    assert train_run(config("moved.npy"), tmp_path / "run")
+    graph[3, 4] = 1
+    np.save(tmp_path / "moved.npy", graph)
+    with pytest.raises(
+        UserError, match=r"content\.mixer\.skill_it\.graph was"
+    ) as caught:
+        train_run(config("moved.npy"), tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    np.save(tmp_path / "graph.npy", graph)
+    with pytest.raises(UserError, match=r"config\.mixer\.skill_it\.graph was"):
+        train_run(config("graph.npy"), tmp_path / "run")
+
+
+def test_a_reference_run_of_another_tokenizer(byte_store, reference, tmp_path):
+    """Said of the tokenizer, which is why its losses mean nothing here."""
+    folder = tmp_path / "reference"
+    shutil.copytree(reference, folder)
+    record = json.loads((folder / "config.json").read_text())
+    record["tokenizer"] = "0" * 64
+    record["data"]["content_hash"] = "1" * 64
+    (folder / "config.json").write_text(json.dumps(record))
+    config = config_of("doremi", byte_store, folder)
+    words = "its tokens are of another tokenizer than those of store"
+    with pytest.raises(UserError, match=words) as caught:
+        open_run(parts_of(config), tmp_path / "run")
+    assert str(caught.value).startswith(f"config.mixer.reference_run={folder}: ")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_reference_run_that_does_not_fit(

@@ -156,9 +156,9 @@ def test_the_reference_is_current():
     assert current, "make it: python -m dga_jax.training.reference > docs/config.md"
 
 
-def test_the_example_of_the_readme(byte_store, tmp_path, monkeypatch):
+def test_the_example_of_the_documentation(byte_store, tmp_path, monkeypatch):
     monkeypatch.delitem(MIXERS, "steady", raising=False)
-    section = (ROOT / "README.md").read_text().partition("## Adding a mixer")[2]
+    section = (ROOT / "docs" / "adding_a_mixer.md").read_text()
     code = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
     exec(code, dict(vars(mixers)))
     fields = {"mixer__name": "steady", "train__steps": 6, "mixer__eta_end": 1.0}

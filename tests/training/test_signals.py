@@ -222,9 +222,27 @@ def test_alignments_by_target(two_targets, tmp_path):
 
 
 @pytest.mark.slow
-def test_several_targets_killed_and_started_again(two_targets, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "fields",
+    [{"mixer__name": "grape"}, {"mixer__targets": "easy=.7,hard=.3"}],
+    ids=["moved", "given"],
+)
+def test_several_targets_killed_and_started_again(
+    fields, two_targets, tmp_path, monkeypatch
+):
     def config():
-        return tiny(two_targets, mixer__name="grape", mixer__target_rows=2)
+        return tiny(two_targets, **fields, mixer__target_rows=2)
 
     weights = assert_goes_on(config, tmp_path, monkeypatch)
     assert np.ptp(weights, axis=0).max() > 0
+
+
+def test_alignments_by_target_are_logged(two_targets, tmp_path):
+    """Where the mixer reads them, under the names of target and domain."""
+    fields = {"mixer__name": "grape", "mixer__target_rows": 2, "train__steps": 2}
+    assert train_run(tiny(two_targets, **fields), tmp_path / "grape")
+    line = log_of(tmp_path / "grape")[-1]
+    for target in ("easy", "hard"):
+        assert line[f"mixture/target_loss/{target}"] > 0
+        for domain in two_targets.domains().names:
+            assert np.isfinite(line[f"mixture/target_alignment/{target}/{domain}"])

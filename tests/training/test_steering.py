@@ -16,7 +16,7 @@ from dga_jax.prepare.sources import expand
 from dga_jax.report import write_report
 from dga_jax.tokenizer import BytesTokenizer
 from dga_jax.training.evaluate import Evaluator
-from dga_jax.training.probe import target_scales
+from dga_jax.training.steps import target_scales
 
 LEGO = Targets(("easy", "hard"), np.array([0, 3, 8]), np.array([0, 1, 2]))
 

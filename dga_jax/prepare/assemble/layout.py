@@ -164,6 +164,7 @@ class CountDocuments:
         """Writes `Counts` of a segment as a table."""
         number, segment = item
         plan = self.plans[number]
+        around = plan.documents.tokenized.around
         found = (
             (
                 piece.domains,
@@ -171,7 +172,7 @@ class CountDocuments:
                     piece.lengths > 0,
                     piece.blank,
                     piece.text_bytes,
-                    np.maximum(piece.lengths - 1, 0),
+                    np.maximum(piece.lengths - around, 0),
                     piece.unknown,
                 ),
             )

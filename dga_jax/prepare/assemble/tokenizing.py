@@ -35,8 +35,8 @@ class DocumentTable(NamedTuple):
     Attributes:
       number: of the piece in its shard.
       first: place of its first document in the shard.
-      sizes: int64 [n], tokens of each in the file of the piece, end of text included; 0
-        for a blank text.
+      sizes: int64 [n], tokens of each in the file of the piece, end of text included,
+        and what stands before a text; 0 for a blank text.
       lengths: int64 [n], tokens of each that are used: 0 for those left out.
       text_bytes: int64 [n], UTF-8 bytes; 0 likewise.
       unknown: int64 [n], tokens of what cannot be spelled; 0 likewise.
@@ -76,10 +76,12 @@ class Tokenized:
     Attributes:
       folder: holds a folder a shard.
       dtype: of tokens.
+      around: tokens of each document that are not of its text.
     """
 
     folder: Folder
     dtype: np.dtype
+    around: int = 1
 
     def of(self, shard: Shard) -> Folder:
         """Where the pieces of a shard are."""
@@ -166,7 +168,8 @@ class Tokenize:
     @property
     def result(self) -> Tokenized:
         """What the step makes, once it has run for all shards."""
-        return Tokenized(self.folder, row_dtype(self.tokenizer.vocab_size))
+        around = 1 + (self.tokenizer.begin_of_text is not None)
+        return Tokenized(self.folder, row_dtype(self.tokenizer.vocab_size), around)
 
     def __call__(self, shard: Shard, on_bytes: OnBytes) -> None:
         """Reads a shard; raises UserError if it cannot be used."""
@@ -214,6 +217,10 @@ class Tokenize:
     ) -> None:
         tokens, lengths, unknown = [], [], []
         end = np.array([self.tokenizer.end_of_text], dtype)
+        begin = np.array(
+            [n for n in [self.tokenizer.begin_of_text] if n is not None], dtype
+        )
+        around = len(begin) + len(end)
         for batch in in_batches(piece):
             texts = [document.text if document.num_bytes else "" for document in batch]
             for text, encoded in zip(
@@ -222,9 +229,9 @@ class Tokenize:
                 if (encoded == end[0]).any():
                     raise self._ends_inside(origin, text)
                 unknown.append(self._unknown(encoded))
-                lengths.append(len(encoded) + 1 if len(encoded) else 0)
+                lengths.append(len(encoded) + around if len(encoded) else 0)
                 if len(encoded):
-                    tokens += [encoded.astype(dtype, copy=False), end]
+                    tokens += [begin, encoded.astype(dtype, copy=False), end]
         parts = (part.view(np.uint8).data for part in tokens)
         folder.write(f"{number:06d}.tokens", *parts)
         distinct = dict.fromkeys(d.domain for d in piece if d.domain)

@@ -54,7 +54,8 @@ _ID_FIELD = flags.DEFINE_string("id_field", None, "Identifies a document in --dr
 _TOKENIZER = flags.DEFINE_string(
     "tokenizer",
     None,
-    "'bytes', or the path of a tokenizer.json or of a SentencePiece .model.",
+    "'bytes', or the path of a tokenizer.json, of a SentencePiece .model, or of the"
+    " directory of a Hugging Face model.",
     required=True,
 )
 _EOS_TOKEN = flags.DEFINE_string(

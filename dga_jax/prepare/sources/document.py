@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from dga_jax.prepare.sources import mmlu
+from dga_jax.data import mmlu
 from dga_jax.prepare.sources.filters import MISSING, Filter, look_up
 
 DOMAIN = "domain"

@@ -22,7 +22,8 @@ _MOST = 1 << 40  # documents of a skill, and seeds
 _SHARD, _BLOCK = 1 << 16, 1 << 10  # documents read as one stream, and made at a time
 _NUMBER = re.compile(r"\d{1,13}")
 _DEFAULTS = {"k": 5, "clauses": 0, "documents": 10_000, "seed": 0}
-_FORM = "lego:skills=1-5[/k=5][/clauses=5][/documents=10000][/seed=0]"
+_DEFAULTS["letters"] = len(_LETTERS)
+_FORM = "lego:skills=1-5[/k=5][/clauses=5][/letters=26][/documents=10000][/seed=0]"
 
 
 class Lego(NamedTuple):
@@ -34,6 +35,7 @@ class Lego(NamedTuple):
       seed: of the draw; documents of another one are others.
       skills: from 1 to k, each a domain.
       documents: of each skill.
+      letters: of the alphabet, the first so many, that name variables.
     """
 
     k: int
@@ -41,11 +43,14 @@ class Lego(NamedTuple):
     seed: int
     skills: tuple[int, ...]
     documents: int
+    letters: int = len(_LETTERS)
 
     @property
     def source(self) -> str:
         """What all of it comes from."""
-        return f"lego:k={self.k}/clauses={self.clauses}/seed={self.seed}"
+        source = f"lego:k={self.k}/clauses={self.clauses}/seed={self.seed}"
+        few = self.letters < len(_LETTERS)
+        return source + f"/letters={self.letters}" * few
 
     def path(self, skill: int) -> str:
         """What the documents of a skill come from."""
@@ -82,18 +87,22 @@ def parse(pattern: str) -> Lego:
         if not _NUMBER.fullmatch(given[name]):
             raise UserError(f"lego:{pattern}: {name} is no whole number; write {_FORM}")
         whole[name] = int(given[name])
-    k, clauses = whole["k"], whole["clauses"] or whole["k"]
-    if not 1 <= k <= clauses <= len(_LETTERS):
+    k, clauses, letters = whole["k"], whole["clauses"] or whole["k"], whole["letters"]
+    if letters > len(_LETTERS):
+        raise UserError(
+            f"lego:{pattern}: letters={letters}: there are {len(_LETTERS)}; lower it"
+        )
+    if not 1 <= k <= clauses <= letters:
         raise UserError(
             f"lego:{pattern}: k={k} and clauses={clauses}: it must be 1 ≤ k ≤ clauses ≤"
-            f" {len(_LETTERS)}, for each variable is a letter"
+            f" {letters}, for each variable is a letter"
         )
     if not 0 < whole["documents"] < _MOST or whole["seed"] >= _MOST:
         raise UserError(
             f"lego:{pattern}: documents must be from 1, and it and seed below {_MOST:,}"
         )
     skills = _skills(given.get("skills", f"1-{k}"), k, pattern)
-    return Lego(k, clauses, whole["seed"], skills, whole["documents"])
+    return Lego(k, clauses, whole["seed"], skills, whole["documents"], letters)
 
 
 def _skills(text: str, k: int, pattern: str) -> tuple[int, ...]:
@@ -144,13 +153,15 @@ _Drawn = tuple[np.ndarray, np.ndarray, np.ndarray, int, int]
 
 def _drawn(path: str, first: int, last: int) -> list[_Drawn]:
     """Documents of one block; only uniform numbers are drawn, which NumPy keeps."""
-    k, clauses, seed, skill = map(int, re.findall(r"=(\d+)", path))
+    given = {name: int(x) for name, x in re.findall(r"(\w+)=(\d+)", path)}
+    k, clauses, seed, skill = (given[x] for x in ("k", "clauses", "seed", "skill"))
+    size = given.get("letters", len(_LETTERS))
     block = first // _BLOCK
     key = np.random.SeedSequence([seed, k, clauses, skill, block]).generate_state(
         2, np.uint64
     )
     rng = np.random.Generator(np.random.Philox(key=key))
-    letters = np.argsort(rng.random((_BLOCK, len(_LETTERS))), axis=1)[:, :clauses]
+    letters = np.argsort(rng.random((_BLOCK, size)), axis=1)[:, :clauses]
     negative = rng.random((_BLOCK, clauses)) < 0.5
     order = np.argsort(rng.random((_BLOCK, clauses)), axis=1)
     here = range(first - block * _BLOCK, last - block * _BLOCK)

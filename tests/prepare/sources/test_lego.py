@@ -71,6 +71,18 @@ def test_a_document_depends_on_its_number_alone():
     assert documents("lego:skills=3/documents=1")[0].text == first  # stores last
 
 
+def test_few_letters():
+    """Those alone, in any order; all of them is what is without the option."""
+    texts = [d.text for d in documents("lego:skills=3/letters=6/documents=300")]
+    used = [worked_out(text)[0] for text in texts]
+    assert {name for names in used for name in names} == set("abcdef")
+    assert len({tuple(names) for names in used}) > 200
+    assert all(worked_out(text)[1] == 3 for text in texts)
+    whole, plain = (lego.parse(f"skills=3{x}") for x in ("/letters=26", ""))
+    assert whole.path(3) == plain.path(3)
+    assert lego.parse("skills=3/letters=6").path(3) != plain.path(3)
+
+
 def test_much_text_is_read_as_several_streams():
     shards = expand(["lego:skills=2-3/documents=150000"])
     assert [(s.domain, *s.examples) for s in shards] == [
@@ -105,7 +117,9 @@ def test_one_name_for_all_and_no_text_twice():
         ("skills=1+2", "neither a number nor two"),
         ("documents=0", "documents must be from 1"),
         ("k=5/k=5", "k is given twice"),
-        ("letters=3", "'letters=3' is no option; write lego:skills=1-5"),
+        ("words=3", "'words=3' is no option; write lego:skills=1-5"),
+        ("letters=3", "k=5 and clauses=5: it must be 1 ≤ k ≤ clauses ≤ 3"),
+        ("letters=27", "letters=27: there are 26; lower it"),
     ],
 )
 def test_options_that_cannot_be(options, message):

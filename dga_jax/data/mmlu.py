@@ -1,11 +1,11 @@
-"""Questions of MMLU (Hendrycks et al. 2021, arXiv 2009.03300) as documents."""
+"""Questions of MMLU (Hendrycks et al. 2021, arXiv 2009.03300), and as documents."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 SUPERCATEGORY = "supercategory"
 FIELDS = ("question", "choices", "answer")
-_LETTERS = "ABCDEFGHIJ"
+LETTERS = "ABCDEFGHIJ"
 _SUBJECTS = {
     "humanities": (
         "formal logic, high school european history, high school us history,"
@@ -45,6 +45,46 @@ def is_question(item: Mapping[str, Any]) -> bool:
     return all(field in item for field in FIELDS)
 
 
+class Question(NamedTuple):
+    """A multiple-choice question: its text, its choices, and which of them is right."""
+
+    text: str
+    choices: tuple[str, ...]
+    answer: int
+
+
+def question(item: Mapping[str, Any]) -> Question:
+    """The question that a JSON object holds.
+
+    Args:
+      item: `question`, `choices`, and `answer`, an index into the choices.
+
+    Raises:
+      ValueError: a field is not of this kind, said in words for the user.
+    """
+    text, choices, answer = (item[field] for field in FIELDS)
+    if not isinstance(text, str):
+        raise ValueError("field 'question' is not a string")
+    strings = isinstance(choices, list) and all(isinstance(x, str) for x in choices)
+    if not strings or not 0 < len(choices) <= len(LETTERS):
+        raise ValueError(
+            f"field 'choices' is not a list of 1 to {len(LETTERS)} strings"
+        )
+    whole = isinstance(answer, int) and not isinstance(answer, bool)
+    if not whole or not 0 <= answer < len(choices):
+        raise ValueError(
+            f"field 'answer' must be the index of one of {len(choices)} choices, not"
+            f" {answer!r}"
+        )
+    return Question(text.strip(), tuple(choices), answer)
+
+
+def prompt(text: str, choices: Sequence[str]) -> str:
+    """The usual prompt of a multiple-choice question."""
+    lines = [f"{LETTERS[i]}. {choice}" for i, choice in enumerate(choices)]
+    return "\n".join([text.strip(), *lines, "Answer:"])
+
+
 def render(item: Mapping[str, Any]) -> str:
     """The usual prompt of a multiple-choice question, with its answer.
 
@@ -55,28 +95,10 @@ def render(item: Mapping[str, Any]) -> str:
     Answer: B
 
     Args:
-      item: `question`, `choices`, and `answer`, an index into the choices.
-
-    Raises:
-      ValueError: a field is not of this kind, said in words for the user.
+      item: see `question`, also for what it raises.
     """
-    question, choices, answer = (item[field] for field in FIELDS)
-    if not isinstance(question, str):
-        raise ValueError("field 'question' is not a string")
-    strings = isinstance(choices, list) and all(isinstance(x, str) for x in choices)
-    if not strings or not 0 < len(choices) <= len(_LETTERS):
-        raise ValueError(
-            f"field 'choices' is not a list of 1 to {len(_LETTERS)} strings"
-        )
-    whole = isinstance(answer, int) and not isinstance(answer, bool)
-    if not whole or not 0 <= answer < len(choices):
-        raise ValueError(
-            f"field 'answer' must be the index of one of {len(choices)} choices, not"
-            f" {answer!r}"
-        )
-    lines = [question.strip()]
-    lines += [f"{_LETTERS[i]}. {choice}" for i, choice in enumerate(choices)]
-    return "\n".join([*lines, f"Answer: {_LETTERS[answer]}"])
+    found = question(item)
+    return f"{prompt(found.text, found.choices)} {LETTERS[found.answer]}"
 
 
 def supercategory(subject: object) -> str:

@@ -1,0 +1,41 @@
+"""What anybody can run: the text that comes with the code, in 256 clusters."""
+
+from ml_collections import ConfigDict
+
+from configs import proxy_clusters
+from configs.experiments import headline
+from dga_jax.experiment.spec import Experiment, Figure, seeds
+from dga_jax.training.config import apply_argument
+
+
+def mixers_of_one_target() -> dict[str, dict[str, object]]:
+    """Those of the headline, where the store has one target, which has no name."""
+    mixers = headline.mixers()
+    begun = proxy_clusters.begin(proxy_clusters.SHARE)
+    one = {"mixer.weights": begun.replace("target/{target}", "target")}
+    return mixers | {name: mixers[name] | one for name in ("dga-begun", "random")}
+
+
+def get_config(argument: str | None = None) -> ConfigDict:
+    """Towards the documentation of Python, with all text and with little."""
+    config = proxy_clusters.get_config()
+    config.data.store = "sample-clusters"
+    config.experiment = Experiment(
+        question="Does steering help on the text that comes with the code?",
+        axes={
+            "seed": seeds(3),
+            "tokens": {
+                "2500": {"data.tokens_per_domain": 2500},
+                "all": {"data.tokens_per_domain": 0},
+            },
+            "mixer": mixers_of_one_target(),
+        },
+        baseline={"mixer": "natural"},
+        tables=(("tokens", "mixer"),),
+        figure=Figure("forest", lines="mixer", panels="tokens"),
+        data=(
+            "`sample/` in 256 clusters of 16, 3.9 million tokens; the target is the"
+            " documentation of Python. Nothing was chosen on it."
+        ),
+    )
+    return apply_argument(config, argument)

@@ -1,0 +1,50 @@
+"""Where DGA over a basis begins, and how far it goes: chosen on targets of its own."""
+
+from ml_collections import ConfigDict
+
+from configs import proxy_clusters
+from dga_jax.experiment.spec import Experiment, Figure, seeds
+from dga_jax.training.config import apply_argument
+
+TARGETS = ("brown", "foldoc")
+
+
+def get_config(argument: str | None = None) -> ConfigDict:
+    """Two targets, with and without a limit of tokens by cluster."""
+    config = proxy_clusters.get_config()
+    config.data.store = "stores/tune"
+    config.experiment = Experiment(
+        question="Where should DGA begin, and how far should an update go?",
+        axes={
+            "tokens": {
+                "2500": {"data.tokens_per_domain": 2500},
+                "all": {"data.tokens_per_domain": 0},
+            },
+            "target": proxy_clusters.target_axis(TARGETS),
+            "mixer": {
+                "uniform": {"mixer.name": "static"},
+                "natural": {"mixer.name": "static", "mixer.weights": "natural"},
+                "importance": {"mixer.name": "importance"},
+                **_begun(0.0, 20.0),
+                **_begun(0.5, 5.0),
+                **_begun(0.5, 20.0),
+                **_begun(0.9, 20.0),
+            },
+            "seed": seeds(1),
+        },
+        baseline={"mixer": "natural"},
+        loss="target/{target}",
+        tables=(("tokens", "mixer"), ("tokens", "target", "mixer")),
+        figure=Figure("forest", lines="mixer", panels="tokens"),
+        data="The store `stores/tune` of docs/evidence; all of it may be looked at.",
+    )
+    return apply_argument(config, argument)
+
+
+def _begun(share: float, eta: float) -> dict[str, dict[str, object]]:
+    """DGA over the basis with a share of the weight on its target at first."""
+    name = f"from{share:g}-eta{eta:g}".replace("from0-", "even-")
+    point = {"mixer.name": "dga", "mixer.basis": proxy_clusters.BASIS}
+    return {
+        name: point | {"mixer.eta": eta, "mixer.weights": proxy_clusters.begin(share)}
+    }

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Builds the documentation as a site in docs/_build; a warning is an error. Further
+# arguments go to sphinx-build.
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+install -r requirements.txt -r requirements-docs.txt
+exec .venv/bin/python -m sphinx --builder=html --fail-on-warning --keep-going \
+  --quiet "$@" docs docs/_build

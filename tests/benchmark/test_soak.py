@@ -1,0 +1,45 @@
+"""What the soak test calls the same, and a short one."""
+
+import pytest
+
+from dga_jax.benchmark import soak
+from dga_jax.errors import UserError
+
+
+def lines(**changed):
+    values = {"data/epochs/a": 0.25, "train/loss": 5.0, "perf/mfu": 0.1, "x": None}
+    return [{"step": 0, **values}, {"step": 1, **values, **changed}]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, None),
+        ({"perf/mfu": 0.2}, None),
+        ({"train/loss": 5.01}, None),
+        ({"train/loss": 5.1}, "step 1: train/loss is 5.1, not 5.0"),
+        ({"data/epochs/a": 0.2501}, "step 1: data/epochs/a is 0.2501, not 0.25"),
+        ({"x": 1.0}, "step 1: x is 1.0, not None"),
+        ({"step": 2}, "the log has other steps"),
+    ],
+    ids=str,
+)
+def test_difference(changed, said):
+    assert soak.difference(lines(), lines(**changed), 5e-3, 5e-4) == said
+    exact = soak.difference(lines(), lines(**changed), 0.0, 0.0)
+    assert (exact is None) == (not changed or "perf/mfu" in changed)
+
+
+def test_a_directory_that_exists(tmp_path):
+    with pytest.raises(UserError, match="it exists; name one that does not"):
+        next(soak.soak(tmp_path, 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("same_mesh", [True, False])
+def test_a_short_one(same_mesh, byte_store, tmp_path):
+    config = f"{soak.CONFIG},train.steps=20,data.store={byte_store.path}"
+    options = {"seed": 1, "config": config, "within": 600.0}  # others use the machine
+    said = list(soak.soak(tmp_path / "soak", 2, same_mesh=same_mesh, **options))
+    assert sum(line.startswith("kill ") for line in said) == 2
+    assert said[-1].endswith("the numbers are those of the undisturbed run")
