@@ -46,7 +46,7 @@ def loss_table(lines: Lines) -> Rows:
     """Losses of the first and the last evaluation, or of the only one."""
     keys = [f"{key}/loss" for key in _LOSSES.values()]
     label, *others = _LOSSES
-    losses = {label: _LOSSES[label], **_of_targets(lines)}
+    losses = {label: _LOSSES[label], **of_targets(lines)}
     losses |= {other: _LOSSES[other] for other in others}
     steps = sorted({int(step) for key in keys for step in history(lines, key)[0]})
     if not steps:
@@ -69,7 +69,7 @@ def loss_table(lines: Lines) -> Rows:
     return rows
 
 
-def _of_targets(lines: Lines) -> dict[str, str]:
+def of_targets(lines: Lines) -> dict[str, str]:
     """Labels and keys of each of several targets, in the order of the log."""
     begin, end = f"{_LOSSES['target']}/", "/loss"
     keys = dict.fromkeys(key for line in lines for key in line)

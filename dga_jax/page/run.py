@@ -11,6 +11,7 @@ from dga_jax.data.about import Texts, telling_terms
 from dga_jax.data.store import Store
 from dga_jax.errors import UserError
 from dga_jax.logs.series import MAX_LOGGED, NUM_LEADING, Series, leading, read_series
+from dga_jax.logs.tables import of_targets
 from dga_jax.page import charts, words
 from dga_jax.page.markup import (
     Html,
@@ -81,7 +82,9 @@ def drawn(told: Told) -> Iterator[Html]:
             f"share of each in the mixture{dotted}",
             charts.weights(moving, painted, None if of_basis else told.drawn),
         )
-    yield figure("losses", "nats per token", charts.losses(told.lines, _LOSSES))
+    targets = {name: f"{key}/loss" for name, key in of_targets(told.lines).items()}
+    chart = charts.losses(told.lines, _LOSSES | targets)
+    yield figure("losses", "nats per token", chart)
     if told.basis_weights is not None and told.weights is not None:
         own = charts.colours(told.weights.domains, np.asarray(told.weights.values[-1]))
         yield figure(

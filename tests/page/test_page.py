@@ -124,6 +124,14 @@ def test_losses_over_flops(tmp_path):
     assert target["x"] == [[0, 100], [20.0, 475.0]]
 
 
+def test_several_targets_have_curves_of_their_own(tmp_path):
+    writer = MetricsWriter(tmp_path, first_step=0)
+    writer.write(0, {"eval/target/loss": 3.0, "eval/target/law/loss": 2.0})
+    writer.close()
+    page, _ = page_of(tmp_path)
+    assert page.values("losses") == {"target": ([0], [3.0]), "- law": ([0], [2.0])}
+
+
 def test_long_logs_are_thinned_to_values_that_were_logged(tmp_path):
     writer = MetricsWriter(tmp_path, first_step=0)
     rng = np.random.default_rng(0)
