@@ -43,6 +43,13 @@ def get_config(argument: str | None = None) -> ConfigDict:
         over=("seed", "target"),
         tables=(("mixer",), ("target", "mixer")),
         figure=Figure("forest", lines="mixer", panels="target"),
+        answer="",
+        shows_not=(
+            "200 steps of a tiny model, in which no text comes twice: the setting in"
+            " which importance sampling does best. `random`, DGA's steps in random"
+            " directions from the same start as `dga-begun`, shows how much of that"
+            " one's gain is where it begins."
+        ),
         data=DATA,
     )
     return apply_argument(config, argument)

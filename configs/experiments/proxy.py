@@ -41,6 +41,16 @@ def get_config(argument: str | None = None) -> ConfigDict:
         baseline={"mixture": "uniform"},
         ranks="model",
         figure=Figure("forest", lines="mixture", panels="model"),
+        answer=(
+            "Nearly: the rank correlation of the target's losses is 0.933 over nine"
+            " mixtures, and both put the same four first. The proxy takes 9 s a run"
+            " where the quickstart's model takes 33 s for half of its steps."
+        ),
+        shows_not=(
+            "One seed and one target; nine mixtures that are far apart. Mixtures that"
+            " differ by less than about 0.05 nats it may order otherwise: `austen` and"
+            " `wordnet` are such a pair that is not in the same order."
+        ),
         data=(
             "The eight domains of `sample/`, the target the documentation of Python."
             " The quickstart's model is trained for half of its steps."

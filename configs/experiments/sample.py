@@ -33,6 +33,18 @@ def get_config(argument: str | None = None) -> ConfigDict:
         baseline={"mixer": "natural"},
         tables=(("tokens", "mixer"),),
         figure=Figure("forest", lines="mixer", panels="tokens"),
+        answer=(
+            "With little text, yes, with every seed: with 2,500 tokens of each"
+            " cluster DGA over the basis ends 0.25 nats below the natural mixture and"
+            " comes to its loss in half of the steps, probes counted in two thirds of"
+            " the FLOPs. Importance sampling repeats a cluster 54 times and ends 0.44"
+            " nats above the natural mixture. On the corpus as it is, DGA from even"
+            " weights costs nothing."
+        ),
+        shows_not=(
+            "One target, whose nearest relative, the source code of Python, is in the"
+            " corpus. 200 steps of a tiny model."
+        ),
         data=(
             "`sample/` in 256 clusters of 16, 3.9 million tokens; the target is the"
             " documentation of Python. Nothing was chosen on it."
