@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from pathlib import Path
 
 import jax
@@ -16,8 +15,7 @@ from dga_jax.harness.scoring import Place
 from dga_jax.model.transformer import ModelConfig, Transformer
 from dga_jax.tokenizer import BytesTokenizer
 
-if not os.environ.get("CI"):  # there it is installed
-    pytest.importorskip("lm_eval")
+pytest.importorskip("lm_eval")
 
 from flax import nnx
 
