@@ -53,11 +53,11 @@ MODELS = {
 }  # fmt: skip
 
 
-def make(name, seed=0):
-    """A model of `MODELS`, float32; no norm is 1, no bias 0."""
+def make(name, seed=0, **changes):
+    """A model of `MODELS`, float32; no norm is 1, no bias 0; its config changed."""
     torch, transformers = library("torch"), library("transformers")
     kind, fields = MODELS[name]
-    config = transformers.AutoConfig.for_model(kind, **_SIZES | fields)
+    config = transformers.AutoConfig.for_model(kind, **_SIZES | fields | changes)
     torch.manual_seed(seed)
     model = transformers.AutoModelForCausalLM.from_config(
         config, attn_implementation="eager"
