@@ -34,6 +34,7 @@ from dga_jax.training.start_from import candidates
 DTYPES = ("float32", "bfloat16")
 _LOSSES = "eval/"  # of these the card tells, but not domain by domain
 _OF_DOMAINS = "eval/domain/"
+_TRIED = 512  # rows on whose text a tokenizer.json that was made is tried
 # What the config file of the card's command sets.
 _SET_BY_FILE = (
     "train.steps",
@@ -159,10 +160,21 @@ def _write_others(
         architecture.CONFIG: tokenizer_files.encoded(spec),
         "generation_config.json": tokenizer_files.encoded(generation),
         "README.md": card.text(_card(run, name, step, spec)).encode(),
-        **tokenizer_files.files(tokenizer, spec["max_position_embeddings"]),
+        **tokenizer_files.files(
+            tokenizer, spec["max_position_embeddings"], _texts(run, tokenizer)
+        ),
     }
     for file, content in contents.items():
         (aside / file).write_bytes(content)
+
+
+def _texts(run: Recorded, tokenizer: Tokenizer) -> Iterator[str]:
+    """Of some rows of the store, evenly spread."""
+    store = run.open_store()
+    count = store.num_rows("train")
+    ids = np.unique(np.linspace(0, count - 1, min(count, _TRIED)).astype(np.int64))
+    for row in store.read_stored("train", ids):
+        yield tokenizer.decode([i for i in row.tolist() if i < tokenizer.vocab_size])
 
 
 def _card(run: Recorded, name: str, step: int, spec: dict[str, Any]) -> Card:
@@ -244,6 +256,12 @@ def main(argv: Sequence[str]) -> None:
         f"{output}: step {step} of {_WORKDIR.value}, {size / 1e6:,.1f} MB, in"
         f" {time.monotonic() - began:.1f} s"
     )
+    if not (output / tokenizer_files.TOKENIZER).exists():
+        print(
+            f"{output}: no tokenizer.json was found that makes the same tokens as"
+            " tokenizer.model; only the sentencepiece library is sure to, and others"
+            " may read it otherwise"
+        )
 
 
 if __name__ == "__main__":

@@ -1,15 +1,12 @@
 """Tiny random models of the Hugging Face ecosystem, made by `transformers`."""
 
-import os
-
 import pytest
 
-if os.environ.get("CI"):  # there they are installed
-    import torch
-    import transformers
-else:
-    torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
+
+def library(name):
+    """PyTorch or `transformers`; without it a test is skipped."""
+    return pytest.importorskip(name)
+
 
 VOCAB = 300
 _SIZES = {
@@ -56,10 +53,11 @@ MODELS = {
 }  # fmt: skip
 
 
-def make(name, seed=0):
-    """A model of `MODELS`, float32; no norm is 1, no bias 0."""
+def make(name, seed=0, **changes):
+    """A model of `MODELS`, float32; no norm is 1, no bias 0; its config changed."""
+    torch, transformers = library("torch"), library("transformers")
     kind, fields = MODELS[name]
-    config = transformers.AutoConfig.for_model(kind, **_SIZES | fields)
+    config = transformers.AutoConfig.for_model(kind, **_SIZES | fields | changes)
     torch.manual_seed(seed)
     model = transformers.AutoModelForCausalLM.from_config(
         config, attn_implementation="eager"
@@ -79,13 +77,14 @@ def saved(name, directory, dtype=None, **options):
     """The same on disk; returns the model."""
     model = make(name)
     if dtype:
-        model = model.to(dtype)
+        model = model.to(getattr(library("torch"), dtype))
     model.save_pretrained(directory, **options)
     return model
 
 
 def opened(directory, dtype="float32"):
     """The model of a directory, all of whose tensors are taken."""
+    torch, transformers = library("torch"), library("transformers")
     model, told = transformers.AutoModelForCausalLM.from_pretrained(
         directory,
         dtype=getattr(torch, dtype),
@@ -98,5 +97,6 @@ def opened(directory, dtype="float32"):
 
 def logits(model, tokens):
     """Of token ids [B, L], float32 [B, L, V]."""
+    torch = library("torch")
     with torch.no_grad():
         return model(torch.tensor(tokens)).logits.float().numpy()

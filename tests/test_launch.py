@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -105,6 +106,12 @@ def test_only_what_was_stopped_is_queued_again(status, slurm):
     assert diary[1:] == (["scontrol requeue 7"] if again else [])
 
 
+def test_a_peer_that_was_killed(slurm):
+    """What srun ends with then; but not where it would be killed again and again."""
+    code, diary = slurm("137", KILLED_AFTER="0")
+    assert (code, diary[1:]) == (0, ["scontrol requeue 7"])
+
+
 def test_not_for_ever(slurm):
     variables = {"SLURM_RESTART_COUNT": "3", "MAX_RESTARTS": "3"}
     code, diary = slurm("143", **variables)
@@ -188,6 +195,22 @@ def test_of_kubernetes():
     assert json.loads(env["JAX_NUM_PROCESSES"]) == job["completions"]
     assert job["completions"] == job["parallelism"]
     assert {"JAX_COORDINATOR_ADDRESS", "JAX_PROCESS_ID"} < env.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chip", ["gpu", "tpu"])
+def test_flags_of_xla(chip):
+    """This version of JAX knows them; one that it does not know would end it."""
+    script = "import jax; print(jax.numpy.ones(2).sum())"
+    if chip == "tpu":
+        pytest.importorskip("libtpu")
+        script = "from dga_jax.benchmark.fit_chips import topology_devices\n"
+        script += "print(len(topology_devices('v5e:2x4')))"
+    shell = f'source launch/xla_flags.sh {chip} && exec "$0" -c "$1"'
+    command = ["bash", "-c", shell, sys.executable, script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout in ("2.0\n", "8\n")
 
 
 def test_scripts_are_well_written():

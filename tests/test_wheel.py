@@ -121,7 +121,7 @@ def test_console_scripts():
     for script, where in PROJECT["scripts"].items():
         module, name = where.split(":")
         assert module == "dga_jax.commands"
-        assert script == f"dga-jax-{name}"
+        assert script == f"dga-jax-{name.replace('_', '-')}"
         path = getattr(commands, name).args[0].replace(".", "/")
         assert (ROOT / f"{path}.py").exists() or (ROOT / path / "__main__.py").exists()
 

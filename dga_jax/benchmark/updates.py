@@ -91,7 +91,7 @@ class _Update:
         self._cursors = np.bincount(self._drawn, minlength=count)
         probed = self._mixture.probes(1).indices if self._mixture.measures else None
         self._indices = np.arange(count) if probed is None else probed
-        self._measured = rng.uniform(2, 6, (2, _PROBES)).astype(np.float32)
+        self._measured = rng.uniform(2, 6, (2, len(self._indices))).astype(np.float32)
 
     def __call__(self) -> jax.Array:
         self._step += 1

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 from lm_eval import utils
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
@@ -66,17 +67,17 @@ class HarnessModel(TemplateLM):
         self, string: str, add_special_tokens: bool | None = None, **_: Any
     ) -> list[int]:
         """Ids of a text."""
-        return self._encoded([string])[string]
+        return self._encoded([string])[string].tolist()
 
-    def _encoded(self, texts: Iterable[str]) -> dict[str, list[int]]:
+    def _encoded(self, texts: Iterable[str]) -> dict[str, np.ndarray]:
         """Ids by text, which begin as documents do; each text is tokenized once."""
         texts = list(dict.fromkeys(texts))
         found = self._tokenizer.encode_batch(texts)
-        begin = (
-            [self.prefix_token_id] if self._tokenizer.begin_of_text is not None else []
-        )
+        begin = self._tokenizer.begin_of_text
+        before = np.array([] if begin is None else [begin], np.int32)
         return {
-            text: begin + ids.tolist() for text, ids in zip(texts, found, strict=True)
+            text: np.concatenate([before, ids.astype(np.int32)])
+            for text, ids in zip(texts, found, strict=True)
         }
 
     def loglikelihood(
@@ -91,19 +92,21 @@ class HarnessModel(TemplateLM):
         for context, rest in pairs:
             known, whole = ids[context], ids[context + rest]
             if not context:  # it begins a text
-                known = [self.prefix_token_id]
-                whole = whole if whole[:1] == known else [*known, *whole]
+                known = np.array([self.prefix_token_id], np.int32)
+                if not np.array_equal(whole[:1], known):
+                    whole = np.concatenate([known, whole])
             split.append(((context, rest), known, whole[len(known) :]))
         return self._loglikelihood_tokens(split)
 
     def _loglikelihood_tokens(
-        self, requests: Sequence[tuple[Any, list[int], list[int]]], **_: Any
+        self, requests: Sequence[tuple[Any, Sequence[int], Sequence[int]]], **_: Any
     ) -> list[tuple[float, bool]]:
         room = self.max_length
         cut = []
         for _, context, rest in requests:
-            tokens = (context + rest)[-(room + 1) :]
-            cut.append(Request(tuple(tokens), min(len(rest), len(tokens) - 1)))
+            parts = [np.asarray(part, np.int32) for part in (context, rest)]
+            tokens = np.concatenate(parts)[-(room + 1) :]
+            cut.append(Request(tokens, min(len(rest), len(tokens) - 1)))
         return [tuple(score) for score in self._scorer(self.params, cut)]
 
     def loglikelihood_rolling(
@@ -115,7 +118,7 @@ class HarnessModel(TemplateLM):
         windows, owners = [], []
         for i, text in enumerate(texts):
             for pair in utils.get_rolling_token_windows(
-                ids[text], self.prefix_token_id, self.max_length, context_len=1
+                ids[text].tolist(), self.prefix_token_id, self.max_length, context_len=1
             ):
                 windows.append((None, *utils.make_disjoint_window(pair)))
                 owners.append(i)
@@ -142,7 +145,7 @@ class HarnessModel(TemplateLM):
         for (count, *until), members in groups.items():
             room = self.max_length - count
             prompts = [
-                ids[requests[i].args[0]][-room:] or [self.prefix_token_id]
+                ids[requests[i].args[0]][-room:].tolist() or [self.prefix_token_id]
                 for i in members
             ]
             stops = functools.partial(self._stops, until)

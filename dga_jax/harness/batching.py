@@ -6,11 +6,15 @@ longer than what it holds either, as attention costs more in longer ones.
 """
 
 import bisect
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-MOST_SHAPES = 4  # each half as long as the one before
+_EIGHTHS = (8, 7, 6, 5, 4, 2)  # of the longest row, that a row may be long
+MOST_SHAPES = len(_EIGHTHS)
 _SHORTEST = 64  # of a row, but for a single shape
+# What a row costs more, for each time that it is as long as one of its texts.
+_ATTENTION = 0.03
 
 
 class Batch(NamedTuple):
@@ -46,27 +50,47 @@ def packed(
     """
     if not lengths:
         return []
-    waiting = _Waiting(lengths)
-    sizes = _sizes(max(lengths), multiple)
-    found = []
-    for size, shorter in zip(sizes, [*sizes[1:], 0], strict=True):
+    sizes = _sizes(lengths, multiple, tokens, most)
+    waiting, found = _Waiting(lengths), []
+    for size in sizes:
+        suited = [n for n in waiting.lengths if _suited(n, sizes, most) == size]
         rows = []
-        # Two at least are to fit into a shorter row, where two may share one.
-        while (longest := waiting.longest) and min(2, most or 2) * longest > shorter:
-            rows.append(waiting.fill(size, most))
+        for length in reversed(suited):
+            while waiting.has(length):
+                rows.append(waiting.fill(size, length, most))
         if rows:
             found += _batched(rows, size, tokens, shards)
     return found
 
 
-def _sizes(longest: int, multiple: int) -> list[int]:
-    sizes = [-(-longest // multiple) * multiple]
-    for _ in range(MOST_SHAPES - 1):
-        half = -(-sizes[-1] // (2 * multiple)) * multiple
-        if half < _SHORTEST or half == sizes[-1]:
+def _sizes(
+    lengths: Sequence[int], multiple: int, tokens: int, most: int | None
+) -> list[int]:
+    """Lengths of rows, longest first; each but the longest is of a batch or more."""
+    longest, counts = max(lengths), Counter(lengths)
+    all_sizes = {-(-longest * i // (8 * multiple)) * multiple for i in _EIGHTHS}
+    sizes = sorted(all_sizes, reverse=True)
+    sizes = [sizes[0], *(size for size in sizes[1:] if size >= _SHORTEST)]
+    while len(sizes) > 1:
+        of_size = Counter(dict.fromkeys(sizes[1:], 0))
+        for length, count in counts.items():
+            of_size[_suited(length, sizes, most)] += length * count
+        del of_size[sizes[0]]
+        least = min(of_size, key=of_size.__getitem__)
+        if of_size[least] >= tokens:
             break
-        sizes.append(half)
+        sizes.remove(least)
     return sizes
+
+
+def _suited(length: int, sizes: Sequence[int], most: int | None) -> int:
+    """The row that texts of a length fill best, were all as long."""
+
+    def cost(size: int) -> float:
+        number = min(size // length, most or size)
+        return size / (length * number) * (1 + _ATTENTION * size / length)
+
+    return min((size for size in sizes if size >= length), key=cost)
 
 
 def _batched(rows: list[list[int]], size: int, tokens: int, shards: int) -> list[Batch]:
@@ -78,28 +102,38 @@ def _batched(rows: list[list[int]], size: int, tokens: int, shards: int) -> list
 
 
 class _Waiting:
-    """Texts that are in no row yet, by length."""
+    """Texts that are in no row yet, by length.
+
+    Attributes:
+      lengths: of them, ascending.
+    """
 
     def __init__(self, lengths: Sequence[int]):
         self._ids: dict[int, list[int]] = {}
         for i in reversed(range(len(lengths))):
             self._ids.setdefault(lengths[i], []).append(i)
-        self._lengths = sorted(self._ids)
+        self.lengths = sorted(self._ids)
 
-    @property
-    def longest(self) -> int:
-        """Of what waits; 0 if nothing does."""
-        return self._lengths[-1] if self._lengths else 0
+    def has(self, length: int) -> bool:
+        """Whether there is one so long."""
+        return length in self._ids
 
-    def fill(self, room: int, most: int | None) -> list[int]:
-        """Takes for a row, again and again, the longest text that still fits."""
-        row = []
-        while (end := bisect.bisect_right(self._lengths, room)) and (
+    def fill(self, room: int, first: int, most: int | None) -> list[int]:
+        """A row: a text of a length, then ever the longest that still fits."""
+        row = [self._take(first)]
+        room -= first
+        while (end := bisect.bisect_right(self.lengths, room)) and (
             most is None or len(row) < most
         ):
-            length = self._lengths[end - 1]
-            row.append(self._ids[length].pop())
-            if not self._ids[length]:
-                del self._lengths[end - 1]
+            length = self.lengths[end - 1]
+            row.append(self._take(length))
             room -= length
         return row
+
+    def _take(self, length: int) -> int:
+        ids = self._ids[length]
+        found = ids.pop()
+        if not ids:
+            del self._ids[length]
+            del self.lengths[bisect.bisect_left(self.lengths, length)]
+        return found

@@ -2,9 +2,12 @@
 
 import contextlib
 import logging
+import math
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
+
+import numpy as np
 
 # Read when it is imported: forked processes do not get on with JAX's threads.
 os.environ.setdefault("LMEVAL_DISABLE_MULTIPROC", "1")
@@ -51,9 +54,12 @@ class Evaluated(NamedTuple):
         }
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, for a file."""
+        """All of it, for a file; a number that does not exist is None."""
         return {
-            "results": self.results,
+            "results": {
+                name: {key: _number(value) for key, value in found.items()}
+                for name, found in self.results.items()
+            },
             "groups": self.parts,
             "shots": self.shots,
             "tokens": self.work.tokens,
@@ -92,6 +98,14 @@ class Evaluated(NamedTuple):
 
 def _is_metric(key: str) -> bool:
     return "," in key and "_stderr," not in key
+
+
+def _number(value: Any) -> Any:
+    """A value as JSON has it."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    missing = isinstance(value, float) and not math.isfinite(value)
+    return None if missing else value
 
 
 def _short(key: str) -> str:
@@ -136,14 +150,17 @@ class Harness:
         self._scorer.work = self._generator.work = work = Work()
         for task in self._tasks["tasks"].values():
             task.set_fewshot_seed(tasks.SEED)
-        with _quiet():
-            found = evaluate(
-                lm=self._model,
-                task_dict=self._tasks,
-                limit=self._limit,
-                bootstrap_iters=_DRAWS,
-                log_samples=False,
-            )
+        try:
+            with _quiet():
+                found = evaluate(
+                    lm=self._model,
+                    task_dict=self._tasks,
+                    limit=self._limit,
+                    bootstrap_iters=_DRAWS,
+                    log_samples=False,
+                )
+        finally:
+            self._model.params = None  # or they would be kept until the next time
         results = dict(found["results"]) | dict(found.get("groups", {}))
         groups = self._tasks.get("groups", {})
         parts = {name: group.child_names for name, group in groups.items()}

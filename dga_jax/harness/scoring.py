@@ -5,6 +5,7 @@ Shapes: B rows, T tokens that are read, P of them predicted, D width, V vocabula
 
 import dataclasses
 import functools
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from dga_jax.model.transformer import ModelConfig, abstract
 
 _LANES = 128  # what kernels of accelerators like lengths to be a multiple of
 _FINE = 16  # on CPU
+_AHEAD = 4  # batches: the host prepares one while others are computed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +54,15 @@ class Place:
     def rows(self) -> NamedSharding:
         """Where the rows of a batch lie."""
         return sharding.batch_sharding(self.mesh)
+
+    @property
+    def ahead(self) -> int:
+        """Batches that may be sent off before the first of them is fetched.
+
+        On CPU none: programs of several devices that run side by side wait for each
+        other's threads, up to a time after which XLA ends the process.
+        """
+        return 0 if sharding.platform(self.mesh) == "cpu" else _AHEAD
 
     def of_length(self, length: int) -> ModelConfig:
         """The architecture, with the kernel of attention that rows so long can have."""
@@ -87,17 +98,22 @@ class Request(NamedTuple):
     """What is to be scored.
 
     Attributes:
-      tokens: ids of a row, cut to what the model reads, and the last one predicted.
+      tokens: int32 [n + 1], what the model reads, and the last one predicted.
       count: how many at the end are predicted.
     """
 
-    tokens: tuple[int, ...]
+    tokens: np.ndarray
     count: int
 
     @property
-    def key(self) -> tuple[tuple[int, ...], int]:
-        """Requests with the same differ in their last token alone, and share a row."""
-        return self.tokens[:-1], self.count
+    def read(self) -> np.ndarray:
+        """Tokens that the model reads, [n]."""
+        return self.tokens[:-1]
+
+    @property
+    def key(self) -> tuple[bytes, int]:
+        """Requests with the same differ in their last token alone; one text is read."""
+        return self.read.tobytes(), self.count
 
 
 class Score(NamedTuple):
@@ -146,49 +162,61 @@ class Scorer:
         for i, request in enumerate(requests):
             by_key.setdefault(request.key, []).append(i)
         texts = list(by_key.values())  # of each, the requests that share it
-        lengths = [len(read) for read, _ in by_key]
+        lengths = [len(requests[members[0]].read) for members in texts]
         found = self._place.in_batches(lengths)
         self.work.add(lengths, found)
+        # Of each batch and row, its requests in their order.
         rows = [
-            [
-                [requests[i] for text in row for i in texts[text]]
-                for row in batch.members
-            ]
+            [[i for text in row for i in texts[text]] for row in batch.members]
             for batch in found
         ]
         width: dict[int, int] = {}
         for batch, of_batch in zip(found, rows, strict=True):
-            needed = max(sum(request.count for request in row) for row in of_batch)
+            needed = max(sum(requests[i].count for i in row) for row in of_batch)
             width[batch.length] = max(width.get(batch.length, 1), needed)
-        # All batches are dispatched before the first result is fetched.
-        pending = []
-        for batch, of_batch in zip(found, rows, strict=True):
-            arrays = _arrays(self._place, batch, width[batch.length], of_batch)
-            placed = (sharding.place(x, self._place.rows) for x in arrays)
-            pending.append(self._program(batch.length)(params, *placed))
         scores: dict[int, Score] = {}
+        ahead = deque()  # what was sent off and not fetched
         bar = progress(
-            iterable=zip(found, pending, strict=True),
+            iterable=zip(found, rows, strict=True),
             total=len(found),
             desc="scored",
             unit="batch",
             disable=not self._bar,
         )
-        for batch, results in bar:
-            log_probabilities, greedy = map(np.asarray, results)
-            for row, members in enumerate(batch.members):
-                start = 0
-                for i in (i for text in members for i in texts[text]):
-                    end = start + requests[i].count
-                    total = log_probabilities[row, start:end].astype(np.float64).sum()
-                    is_greedy = greedy[row, start:end].all()
-                    scores[i], start = Score(float(total), bool(is_greedy)), end
+        for batch, of_batch in bar:
+            members = [[requests[i] for i in row] for row in of_batch]
+            arrays = _arrays(self._place, batch, width[batch.length], members)
+            placed = (sharding.place(x, self._place.rows) for x in arrays)
+            results = self._program(batch.length)(params, *placed)
+            ahead.append((of_batch, results))
+            if len(ahead) > self._place.ahead:
+                scores |= _fetched(requests, *ahead.popleft())
+        for of_batch, results in ahead:
+            scores |= _fetched(requests, of_batch, results)
         return [scores[i] for i in range(len(requests))]
 
     def _program(self, length: int) -> Callable:
         if length not in self._programs:
             self._programs[length] = _make_scores(self._place, length)
         return self._programs[length]
+
+
+def _fetched(
+    requests: Sequence[Request],
+    rows: Sequence[Sequence[int]],
+    results: tuple[jax.Array, jax.Array],
+) -> dict[int, Score]:
+    """The scores of a batch, by request."""
+    log_probabilities, greedy = map(np.asarray, results)
+    scores = {}
+    for row, members in enumerate(rows):
+        start = 0
+        for i in members:
+            end = start + requests[i].count
+            total = log_probabilities[row, start:end].astype(np.float64).sum()
+            is_greedy = greedy[row, start:end].all()
+            scores[i], start = Score(float(total), bool(is_greedy)), end
+    return scores
 
 
 def _arrays(
@@ -201,7 +229,7 @@ def _arrays(
         start = end = slot = 0  # of the text, and of what is predicted
         key = None
         for request in requests:
-            read, count = request.tokens[:-1], request.count
+            read, count = request.read, request.count
             if request.key != key:
                 key, start, end = request.key, end, end + len(read)
                 tokens[row, start:end] = read

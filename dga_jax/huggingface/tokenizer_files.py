@@ -1,12 +1,14 @@
 """The files by which `transformers` and others open a tokenizer of ours."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from tokenizers import pre_tokenizers
 
 from dga_jax.errors import UserError
+from dga_jax.huggingface import sentence_piece
 from dga_jax.tokenizer import (
     BytesTokenizer,
     HuggingFaceTokenizer,
@@ -18,12 +20,16 @@ TOKENIZER = "tokenizer.json"
 _END = "<|endoftext|>"  # what bytes have no name for
 
 
-def files(tokenizer: Tokenizer, max_positions: int) -> dict[str, bytes]:
+def files(
+    tokenizer: Tokenizer, max_positions: int, texts: Iterable[str] = ()
+) -> dict[str, bytes]:
     """Contents of the files by name.
 
     Args:
       tokenizer: of the store that a model was trained on.
       max_positions: the longest text that the model is said to take, tokens.
+      texts: on which the tokenizer.json of a SentencePiece model is tried; where it
+        makes other ids there is none.
     """
     end = tokenizer.end_of_text_name or _END
     named = {"bos_token": _begin_name(tokenizer) or end, "eos_token": end}
@@ -40,7 +46,10 @@ def files(tokenizer: Tokenizer, max_positions: int) -> dict[str, bytes]:
         found[TOKENIZER] = encoded(_of_bytes())
     else:
         found[tokenizer.file_name] = tokenizer.content
-        config["tokenizer_class"] = "LlamaTokenizer"
+        if made := sentence_piece.tokenizer_json(tokenizer, texts):
+            found[TOKENIZER] = made
+        else:
+            config["tokenizer_class"] = "LlamaTokenizer"
     found["tokenizer_config.json"] = encoded(config)
     found["special_tokens_map.json"] = encoded(named)
     return found

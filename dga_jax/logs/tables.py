@@ -46,7 +46,7 @@ def loss_table(lines: Lines) -> Rows:
     """Losses of the first and the last evaluation, or of the only one."""
     keys = [f"{key}/loss" for key in _LOSSES.values()]
     label, *others = _LOSSES
-    losses = {label: _LOSSES[label], **_of_targets(lines)}
+    losses = {label: _LOSSES[label], **of_targets(lines)}
     losses |= {other: _LOSSES[other] for other in others}
     steps = sorted({int(step) for key in keys for step in history(lines, key)[0]})
     if not steps:
@@ -69,7 +69,7 @@ def loss_table(lines: Lines) -> Rows:
     return rows
 
 
-def _of_targets(lines: Lines) -> dict[str, str]:
+def of_targets(lines: Lines) -> dict[str, str]:
     """Labels and keys of each of several targets, in the order of the log."""
     begin, end = f"{_LOSSES['target']}/", "/loss"
     keys = dict.fromkeys(key for line in lines for key in line)
@@ -108,15 +108,15 @@ def weight_table(
     ends = [shares(x[shown], x.sum()) for x in (first, last)]
     by_column = [
         [label, *(shorten(name, _LONGEST_NAME) for name in names)],
-        ["first weight", *map(_weight, ends[0])],
-        ["last weight", *map(_weight, ends[1])],
+        ["first weight", *map(weight_text, ends[0])],
+        ["last weight", *map(weight_text, ends[1])],
         ["change", *map(_ratio, *ends)],
     ]
     if others:
         by_column[0].append(f"{others:,} others")
     if drawn is not None:
         for title, values in _asked_and_drawn(lines, weights, drawn, names).items():
-            by_column.append([title, *map(_weight, shares(values, 1))])
+            by_column.append([title, *map(weight_text, shares(values, 1))])
     epochs = read_newest(workdir, "data/epochs", lines, names)
     if np.isfinite(epochs).any():
         by_column.append(["epochs", *(_number(x, ".2f") for x in epochs)])
@@ -168,7 +168,7 @@ def summary(lines: Lines) -> list[str]:
     if unavailable:
         facts[-1] += " (of the weights, not of what is drawn)"
         facts.append(
-            f"used up (data.max_epochs): domains with {_weight(unavailable)} of the"
+            f"used up (data.max_epochs): domains with {weight_text(unavailable)} of the"
             " weight; the others are drawn instead"
         )
     _, speed = history(lines, "perf/tokens_per_second")
@@ -226,7 +226,8 @@ def _number(value: float, spec: str = ".3f") -> str:
     return format(value, spec) if math.isfinite(value) else "-"
 
 
-def _weight(value: float) -> str:
+def weight_text(value: float) -> str:
+    """A weight in three digits or so, however small: .491, .0091, 3e-12."""
     if value == 0 or value >= 0.01:
         return fraction(value, 3)
     return fraction(value, 4) if value >= 1e-3 else f"{value:.0e}".replace("e-0", "e-")

@@ -358,4 +358,9 @@ def log_total(log_weights: jax.Array, alive: jax.Array | bool = True) -> jax.Arr
 
 def normalise(log_weights: jax.Array) -> jax.Array:
     """Subtracts log Σ α, the rounding that many updates would pile up."""
-    return log_weights - log_total(log_weights)
+    total = log_total(log_weights)
+    once = log_weights - total
+    # A large total is rounded, and so is what is left: once more, where it was.
+    return jax.lax.cond(
+        jnp.abs(total) > 1.0, lambda x: x - log_total(x), lambda x: x, once
+    )

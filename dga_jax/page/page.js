@@ -102,7 +102,7 @@ class Chart {
 
   button(text, press) {
     const made = node("button", { type: "button" }, text);
-    made.addEventListener("click", () => { press(made); this.render(); });
+    made.addEventListener("click", () => { press(made); this.render(); this.leave(); });
     this.tools.append(made);
     return made;
   }
@@ -270,6 +270,8 @@ class Chart {
     this.selection = node("rect", { class: "chosen", y: MARGIN.top, height: bottom - MARGIN.top,
       width: 0, x: 0 });
     this.svg.append(this.line, this.selection);
+    if (this.at >= this.view[0] && this.at <= this.view[1]) this.show(this.at);
+    else this.leave();
   }
 
   drawAxes(low, high, bottom) {
@@ -379,11 +381,11 @@ class Chart {
     this.tip.replaceChildren(node("div", {}, `${name} ${AXES[name](x)}`), node("table", {}, ...body));
     if (rows.length > MOST_IN_TIP) this.tip.append(`and ${rows.length - MOST_IN_TIP} more`);
     this.tip.hidden = false;
-    const share = this.figure.clientWidth / this.width;
+    const box = this.svg.getBoundingClientRect(), share = box.width / this.width;
     const right = place > this.width / 2;
     this.tip.style.left = right ? "auto" : `${place * share + 12}px`;
     this.tip.style.right = right ? `${(this.width - place) * share + 12}px` : "auto";
-    this.tip.style.top = `${this.svg.offsetTop + 4}px`;
+    this.tip.style.top = `${box.top - this.figure.getBoundingClientRect().top + 4}px`;
   }
 
   mark(from, to) {

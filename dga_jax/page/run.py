@@ -11,6 +11,7 @@ from dga_jax.data.about import Texts, telling_terms
 from dga_jax.data.store import Store
 from dga_jax.errors import UserError
 from dga_jax.logs.series import MAX_LOGGED, NUM_LEADING, Series, leading, read_series
+from dga_jax.logs.tables import of_targets
 from dga_jax.page import charts, words
 from dga_jax.page.markup import (
     Html,
@@ -81,7 +82,9 @@ def drawn(told: Told) -> Iterator[Html]:
             f"share of each in the mixture{dotted}",
             charts.weights(moving, painted, None if of_basis else told.drawn),
         )
-    yield figure("losses", "nats per token", charts.losses(told.lines, _LOSSES))
+    targets = {name: f"{key}/loss" for name, key in of_targets(told.lines).items()}
+    chart = charts.losses(told.lines, _LOSSES | targets)
+    yield figure("losses", "nats per token", chart)
     if told.basis_weights is not None and told.weights is not None:
         own = charts.colours(told.weights.domains, np.asarray(told.weights.values[-1]))
         yield figure(
@@ -148,25 +151,25 @@ def _texts(
 
 def _described(weights: Series, level: int, store: Store) -> Iterator[Html]:
     texts, domains = Texts(store), store.domains(level)
-    yield _example(
-        "the target", "", texts.examples_of("target", 0, store.num_rows("target"))
-    )
+    of_target = texts.examples_of("target", 0, store.num_rows("target"))
+    yield _example("the target", "", of_target, open_=True)
     last = np.asarray(weights.values[-1])
     shown = leading(last, len(last) if len(last) <= MAX_LOGGED else NUM_LEADING)
     names = [weights.domains[i] for i in shown]
     wanted = set(names)
     places = {name: i for i, name in enumerate(domains.names) if name in wanted}
-    names = [name for name in names if domains.num_rows[places[name]]]
+    names = [n for n in names if n in places and domains.num_rows[places[n]]]
     terms = telling_terms([texts.some(domains, places[n], _ROWS_READ) for n in names])
-    for name, telling in zip(names, terms, strict=True):
+    for i, (name, telling) in enumerate(zip(names, terms, strict=True)):
         examples = texts.examples(domains, places[name])
-        yield _example(name, ", ".join(telling), examples)
+        yield _example(name, ", ".join(telling), examples, open_=i == 0)
 
 
-def _example(name: str, terms: str, texts: list[str]) -> Html:
+def _example(name: str, terms: str, texts: list[str], *, open_: bool) -> Html:
     telling = element("span", terms, class_="terms")
     summary = joined([element("b", name), " ", telling])
-    return folded(summary, *(element("blockquote", text) for text in texts))
+    quotes = (element("blockquote", text) for text in texts)
+    return folded(summary, *quotes, open_=open_)
 
 
 def _config(config: ConfigDict | None) -> Iterator[Html]:

@@ -4,7 +4,6 @@ Each sentence says no more than its numbers do: that weights stayed, that an ali
 is within its error, that one run does not tell what another mixture would have given.
 """
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,9 +11,10 @@ from ml_collections import ConfigDict
 
 from dga_jax.data.store import Store
 from dga_jax.errors import listed
-from dga_jax.logs.console import fraction, quantity
+from dga_jax.logs.console import quantity
 from dga_jax.logs.metrics import history
 from dga_jax.logs.series import Series, leading, read_series
+from dga_jax.logs.tables import weight_text
 from dga_jax.mixing.mixers import MIXERS
 from dga_jax.page.told import Told, moves
 
@@ -22,6 +22,7 @@ _TARGET, _GENERIC = "eval/target/loss", "eval/generic_uniform/loss"
 _SAME = 5e-4  # nats: what three digits do not show
 _STILL = 0.01  # of the mixture
 _NAMED = 3
+_AS_MUCH = 0.3  # of the largest change is about as much
 _ERRORS = 2  # standard errors that a number is told from 0 by
 
 
@@ -93,7 +94,9 @@ def _losses(told: Told) -> Iterator[str]:
     text += _went(losses)
     _, generic = history(told.lines, _GENERIC)
     if len(generic) > 1:
-        text += f"; that of the generic text, all domains alike, {_went(generic)}"
+        text += (
+            f"; that of the generic text, averaged over its domains, {_went(generic)}"
+        )
     yield f"{text}. Losses are in nats per token."
     best = int(np.argmin(losses))
     if losses[-1] - losses[best] > _SAME:
@@ -145,15 +148,14 @@ def _weights(told: Told, config: ConfigDict | None) -> Iterator[str]:
 
 
 def _ends(series: Series, first: np.ndarray, last: np.ndarray, sign: int) -> str:
-    """Those that gained, or lost, most: at least a tenth of what all did."""
+    """Those that gained, or lost, most, and how many about as much as they."""
     change = sign * (last - first)
-    most = leading(change, _NAMED)
-    enough = 0.1 * change[change > 0].sum() if (change > 0).any() else math.inf
-    return ", ".join(
-        f"{series.domains[i]} ({fraction(first[i], 3)} → {fraction(last[i], 3)})"
-        for i in most
-        if change[i] > 0 and change[i] >= enough
+    many = int((change > max(0.0, _AS_MUCH * change.max())).sum())
+    named = ", ".join(
+        f"{series.domains[i]} ({weight_text(first[i])} → {weight_text(last[i])})"
+        for i in leading(change, min(many, _NAMED))
     )
+    return f"{named} and {many - _NAMED:,} more" if many > _NAMED else named
 
 
 def _alignments(told: Told, config: ConfigDict | None) -> Iterator[str]:

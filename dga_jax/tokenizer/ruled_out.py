@@ -6,15 +6,13 @@ entry gets a name that no text has: a hash of the tokenizer.
 """
 
 import hashlib
-from collections.abc import Iterator
 
 from tokenizers import pre_tokenizers
 
 from dga_jax.errors import UserError
 from dga_jax.tokenizer.end_of_text import SAY
+from dga_jax.tokenizer.protobuf import field, fields
 
-_VARINT, _BYTES = 0, 2  # wire types of protocol buffers
-_FIXED = {1: 8, 5: 4}
 _PIECES, _SELF_TEST = 1, 4  # fields of a SentencePiece model
 _PIECE, _TYPE, _CONTROL = 1, 3, 3  # fields of a piece, and a type
 
@@ -131,53 +129,14 @@ def without_piece(content: bytes, number: int, hidden: str) -> bytes:
     What the model would try itself on when it is read is left out: it may be spelled
     with the piece.
     """
-    change = _field(_PIECE, hidden.encode()) + bytes([_TYPE << 3, _CONTROL])
+    change = field(_PIECE, hidden.encode()) + bytes([_TYPE << 3, _CONTROL])
     parts, pieces = [], -1
-    for field, start, first, stop in _fields(content):
+    for number_of, start, first, stop in fields(content):
         part = content[start:stop]
-        if field == _PIECES:
+        if number_of == _PIECES:
             pieces += 1
             if pieces == number:  # of a field that is given twice the last holds
-                part = _field(_PIECES, content[first:stop] + change)
-        if field != _SELF_TEST:
+                part = field(_PIECES, content[first:stop] + change)
+        if number_of != _SELF_TEST:
             parts.append(part)
     return b"".join(parts)
-
-
-def _field(number: int, value: bytes) -> bytes:
-    return bytes([number << 3 | _BYTES]) + _as_varint(len(value)) + value
-
-
-def _as_varint(value: int) -> bytes:
-    parts = []
-    while value > 127:
-        parts.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*parts, value])
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Of each field: its number, where it starts, where its value does, its end."""
-    place = 0
-    while place < len(message):
-        start = place
-        key, place = _varint(message, place)
-        first = place
-        if (wire := key & 7) == _BYTES:
-            size, first = _varint(message, place)
-            place = first + size
-        elif wire == _VARINT:
-            _, place = _varint(message, place)
-        else:
-            place += _FIXED[wire]
-        yield key >> 3, start, first, place
-
-
-def _varint(message: bytes, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[place]
-        place, value = place + 1, value | (byte & 127) << shift
-        shift += 7
-        if byte < 128:
-            return value, place

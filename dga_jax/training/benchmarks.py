@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from dga_jax.errors import one_line
 from dga_jax.harness.options import Options
 from dga_jax.harness.scoring import Place
+from dga_jax.model import kernels
 from dga_jax.model.transformer import ModelConfig
 from dga_jax.tokenizer import Tokenizer
 from dga_jax.training import config as configs
@@ -41,13 +42,15 @@ def place(config: ConfigDict, model: ModelConfig, mesh: Mesh) -> Place:
       mesh: that its parameters lie on.
     """
     train = config.train
+    # A kernel that was named may not run on the devices at hand.
+    attention = "xla" if config.model.attention == "xla" else kernels.AUTO
     tokens = train.batch_size // train.microbatches * train.seq_len
     return Place(
         suited_model(model, mesh),
         mesh,
         config.model.max_positions or train.seq_len,
         min(tokens, _MOST_TOKENS * mesh.size),
-        config.model.attention,
+        attention,
     )
 
 

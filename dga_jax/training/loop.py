@@ -212,6 +212,7 @@ class Trainer:
 
     def _benchmark(self) -> dict[str, float]:
         """What lm-eval says of the model, to log."""
+        jax.block_until_ready(self._state)
         with self._clock.measure("eval"):
             return self._benchmarks(self._state.params, self._step)
 

@@ -18,6 +18,7 @@ from dga_jax.tokenizer import Tokenizer
 from dga_jax.training import config as configs
 from dga_jax.training import placement, recorded, train_state
 from dga_jax.training.optimizer import make_optimizer
+from dga_jax.training.programs import keep_compiled
 from dga_jax.training.start_from import candidates, newest_good
 from dga_jax.training.suited import suited_model
 
@@ -71,6 +72,8 @@ def load(
     run = recorded.read(directory)
     if run is None:
         raise UserError(f"{where}: not the workdir of a run")
+    # The next time its programs need not be compiled; where is for this machine to say.
+    keep_compiled("", run.config.data.cache)
     tokenizer = run.open_store(store).tokenizer()
     mesh = _mesh(run.config, jax.devices() if devices is None else devices)
     model = configs.model_config(run.config)

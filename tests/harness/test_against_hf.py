@@ -1,6 +1,5 @@
 """Answers are those of lm-eval's own `hf` model, on the run's exported directory."""
 
-import os
 from pathlib import Path
 
 import jax
@@ -12,14 +11,11 @@ from dga_jax import export
 from dga_jax.harness.options import Options
 from dga_jax.training import benchmarks, trained
 
-if os.environ.get("CI"):  # there they are installed
-    import lm_eval.models.huggingface as hf
-else:
-    pytest.importorskip("lm_eval")
-    pytest.importorskip("torch")
-    pytest.importorskip("accelerate")
-    import lm_eval.models.huggingface as hf
+pytest.importorskip("lm_eval")
+pytest.importorskip("torch")
+pytest.importorskip("accelerate")
 
+import lm_eval.models.huggingface as hf
 from lm_eval.api.instance import Instance
 
 from dga_jax.harness import tasks

@@ -58,24 +58,28 @@ def params_on(mesh):
     return jax.tree.map(jax.device_put, params, shardings)
 
 
+def request(tokens, count):
+    return Request(np.array(tokens, np.int32), count)
+
+
 def requests(count=30):
     """Some are of two tokens, some are as long as the model reads."""
     rng = np.random.default_rng(0)
     found = []
     for _ in range(count):
         length = rng.integers(2, LENGTH + 2)
-        tokens = tuple(rng.integers(0, 19, length).tolist())
-        found.append(Request(tokens, int(rng.integers(1, min(length, 6)))))
-    greedy = list(whole(found[0].tokens[:-1]))[1]
-    found.append(Request((*found[0].tokens[:-1], int(greedy[-1])), 1))
+        tokens = rng.integers(0, 19, length)
+        found.append(request(tokens, int(rng.integers(1, min(length, 6)))))
+    greedy = list(whole(found[0].read))[1]
+    found.append(request((*found[0].read, greedy[-1]), 1))
     return found
 
 
-def by_hand(request):
-    table, likeliest = whole(request.tokens[:-1])
-    targets = np.array(request.tokens[1:])[-request.count :]
-    rows = slice(len(table) - request.count, None)
-    total = table[rows][np.arange(request.count), targets].sum()
+def by_hand(one):
+    table, likeliest = whole(one.read)
+    targets = one.tokens[-one.count :]
+    rows = slice(len(table) - one.count, None)
+    total = table[rows][np.arange(one.count), targets].sum()
     return total, bool((likeliest[rows] == targets).all())
 
 
@@ -83,7 +87,7 @@ def by_hand(request):
 def test_scores_of_rows_computed_alone(mesh):
     place, asked = place_of(mesh), requests()
     found = Scorer(place)(params_on(place.mesh), asked)
-    expected = [by_hand(request) for request in asked]
+    expected = [by_hand(one) for one in asked]
     np.testing.assert_allclose(
         [score.log_probability for score in found],
         [total for total, _ in expected],
@@ -113,7 +117,7 @@ def test_choices_of_a_letter_share_a_row():
     """They differ in their last token alone."""
     place = place_of(ONE_DEVICE)
     scorer, params = Scorer(place), params_on(place.mesh)
-    asked = [Request((1, 2, 3, 4, letter), 1) for letter in (5, 6, 7, 8)]
+    asked = [request((1, 2, 3, 4, letter), 1) for letter in (5, 6, 7, 8)]
     found = scorer(params, asked)
     assert scorer.work.tokens == 4
     table, _ = whole((1, 2, 3, 4))
@@ -125,7 +129,7 @@ def test_choices_of_a_letter_share_a_row():
 def test_what_was_computed_is_counted():
     scorer = Scorer(place_of(ONE_DEVICE))
     scorer(
-        params_on(scorer._place.mesh), [Request((1,) * 13, 2), Request((2,) * 17, 1)]
+        params_on(scorer._place.mesh), [request((1,) * 13, 2), request((2,) * 17, 1)]
     )
     assert (scorer.work.tokens, scorer.work.computed) == (28, 32)
     assert str(scorer.work) == "32 tokens computed, 12.5% of them padding"

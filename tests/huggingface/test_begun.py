@@ -3,10 +3,14 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from runs import log_of, mesh_of, small_config, stopped
 
 from dga_jax import export
+from dga_jax.errors import UserError
+from dga_jax.huggingface import architecture, layout, tensors
+from dga_jax.model.transformer import ModelConfig
 from dga_jax.training import loop, placement, workdir
 from dga_jax.training.setup import check, open_run
 
@@ -22,10 +26,7 @@ def old(byte_store, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def one_device(monkeypatch):
-    monkeypatch.setattr(placement, "make_mesh", lambda config: mesh_of(*_MESH))
-
-
-_MESH = [1, 1, 1]
+    monkeypatch.setattr(placement, "make_mesh", lambda config: mesh_of(1, 1, 1))
 
 
 def train(config, directory, explicit=()):
@@ -100,3 +101,108 @@ def test_on_a_mesh(old, byte_store, tmp_path, monkeypatch):
     assert log_of(tmp_path / "new")[0]["eval/target/loss"] == pytest.approx(
         old[0]["eval/target/loss"], rel=1e-5
     )
+
+
+QWEN = {
+    "model_type": "qwen2",
+    "vocab_size": 300,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "rope_theta": 1e6,
+    "tie_word_embeddings": True,
+    "max_position_embeddings": 4096,
+}
+
+
+def model_at(directory, **changes):
+    """A random model, made by hand."""
+    directory.mkdir()
+    fields = architecture.model_fields(QWEN | changes, "DIR")
+    fields.pop("max_positions")
+    shapes = layout.tensor_shapes(ModelConfig(**fields))
+    random = np.random.default_rng(0)
+    with tensors.writing(directory, shapes, np.float32) as writer:
+        for name, shape in shapes.items():
+            writer.put(name, random.standard_normal(shape, np.float32))
+    (directory / "config.json").write_text(json.dumps(QWEN | changes))
+    return directory
+
+
+def test_a_vocabulary_larger_than_the_tokenizers(byte_store, tmp_path):
+    """Is kept, and what the config says of positions too."""
+    config = beginning(byte_store, model_at(tmp_path / "model"), train__steps=2)
+    assert train(config, tmp_path / "run")[1]
+    assert config.model.vocab_size == 300 > byte_store.vocab_size
+    export.export(tmp_path / "run", tmp_path / "out")
+    spec = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert {key: spec[key] for key in QWEN} == QWEN
+    again = beginning(byte_store, "", train__steps=2)
+    assert train(again, tmp_path / "run")[0].step == 2  # finished, and known as that
+    other = beginning(byte_store, model_at(tmp_path / "other"), train__steps=2)
+    with pytest.raises(UserError, match=r"config\.model\.from was .*model' and is now"):
+        train(other, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields", "explicit", "said"),
+    [
+        (
+            {"vocab_size": 256},
+            {},
+            (),
+            "it has 256 tokens and the store .* 257; prep",
+        ),
+        ({}, {}, ("model.d_model",), r"model\.d_model=99, but the model of .* has 16"),
+        ({}, {"start__from": "runs/x"}, (), r"already begins with config\.start\.from"),
+        ({"hidden_act": "relu"}, {}, (), r'DIR: config\.json says hidden_act="relu"'),
+    ],
+)
+def test_what_does_not_fit(changes, fields, explicit, said, byte_store, tmp_path):
+    if "hidden_act" in changes:
+        path = model_at(tmp_path / "DIR")
+        (path / "config.json").write_text(json.dumps(QWEN | changes))
+    else:
+        path = model_at(tmp_path / "DIR", **changes)
+    config = beginning(byte_store, path)
+    config.model.d_model = 99
+    if fields:
+        config.start["from"] = fields["start__from"]
+    with pytest.raises(UserError, match=said) as caught:
+        check(config, explicit, tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_tokenizer(old, byte_store, tmp_path):
+    shutil.copytree(old[1], tmp_path / "model")
+    path = tmp_path / "model" / "tokenizer.json"
+    spec = json.loads(path.read_text())
+    path.write_text(json.dumps(spec))  # written otherwise, it is the same
+    open_run_of(byte_store, tmp_path, "as before")
+    vocab = spec["model"]["vocab"]
+    vocab["a"], vocab["b"] = vocab["b"], vocab["a"]
+    path.write_text(json.dumps(spec))
+    with pytest.raises(UserError, match=r"tokenizer\.json is another tokenizer than"):
+        open_run_of(byte_store, tmp_path, "swapped")
+    path.write_text("{}")
+    with pytest.raises(UserError, match=r"tokenizer\.json is not a tokenizer"):
+        open_run_of(byte_store, tmp_path, "broken")
+    path.unlink()
+    open_run_of(byte_store, tmp_path, "none")
+
+
+def open_run_of(store, folder, name):
+    config = beginning(store, folder / "model")
+    with workdir.locked(folder / name):
+        parts = check(config, (), folder / name)
+        open_run(parts, folder / name).checkpoints.close()
+
+
+def test_it_must_be_of_this_machine(byte_store, tmp_path):
+    config = beginning(byte_store, tmp_path)
+    config.model["from"] = "hf://Qwen/Qwen3-0.6B"
+    with pytest.raises(UserError, match=r"model\.from=hf://.*copy the model here"):
+        check(config, (), tmp_path / "run")

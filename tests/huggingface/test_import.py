@@ -1,12 +1,14 @@
 """Models of the Hugging Face ecosystem compute here what they compute there."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
 from flax import nnx
-from hf_models import MODELS, VOCAB, logits, saved
+from hf_models import MODELS, VOCAB, logits, opened, saved
 
-from dga_jax.huggingface import architecture, weights
+from dga_jax.huggingface import architecture, layout, tensors, weights
 from dga_jax.model.transformer import ModelConfig, abstract
 
 
@@ -43,3 +45,46 @@ def test_logits_are_the_same(name, length, tmp_path):
     expected = logits(model, tokens)
     found = ours(tmp_path, tokens)
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_bfloat16(tmp_path):
+    """As far from float32 as the other's bfloat16 is."""
+    saved("qwen3", tmp_path, "bfloat16")
+    tokens = tokens_of(128)
+    exact = ours(tmp_path, tokens)
+    np.testing.assert_allclose(exact, logits(opened(tmp_path), tokens), atol=1e-5)
+    theirs = np.abs(logits(opened(tmp_path, "bfloat16"), tokens) - exact).max()
+    found = np.abs(ours(tmp_path, tokens, dtype="bfloat16") - exact).max()
+    assert 0 < found < 2 * theirs
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_what_was_read_is_written_again(name, dtype, tmp_path):
+    """Byte for byte; also of several files."""
+    model = saved(name, tmp_path, dtype, max_shard_size="20KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    config, params = read(tmp_path)
+    (out := tmp_path / "out").mkdir()
+    kind = tensors.DTYPES[{"float32": "F32", "bfloat16": "BF16"}[dtype]]
+    shapes = layout.tensor_shapes(config)
+    with tensors.writing(out, shapes, kind) as writer:
+        for leaf in layout.leaves(config):
+            values = params
+            for key in leaf.path:
+                values = values[key]
+            values = np.asarray(values)
+            for tensor, part in zip(
+                leaf.tensors, values if leaf.stacked else values[None], strict=True
+            ):
+                writer.put(tensor, part.T if leaf.transposed else part)
+    spec = architecture.config_json(
+        config, max_positions=1024, bos=256, eos=256, dtype=dtype
+    )
+    (out / "config.json").write_text(json.dumps(spec))
+    again = opened(out, dtype)
+    assert again.config.model_type in (model.config.model_type, "llama", "mistral")
+    expected = model.state_dict()
+    assert again.state_dict().keys() == expected.keys()
+    for tensor, values in again.state_dict().items():
+        assert values.equal(expected[tensor]), tensor

@@ -124,6 +124,14 @@ def test_losses_over_flops(tmp_path):
     assert target["x"] == [[0, 100], [20.0, 475.0]]
 
 
+def test_several_targets_have_curves_of_their_own(tmp_path):
+    writer = MetricsWriter(tmp_path, first_step=0)
+    writer.write(0, {"eval/target/loss": 3.0, "eval/target/law/loss": 2.0})
+    writer.close()
+    page, _ = page_of(tmp_path)
+    assert page.values("losses") == {"target": ([0], [3.0]), "- law": ([0], [2.0])}
+
+
 def test_long_logs_are_thinned_to_values_that_were_logged(tmp_path):
     writer = MetricsWriter(tmp_path, first_step=0)
     rng = np.random.default_rng(0)
@@ -150,6 +158,9 @@ for (const figure of document.querySelectorAll("figure")) {
     button: 0, pointerType: "mouse", ...more }));
   send("pointermove", .99);
   const said = figure.querySelector(".tip").innerText;
+  const tip = figure.querySelector(".tip").getBoundingClientRect();
+  if (tip.top < box.top || tip.top > box.top + 50 || tip.left < box.left
+      || tip.right > box.right) root.dataset.astray = "true";
   root.dataset.hover = `${root.dataset.hover || ""}${said}|`;
   send("pointerdown", .3); send("pointermove", .6); send("pointerup", .6);
   const first = [...svg.querySelectorAll("text")].at(-2).textContent;
@@ -171,6 +182,7 @@ def test_in_a_browser(names, width, tmp_path):
     elements = shown(tmp_path / "run/report.html", tmp_path, _TRY, width)
     assert left(elements, "errors") is None
     assert left(elements, "asked") == "0"
+    assert left(elements, "astray") is None
     assert left(elements, "wide") == "false"
     assert int(left(elements, "curves")) == 4 + 3 + 4 + 1
     weights, losses, *_ = left(elements, "hover").split("|")

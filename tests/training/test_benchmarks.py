@@ -9,8 +9,7 @@ from runs import log_of, small_config, train_run
 from dga_jax.errors import UserError
 from dga_jax.training import benchmarks, validation
 
-if not os.environ.get("CI"):  # there it is installed
-    pytest.importorskip("lm_eval")
+pytest.importorskip("lm_eval")
 
 ITEMS = [
     {"question": f"{i}?", "choices": ["a", "bb", "c"], "answer": i % 3, "subject": "x"}

@@ -197,8 +197,9 @@ def test_what_may_change_on_resume(whole, byte_store, tmp_path, monkeypatch):
     assert sorted(lines) == [0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 12]
     for expected in log_of(reference):
         line = lines.get(expected["step"], {})
-        # Evaluations are others, and what was drawn is counted from one to the next.
-        others = ("eval/", "mixture/drawn")
+        # Evaluations are others, also in what they cost, and what was drawn is counted
+        # from one to the next.
+        others = ("eval/", "cost/", "mixture/drawn")
         shared = [k for k in expected if not k.startswith(others) and k in line]
         assert {k: line[k] for k in shared} == {k: expected[k] for k in shared}
     steps = {p.name for p in (tmp_path / "checkpoints").iterdir()}

@@ -25,6 +25,8 @@ class Made:
     The tokens of a document are 64 times its place, and one more each.
     """
 
+    around = 1
+
     def __init__(self, shards):
         self.shards, self.tokenized = shards, self
 
