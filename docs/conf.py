@@ -13,7 +13,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "evidence/*/table.md"]  # pages hold their tables
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
