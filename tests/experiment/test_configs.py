@@ -1,5 +1,6 @@
 """Every experiment that is shipped builds, and trains, on a store like its own."""
 
+import dataclasses
 import importlib
 import pathlib
 
@@ -20,14 +21,24 @@ OF_ONE_TARGET = ("sample", "unrelated")
 TARGETS = ("python_docs", "austen", "sotu_modern", "mmlu", "brown", "foldoc")
 
 
+def of_all(corpus):
+    """The same text under the name of every target."""
+    shards = [
+        dataclasses.replace(shard, domain=name, named=True)
+        for name in TARGETS
+        for shard in corpus.shards
+    ]
+    return dataclasses.replace(corpus, shards=tuple(shards))
+
+
 @pytest.fixture(scope="module")
 def many_targets(byte_corpora, tmp_path_factory):
     """Clusters, and all targets that are named in configs/experiments."""
     path = tmp_path_factory.mktemp("targets") / "store"
     prepare_store(
         generic=byte_corpora["generic"],
-        target=dict.fromkeys(TARGETS, byte_corpora["target"]),
-        target_eval=dict.fromkeys(TARGETS, byte_corpora["target_eval"]),
+        target=of_all(byte_corpora["target"]),
+        target_eval=of_all(byte_corpora["target_eval"]),
         tokenizer=BytesTokenizer(),
         seq_len=32,
         output=path,

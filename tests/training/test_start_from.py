@@ -85,13 +85,21 @@ def begun(config, directory):
     return run
 
 
+# Costs and the histories of signs of failure are those of a run's own steps.
+COUNTED = ("cost/", "mixture/moved", "mixture/noise", "warning/")
+
+
 def by_step(directory):
     """Lines by step, without what is counted from one line to the next.
 
     A run that starts from another begins to count there.
     """
     return {
-        line["step"]: {k: v for k, v in line.items() if "/drawn" not in k}
+        line["step"]: {
+            key: value
+            for key, value in line.items()
+            if "/drawn" not in key and not key.startswith(COUNTED)
+        }
         for line in log_of(directory)
     }
 
