@@ -1,1 +1,1 @@
-"""Measures what the README claims: `python -m dga_jax.benchmark --help`."""
+"""Measures what the documentation claims: `python -m dga_jax.benchmark --help`."""
