@@ -2,6 +2,6 @@
 # Builds the documentation as a site in docs/_build; a warning is an error. Further
 # arguments go to sphinx-build.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-install -r requirements.txt -r requirements-docs.txt
+install --editable '.[docs]'
 exec .venv/bin/python -m sphinx --builder=html --fail-on-warning --keep-going \
   --quiet "$@" docs docs/_build
