@@ -70,10 +70,14 @@ def make_mesh(
             f"mesh.data={data}: only data lies across the {slices} slices, so it must "
             f"be a multiple of {slices}; lower mesh.fsdp or mesh.tensor"
         )
+    sizes = data // slices, fsdp, tensor
     try:
-        parts = [_laid_out((data // slices, fsdp, tensor), group) for group in groups]
-    # An axis that fits nowhere; TPUs of several slices; chips that are not a cuboid.
-    except (NotImplementedError, ValueError, AssertionError) as error:
+        # On some TPUs sizes fit only if an axis of the torus may be split.
+        parts = [
+            mesh_utils.create_device_mesh(sizes, group, allow_split_physical_axes=True)
+            for group in groups
+        ]
+    except AssertionError as error:  # so it says that chips are not a cuboid
         raise UserError(
             f"mesh.data={data} x mesh.fsdp={fsdp} x mesh.tensor={tensor}: JAX cannot "
             f"lay {len(devices)} x {devices[0].device_kind} out so ({error}); choose "
@@ -100,23 +104,18 @@ def _slices(devices: Sequence[jax.Device], count: int) -> list[list[jax.Device]]
             f"mesh.slices={count} does not divide the {len(devices)} devices here; "
             "leave it at -1 to take the TPU slices that there are"
         )
-    if count == 1:
-        return [list(devices)]
-    size = len(devices) // count
-    indices = {getattr(device, "slice_index", None) for device in devices}
-    by = "slice_index" if len(indices) == count else "process_index"
-    ordered = sorted(devices, key=lambda device: getattr(device, by) or 0)
-    return [ordered[i : i + size] for i in range(0, len(ordered), size)]
-
-
-def _laid_out(sizes: tuple[int, ...], devices: Sequence[jax.Device]) -> np.ndarray:
-    types = (AxisType.Auto,) * len(sizes)
-    try:
-        return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices).devices
-    except NotImplementedError:  # only on some TPUs it splits an axis of the torus
-        return mesh_utils.create_device_mesh(
-            sizes, devices, allow_split_physical_axes=True
+    ordered, size = list(devices), len(devices) // count
+    if count > 1:
+        indices = {getattr(device, "slice_index", None) for device in devices}
+        by = "slice_index" if len(indices) == count else "process_index"
+        ordered.sort(key=lambda device: getattr(device, by) or 0)
+    groups = [ordered[i : i + size] for i in range(0, len(ordered), size)]
+    if max(map(count_slices, groups)) > 1:
+        raise UserError(
+            f"mesh.slices={count}: the devices here are of {count_slices(devices)} TPU "
+            "slices; leave it at -1 to take them"
         )
+    return groups
 
 
 def platform(mesh: Mesh) -> str:

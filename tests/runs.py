@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from configs.quickstart import get_config
 from dga_jax.sharding import make_mesh
 from dga_jax.training import (
-    beginning,
     loop,
     setup,
     train_state,
@@ -31,7 +30,6 @@ train_state.create = lambda *args, **named: jax.tree.map(
     jnp.copy, _first_state(*args, **named)
 )
 train_state.abstract_state = _shared(train_state.abstract_state)
-beginning.make_optimizer = _shared(beginning.make_optimizer)
 setup.make_steps = _shared(setup.make_steps)
 
 
@@ -100,3 +98,9 @@ def log_of(directory):
         {key: value for key, value in line.items() if not key.startswith("perf/")}
         for line in lines
     ]
+
+
+def fingerprint(directory, step):
+    """Of parameters, optimizer, weights and cursors as saved after a step."""
+    record = directory / "checkpoints" / str(step) / "record" / "metadata"
+    return json.loads(record.read_text())["fingerprint"]

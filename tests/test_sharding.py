@@ -1,5 +1,6 @@
 """Every mesh computes what one device does, on the same rows."""
 
+import dataclasses
 import functools
 import importlib.util
 import threading
@@ -205,17 +206,44 @@ def test_slices_of_tpus():
 
 
 def test_devices_that_cannot_be_laid_out(monkeypatch):
-    """What JAX splits only when it is told to, and what it cannot lay out at all."""
+    def hole(*arguments, **options):
+        raise AssertionError("Constructed mesh contains a hole")
 
-    def no_assignment(*arguments, **options):
-        raise NotImplementedError("Failed to find assignment")
-
-    usual = sharding.make_mesh(2, 4)
-    monkeypatch.setattr(jax, "make_mesh", no_assignment)
-    assert sharding.make_mesh(2, 4) == usual
-    monkeypatch.setattr(mesh_utils, "create_device_mesh", no_assignment)
-    with pytest.raises(UserError, match=r"mesh\.fsdp=4 .* lay 8 x cpu out so \(Failed"):
+    monkeypatch.setattr(mesh_utils, "create_device_mesh", hole)
+    with pytest.raises(UserError, match=r"mesh\.fsdp=4 .* lay 8 x cpu out so \(Cons"):
         sharding.make_mesh(2, 4)
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """What a mesh is made by."""
+
+    platform: str
+    device_kind: str
+    id: int
+    slice_index: int
+    process_index: int = 0
+    coords: tuple[int, int, int] = (0, 0, 0)
+    core_on_chip: int = 0
+
+
+def test_gpus_of_several_hosts():
+    """Each host calls itself a slice, and one mesh lies over all of them."""
+    devices = [Device("gpu", "NVIDIA H100", i, i // 4) for i in range(8)]
+    mesh = sharding.make_mesh(-1, 8, 1, devices)
+    assert [device.id for device in mesh.devices.flat] == list(range(8))
+
+
+def test_slices_are_not_joined_unasked():
+    places = [(x, y, 0) for x in range(2) for y in range(2)]
+    devices = [
+        Device("tpu", "TPU v5 lite", 4 * part + i, part, coords=place)
+        for part in range(2)
+        for i, place in enumerate(places)
+    ]
+    assert sharding.make_mesh(-1, 4, 1, devices, slices=2).devices.shape == (2, 4, 1)
+    with pytest.raises(UserError, match=r"mesh\.slices=1: .* of 2 TPU slices"):
+        sharding.make_mesh(-1, 4, 1, devices)
 
 
 def test_all_rows_are_held_by_a_single_process():

@@ -259,8 +259,11 @@ class Targets(NamedTuple):
     above: int = 0
 
     def add(self, held_out: float, steering: float | None) -> "Targets":
-        """With another evaluation; what is not finite is left out."""
-        if not math.isfinite(held_out):
+        """With another evaluation; what is not finite is left out.
+
+        So is the last one again, with which a run begins that goes on from another.
+        """
+        if not math.isfinite(held_out) or held_out == self.last:
             return self
         if steering is not None and not math.isfinite(steering):
             steering = None

@@ -29,6 +29,9 @@ from dga_jax.training.mixture import Mixture
 from dga_jax.training.recorded import Recorded
 from dga_jax.training.train_state import TrainState
 
+# Of a checkpoint's JSON: of the run, and of its mixture.
+_OF_RUN = ("clock", "target_loss")
+_OF_MIXTURE = ("train_losses", "row_variances", "signs")
 # Of the architecture: what decides how and with how many bits it is computed, not what.
 _MAY_DIFFER = ("dtype", "remat", "attention")
 
@@ -176,7 +179,10 @@ def _with_all(
         MixerState(taken.log_weights, inner),
     )
     cursors, also = _cursors(found, fresh.cursors, config, store)
-    extra = {key: found.extra[key] for key in ("clock", "target_loss")}
+    kept = _OF_RUN
+    if found.names is mixture.names and found.run.config.mixer == config.mixer:
+        kept += _OF_MIXTURE
+    extra = {key: found.extra[key] for key in kept if key in found.extra}
     origin = config.start["from"]
     text = f"all of {origin}: parameters, optimizer, step, clock; {taken.said}; {also}"
     return Begun(Snapshot(old.train, state, cursors), extra, text)

@@ -6,7 +6,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from runs import Killed, log_of, parts_of, small_config, stopped, train_run
+from runs import Killed, fingerprint, log_of, parts_of, small_config, stopped, train_run
 
 from dga_jax.errors import UserError
 from dga_jax.mixing.mixers import MIXERS
@@ -60,14 +60,7 @@ def assert_goes_on(config, folder, monkeypatch):
             train_run(config(), folder / "killed")
     assert train_run(config(), folder / "killed")
     assert log_of(folder / "killed") == log_of(folder / "whole")
-    ends = [
-        json.loads(
-            (
-                folder / run / "checkpoints" / str(STEPS) / "record" / "metadata"
-            ).read_text()
-        )["fingerprint"]
-        for run in ("whole", "killed")
-    ]
+    ends = [fingerprint(folder / run, STEPS) for run in ("whole", "killed")]
     assert ends[0] == ends[1]
     weights = recorded.read(folder / "whole").log_weights().values
     assert np.isfinite(weights).all()

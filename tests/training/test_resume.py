@@ -1,12 +1,11 @@
 """A run that was stopped and started again is the run that was not stopped."""
 
 import itertools
-import json
 import shutil
 
 import numpy as np
 import pytest
-from runs import Killed, log_of, parts_of, small_config, stopped, train_run
+from runs import Killed, fingerprint, log_of, parts_of, small_config, stopped, train_run
 
 from dga_jax.errors import UserError
 from dga_jax.training.setup import open_run
@@ -58,17 +57,11 @@ def _fields(variant, store, folder):
     }
 
 
-def _fingerprint(directory):
-    """Of parameters, optimizer, weights and cursors in the last checkpoint."""
-    record = directory / "checkpoints" / str(STEPS) / "record" / "metadata"
-    return json.loads(record.read_text())["fingerprint"]
-
-
 def _assert_same(directory, reference):
     lines = log_of(directory)
     assert [line["step"] for line in lines] == list(range(STEPS + 1))
     assert lines == log_of(reference)
-    assert _fingerprint(directory) == _fingerprint(reference)
+    assert fingerprint(directory, STEPS) == fingerprint(reference, STEPS)
 
 
 @pytest.mark.parametrize("variant", ["all", "basis"])
@@ -270,7 +263,7 @@ def test_other_microbatches(whole, byte_store, tmp_path, monkeypatch, capfd):
             exact = key.startswith("data/epochs")
             tolerance = {"rel": 0, "abs": 0} if exact else {"rel": 1e-3, "abs": 1e-4}
             assert line[key] == pytest.approx(value, **tolerance), key
-    cursors = _fingerprint(tmp_path)[-1], _fingerprint(reference)[-1]
+    cursors = fingerprint(tmp_path, STEPS)[-1], fingerprint(reference, STEPS)[-1]
     assert cursors[0] == cursors[1]
 
 

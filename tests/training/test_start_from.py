@@ -1,135 +1,20 @@
 """A run that goes on from another's checkpoint, under a config of its own."""
 
-import contextlib
-import hashlib
 import json
-import pathlib
 import shutil
-import tarfile
 
-import numpy as np
 import pytest
 from processes import finish, start
-from runs import Killed, log_of, parts_of, small_config, stopped, train_run
+from runs import Killed, fingerprint, stopped, train_run
+from starts import VARIANTS, begun, by_step, starting, untouched
 
-from configs.quickstart import get_config
-from dga_jax import cli
-from dga_jax.data.store import Store
 from dga_jax.errors import UserError
-from dga_jax.prepare.assemble import prepare_store
-from dga_jax.prepare.corpus import Corpus
-from dga_jax.prepare.sources import Shard
-from dga_jax.tokenizer import BytesTokenizer
-from dga_jax.training import loop, validation, workdir
-from dga_jax.training.config import default_config
-from dga_jax.training.setup import open_run
-
-# Updates follow steps 3, 6, 9, 12; evaluations 4, 8, 12; checkpoints 5, 10, 12.
-VARIANTS = {
-    "plain": {},
-    "all": {
-        "mixer__probe_domains": 3,
-        "mixer__eta_end": 1.0,
-        "mixer__floor": 0.02,
-        "data__tokens_per_domain": 6 * 32,
-        "data__max_epochs": 3,
-        "optimizer__schedule": "wsd",
-    },
-}
-
-
-@pytest.fixture(scope="module")
-def old(byte_store, tmp_path_factory):
-    """Of a variant: the workdir of its run of 12 steps."""
-    runs = {}
-
-    def run(variant="plain"):
-        if variant not in runs:
-            runs[variant] = tmp_path_factory.mktemp("old") / "run"
-            config = small_config(byte_store, **VARIANTS[variant])
-            assert train_run(config, runs[variant])
-        return runs[variant]
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def fewer_store(byte_corpora, tmp_path_factory):
-    """Three of the eight domains, and one that is not among them."""
-    folder = tmp_path_factory.mktemp("fewer")
-    (target,) = byte_corpora["target"].shards
-    shutil.copy(target.paths[0], folder / "newcomer.jsonl")
-    new = Shard.of(folder / "newcomer.jsonl")
-    shards = (*byte_corpora["generic"].shards[2:5], new)
-    path = folder / "store"
-    prepare_store(
-        **byte_corpora | {"generic": Corpus(shards)},
-        tokenizer=BytesTokenizer(),
-        seq_len=32,
-        output=path,
-    )
-    return Store.open(path)
-
-
-def starting(store, origin, what="all", **fields):
-    config = small_config(store, **fields)
-    config.start.update({"from": str(origin), "what": what})
-    return config
-
-
-def begun(config, directory):
-    """The state that a run begins with, and what it says; nothing is trained."""
-    with workdir.locked(directory):
-        run = open_run(parts_of(config), directory)
-        run.checkpoints.close()
-    return run
-
-
-# Costs and the histories of signs of failure are those of a run's own steps.
-COUNTED = ("cost/", "mixture/moved", "mixture/noise", "warning/")
-
-
-def by_step(directory):
-    """Lines by step, without what is counted from one line to the next.
-
-    A run that starts from another begins to count there.
-    """
-    return {
-        line["step"]: {
-            key: value
-            for key, value in line.items()
-            if "/drawn" not in key and not key.startswith(COUNTED)
-        }
-        for line in log_of(directory)
-    }
+from dga_jax.training import loop
 
 
 def trained(line):
     """What a line says of training, without evaluations."""
     return {k: v for k, v in line.items() if not k.startswith(("eval/", "data/"))}
-
-
-def fingerprint(directory, step=12):
-    record = directory / "checkpoints" / str(step) / "record" / "metadata"
-    return json.loads(record.read_text())["fingerprint"]
-
-
-@contextlib.contextmanager
-def untouched(directory):
-    """Inside, nothing in it is changed, added or removed."""
-
-    def content(path):
-        return hashlib.sha256(path.read_bytes()).digest() if path.is_file() else None
-
-    def state():
-        return {
-            p: (p.stat().st_mtime_ns, content(p))
-            for p in [directory, *directory.rglob("*")]
-        }
-
-    before = state()
-    yield
-    assert state() == before
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -145,7 +30,7 @@ def test_all_under_the_same_config_is_the_run_going_on(
     assert all(lines[step] == expected[step] for step in range(6, 13))
     assert "eval/target/loss" in lines[5]
     assert lines[5]["mixture/weight/austen"] == expected[3]["mixture/weight/austen"]
-    assert fingerprint(tmp_path) == fingerprint(old(variant))
+    assert fingerprint(tmp_path, 12) == fingerprint(old(variant), 12)
     recorded = json.loads((tmp_path / "config.json").read_text())["config"]["start"]
     assert recorded == {"from": f"{old(variant)}@5", "what": "all"}
 
@@ -173,7 +58,7 @@ def test_killed_and_resumed(kill, old, byte_store, tmp_path, monkeypatch):
     lines, expected = by_step(tmp_path / "new"), by_step(old())
     assert list(lines) == list(range(5, 13))
     assert all(lines[step] == expected[step] for step in range(6, 13))
-    assert fingerprint(tmp_path / "new") == fingerprint(old())
+    assert fingerprint(tmp_path / "new", 12) == fingerprint(old(), 12)
 
 
 def test_resumed_in_other_words(old, byte_store, tmp_path, monkeypatch):
@@ -212,145 +97,6 @@ def test_parameters_alone(old, byte_store, tmp_path):
     )
 
 
-def test_another_config(old, byte_store, tmp_path):
-    """Weights, cursors and optimizer are the old ones, schedules the new ones."""
-    config = starting(
-        byte_store,
-        f"{old()}@5",
-        train__steps=8,
-        optimizer__schedule="constant",
-        optimizer__learning_rate=1e-4,
-        mixer__name="static",
-        train__batch_size=16,
-    )
-    run = begun(config, tmp_path)
-    assert (run.step, run.snapshot.cursors.sum()) == (5, 5 * 8)
-    assert train_run(config, tmp_path)
-    lines = by_step(tmp_path)
-    assert {line["train/learning_rate"] for line in lines.values() if line["step"] > 5}
-    assert lines[8]["train/learning_rate"] == pytest.approx(1e-4)
-    weights = by_step(old())[3]
-    names = byte_store.domains().names
-    for name in names:
-        key = f"mixture/weight/{name}"
-        assert lines[5][key] == weights[key]
-
-
-def test_other_domains(old, byte_store, fewer_store, tmp_path):
-    """Fewer and then more again: by name, rows from the beginning."""
-    origin = begun(starting(byte_store, f"{old()}@10"), tmp_path / "same")
-    before = origin.mixture.weights(origin.snapshot.mixture)
-    before = dict(zip(byte_store.domains().names, before, strict=True))
-    config = starting(fewer_store, f"{old()}@10", train__steps=14)
-    run = begun(config, tmp_path / "fewer")
-    names = fewer_store.domains().names
-    weights = dict(zip(names, run.mixture.weights(run.snapshot.mixture), strict=True))
-    shared = [name for name in names if name in before]
-    (new,) = set(names) - set(shared)
-    assert weights[new] == pytest.approx(1 / 4)
-    total = sum(before[name] for name in shared)
-    for name in shared:
-        assert weights[name] == pytest.approx(0.75 * before[name] / total, rel=1e-6)
-    assert f"{new} new" in run.taken
-    assert "austen" in run.taken.split("new,")[1]
-    assert "the store is another" in run.taken
-    assert not run.snapshot.cursors.any()
-    assert train_run(config, tmp_path / "fewer")
-    assert list(by_step(tmp_path / "fewer")) == list(range(10, 15))
-    back = starting(byte_store, tmp_path / "fewer", train__steps=15)
-    run = begun(back, tmp_path / "more")
-    assert run.mixture.weights(run.snapshot.mixture).sum() == pytest.approx(1)
-    assert run.step == 14
-
-
-@pytest.mark.parametrize(
-    ("origin", "fields", "words"),
-    [
-        ("RUN@7", {}, "no checkpoint of step 7; there are 5, 10, 12"),
-        ("nowhere", {}, "is not the workdir of a run"),
-        ("RUN@12", {}, r"train\.steps=12: the run goes on after step 12"),
-        ("RUN", {"model__num_layers": 3}, r"model\.num_layers is 2 there and 3 here"),
-        ("RUN", {"model__rope_theta": 5e4}, r"rope_theta is 10000\.0 there and 50000"),
-    ],
-)
-def test_what_does_not_fit(origin, fields, words, old, byte_store, tmp_path):
-    origin = origin.replace("RUN", str(old()))
-    with pytest.raises(UserError, match=words) as caught:
-        begun(starting(byte_store, origin, **fields), tmp_path / "new")
-    assert "\n" not in str(caught.value)
-    assert not list((tmp_path / "new").glob("[!.]*"))
-
-
-def test_what_may_be_taken():
-    config = default_config()
-    config.start.what = "everything"
-    with pytest.raises(UserError, match=r"start\.what='everything': choose params"):
-        validation.validate(config)
-
-
-def test_not_from_itself(old, byte_store, tmp_path):
-    shutil.copytree(old(), tmp_path / "run")
-    shutil.rmtree(tmp_path / "run" / "checkpoints")
-    with pytest.raises(UserError, match="this is the workdir itself"):
-        begun(starting(byte_store, tmp_path / "run"), tmp_path / "run")
-
-
-def test_another_tokenizer_of_the_same_size(old, fewer_store, tmp_path):
-    other = tmp_path / "store"
-    shutil.copytree(fewer_store.path, other)
-    manifest = json.loads((other / "manifest.json").read_text())
-    manifest["tokenizer"]["sha256"] = "ab" * 32
-    (other / "manifest.json").write_text(json.dumps(manifest))
-    config = starting(Store.open(other), old(), "params")
-    with pytest.raises(UserError, match="of another tokenizer"):
-        begun(config, tmp_path / "new")
-
-
-def test_what_decides_how_may_differ(old, byte_store, tmp_path):
-    fields = {"model__dtype": "bfloat16", "model__remat": "full"}
-    fields |= {"train__microbatches": 2}
-    assert begun(starting(byte_store, f"{old()}@10", **fields), tmp_path).step == 10
-
-
-def test_a_damaged_checkpoint(old, byte_store, tmp_path, capsys):
-    """The one before it is taken, and it stays where it is; by name it is an error."""
-    origin = tmp_path / "old"
-    shutil.copytree(old(), origin)
-    (origin / "checkpoints" / "12" / "state" / "manifest.ocdbt").unlink()
-    with untouched(origin):
-        run = begun(starting(byte_store, origin), tmp_path / "new")
-        assert run.step == 10
-        assert f"checkpoint 12 of {origin} is damaged" in capsys.readouterr().out
-        with pytest.raises(UserError, match=r"checkpoint 12 of .* is damaged"):
-            begun(starting(byte_store, f"{origin}@12", "params"), tmp_path / "other")
-
-
-@pytest.fixture
-def before(tmp_path):
-    """Store and run that an older version left: 4 domains, checkpoints of 5 and 7."""
-    for name in ("store", "run"):
-        path = pathlib.Path(__file__).parents[1] / "before" / f"{name}.tar.xz"
-        with tarfile.open(path) as archive:
-            archive.extractall(tmp_path, filter="data")
-    return tmp_path
-
-
-def test_from_a_run_of_an_older_version(before, fewer_store, tmp_path, monkeypatch):
-    """What it did not record is asked of its store, while that is there."""
-    monkeypatch.chdir(before)
-    for store, what in (("same", "all"), ("other", "all"), ("other", "params")):
-        store_ = Store.open("store") if store == "same" else fewer_store
-        config = starting(store_, "run@5", what)
-        config.model.update(num_layers=1, d_model=8, num_heads=2, d_ff=16)
-        run = begun(config, tmp_path / f"{store}-{what}")
-        assert run.step == (5 if what == "all" else 0)
-        assert "run@5" in run.taken
-        assert run.snapshot.cursors.any() == (store == "same")
-    (before / "store").rename("elsewhere")
-    with pytest.raises(UserError, match="its store is not there to ask"):
-        begun(config, tmp_path / "gone")
-
-
 @pytest.mark.slow
 def test_in_two_processes(old, tmp_path):
     """What one process saved, on two of four devices each; then they go on."""
@@ -376,33 +122,3 @@ def test_on_another_mesh(old, byte_store, tmp_path):
     config = starting(byte_store, f"{old()}@5", mesh__fsdp=2)
     assert train_run(config, tmp_path, (2, 2, 1))
     assert_close(tmp_path, old())
-
-
-def test_the_flag_as_it_is_typed(tmp_path):
-    """`from` is a keyword of Python, which ml_collections takes names of fields for."""
-    (tmp_path / "more").write_text("--config.start.from=b\n--workdir=from\n")
-    typed = ["--config.start.from=a.from=b", "--config.start.from", "x.from"]
-    typed += ["--config.train.steps=3", "--workdir=w.from=b", "stray"]
-    quoted = ["--config.start['from']=a.from=b", "--config.start['from']", "x.from"]
-    assert cli._keywords_quoted(typed) == quoted + typed[3:]
-    assert cli._keywords_quoted([f"--flagfile={tmp_path / 'more'}"]) == [
-        "--config.start['from']=b",
-        "--workdir=from",
-    ]
-    config = get_config("debug,start.from=runs/a@7,start.what=all")
-    assert config.start.to_dict() == {"from": "runs/a@7", "what": "all"}
-
-
-def test_from_a_basis(byte_store, tmp_path):
-    """Weights of a basis are no weights of domains, unless the names say so."""
-    names = byte_store.domains().names
-    matrix = np.random.default_rng(0).dirichlet(np.ones(len(names)), size=3)
-    np.save(tmp_path / "P.npy", matrix)
-    config = small_config(
-        byte_store, train__steps=4, mixer__basis=str(tmp_path / "P.npy")
-    )
-    assert train_run(config, tmp_path / "old")
-    run = begun(starting(byte_store, tmp_path / "old"), tmp_path / "new")
-    assert "weights as the config says" in run.taken
-    np.testing.assert_allclose(run.mixture.weights(run.snapshot.mixture), 1 / 8)
-    assert run.snapshot.cursors.sum() == 4 * 8
