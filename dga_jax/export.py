@@ -135,16 +135,10 @@ def _write_step(
 ) -> None:
     leaves = {leaf.path: leaf for leaf in layout.leaves(model)}
     shapes = layout.tensor_shapes(model)
-    with tensors.writing(aside, shapes, _numpy(dtype), file_bytes) as writer:
+    with tensors.writing(aside, shapes, dtype, file_bytes) as writer:
         for path, values in parameters.read(folder, model):
-            leaf = leaves[path]
-            parts = values if leaf.stacked else values[None]
-            for name, part in zip(leaf.tensors, parts, strict=True):
-                writer.put(name, part.T if leaf.transposed else part)
-
-
-def _numpy(dtype: str) -> np.dtype:
-    return tensors.DTYPES[{"float32": "F32", "bfloat16": "BF16"}[dtype]]
+            for name, tensor in leaves[path].divided(values):
+                writer.put(name, tensor)
 
 
 def _write_others(

@@ -1,7 +1,11 @@
 """Steps and models that tests vary, and what they are given instead of a model."""
 
-import jax.numpy as jnp
+import functools
 
+import jax.numpy as jnp
+from flax import nnx
+
+from dga_jax.model.transformer import ModelConfig, Transformer
 from dga_jax.training.optimizer import OptimizerConfig
 from dga_jax.training.steps import StepOptions
 
@@ -28,6 +32,25 @@ OPTIONS = StepOptions(
     normalise=False,
     precondition=False,
 )
+TINY = ModelConfig(
+    vocab_size=13,
+    num_layers=2,
+    d_model=16,
+    num_heads=4,
+    num_kv_heads=2,
+    d_ff=32,
+    remat="none",
+)
+
+
+@functools.cache
+def split(config):
+    """Graph and parameters of a model."""
+    graph, params = nnx.split(Transformer(config, rngs=nnx.Rngs(0)), nnx.Param)
+    params = nnx.to_pure_dict(params)
+    # Logits of about 1, as in training: at the beginning they hardly differ.
+    params["embed"]["embedding"] = 20 * params["embed"]["embedding"]
+    return graph, params
 
 
 class Given:

@@ -8,6 +8,7 @@ held before and at its peak (Linux alone says), bytes of the float32 parameters.
 
 import dataclasses
 import json
+import math
 import os
 import re
 import shutil
@@ -135,9 +136,9 @@ def _main(arguments: Sequence[str]) -> None:
             _copy(path, output.parent / "copy")
         seconds[COPY].append(time.perf_counter() - start)
     found = tensors.find(output).values()
-    counts = [np.prod(one.shape) for one in found]
+    counts = [math.prod(one.get_shape()) for one in found]
     size = sum(path.stat().st_size for path in output.glob("*.safetensors"))
-    memory = {"before": before, "peak": peak, "parameters": int(4 * sum(counts))}
+    memory = {"before": before, "peak": peak, "parameters": 4 * sum(counts)}
     print(json.dumps({**seconds, **memory, "bytes": size}))
 
 

@@ -5,9 +5,10 @@ one array, [N, ...], and a projection is [in, out].
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from dga_jax.model.transformer import ModelConfig, abstract
 
@@ -58,6 +59,12 @@ class Leaf(NamedTuple):
         shape = self.shape[self.stacked :]
         return shape[::-1] if self.transposed else shape
 
+    def divided(self, values: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """Names and values of the tensors that a parameter becomes."""
+        parts = values if self.stacked else values[None]
+        for name, part in zip(self.tensors, parts, strict=True):
+            yield name, part.T if self.transposed else part
+
 
 def leaves(config: ModelConfig) -> Iterator[Leaf]:
     """The parameters of a model, in the order in which a checkpoint has them."""
@@ -94,14 +101,3 @@ def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         return (0, 0) if name == EMBEDDING else (2, 0)
 
     return dict(sorted(shapes.items(), key=lambda item: place(item[0])))
-
-
-def nested(values: dict[Path, Any]) -> dict:
-    """The pytree of parameters from its leaves by path."""
-    tree: dict = {}
-    for path, value in values.items():
-        node = tree
-        for key in path[:-1]:
-            node = node.setdefault(key, {})
-        node[path[-1]] = value
-    return tree

@@ -1,9 +1,10 @@
-"""Safetensors files, read and written tensor by tensor.
+"""Safetensors files of a model, read and written tensor by tensor.
 
-A file is 8 bytes, the size of a JSON header; the header, by name `dtype`, `shape` and
-where in the rest of the file the tensor lies; the tensors, little endian, row by row.
-Many files of one model have an index beside them, model.safetensors.index.json. The
-format's own library writes a file from memory that holds all of it, hence this.
+Many files of one model have an index beside them, model.safetensors.index.json. They
+are read by the format's own library. That writes a file from memory that holds all of
+it, hence `writing`: a file is 8 bytes, the size of a JSON header; the header, by name
+`dtype`, `shape` and where in the rest of the file the tensor lies; the tensors, little
+endian, row by row.
 """
 
 import contextlib
@@ -12,44 +13,27 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import safetensors
 
 from dga_jax.errors import UserError
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-DTYPES = {
-    "F32": np.dtype(np.float32),
-    "F16": np.dtype(np.float16),
-    "BF16": np.dtype(jnp.bfloat16),
+_CODES = {
+    np.dtype(np.float32): "F32",
+    np.dtype(np.float16): "F16",
+    np.dtype(jnp.bfloat16): "BF16",
 }
-_CODES = {dtype: code for code, dtype in DTYPES.items()}
-_LARGEST_HEADER = 100_000_000  # the library refuses a larger one, too
 _ALIGNED = 8
 FILE_BYTES = 5_000_000_000
 _AGAIN = "copy the model again"
 
-
-class Tensor(NamedTuple):
-    """Where a tensor lies.
-
-    Attributes:
-      path: of its file.
-      dtype: one of `DTYPES`.
-      shape: its sizes.
-      offset: of its first byte in the file.
-    """
-
-    path: Path
-    dtype: np.dtype
-    shape: tuple[int, ...]
-    offset: int
-
-    def open(self) -> np.ndarray:
-        """Its values, which are read when they are used."""
-        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
+# Of the library: what is read of one are the slices that are asked for. Its shape is
+# `get_shape()`, and the code of its type `get_dtype()`.
+Tensor = Any
 
 
 def find(directory: Path) -> dict[str, Tensor]:
@@ -68,7 +52,7 @@ def find(directory: Path) -> dict[str, Tensor]:
         raise _without(directory)
     tensors = {}
     for name, expected in files.items():
-        found = _read_header(directory / name)
+        found = _opened(directory / name)
         if missing := sorted(expected - found.keys() if expected else ()):
             raise UserError(
                 f"{directory / name}: no tensor {missing[0]}, which {INDEX} says is in"
@@ -115,58 +99,26 @@ def _without(directory: Path) -> UserError:
     )
 
 
-def _read_header(path: Path) -> dict[str, Tensor]:
+def _opened(path: Path) -> dict[str, Tensor]:
     """The tensors of a file."""
+    if not path.is_file():
+        raise UserError(f"{path}: No such file; {_AGAIN}")
     try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(size - 8, _LARGEST_HEADER):
-                raise ValueError(f"it has {size:,} bytes and no whole header")
-            header = json.loads(file.read(length))
-        header.pop("__metadata__", None)
-        places = [_checked(name, entry) for name, entry in header.items()]
-        _check_layout(places, size - 8 - length)
+        with safetensors.safe_open(path, "np") as file:
+            tensors = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; {_AGAIN}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else error
+        raise UserError(f"{path}: {error}; {_AGAIN}") from None
+    except safetensors.SafetensorError as error:
         raise UserError(
-            f"{path} is not a whole safetensors file ({reason}); {_AGAIN}"
+            f"{path} is not a whole safetensors file ({error}); {_AGAIN}"
         ) from None
-    tensors = {}
-    for name, code, shape, start, _ in places:
-        if code not in DTYPES:
+    for name, tensor in tensors.items():
+        if (code := tensor.get_dtype()) not in _CODES.values():
             raise UserError(
-                f"{path}: tensor {name} is of type {code}, not of {', '.join(DTYPES)};"
-                " give a model that is not quantized"
+                f"{path}: tensor {name} is of type {code}, not of"
+                f" {', '.join(_CODES.values())}; give a model that is not quantized"
             )
-        dtype = DTYPES[code]
-        tensors[name] = Tensor(path, dtype, shape, 8 + length + start)
     return tensors
-
-
-def _checked(
-    name: str, entry: Mapping[str, Any]
-) -> tuple[str, str, tuple[int, ...], int, int]:
-    """Name, type, shape, first byte and the one behind the last of a tensor."""
-    start, end = map(int, entry["data_offsets"])
-    shape = tuple(map(int, entry["shape"]))
-    dtype = DTYPES.get(entry["dtype"])
-    if dtype and end - start != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"{name} of shape {shape} has {end - start:,} bytes")
-    return name, entry["dtype"], shape, start, end
-
-
-def _check_layout(places: Iterable[tuple], size: int) -> None:
-    """Tensors lie one behind the other and fill the file."""
-    last = 0
-    for name, _, _, start, end in sorted(places, key=lambda place: place[3:]):
-        if start != last or end < start:
-            raise ValueError(f"{name} does not lie behind the tensor before it")
-        last = end
-    if last != size:
-        raise ValueError(f"its tensors take {last:,} bytes, and it has {size:,}")
 
 
 class Writer:

@@ -1,5 +1,6 @@
 """The parameters of a Hugging Face directory, placed on a mesh as they are read."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from dga_jax.model.transformer import ModelConfig
 
 # Llama 2 was saved with what follows from rope_theta.
 _FREQUENCIES = "self_attn.rotary_emb.inv_freq"
+_COMPARED = 1 << 23  # values of a tensor at a time
 
 
 def check(directory: Path, config: ModelConfig, where: str) -> dict[str, Tensor]:
@@ -38,10 +40,10 @@ def check(directory: Path, config: ModelConfig, where: str) -> dict[str, Tensor]
                 f"{where}: no tensor {name}, which config.json asks for; copy the model"
                 " again"
             )
-        if found[name].shape != shape:
+        if (there := found[name].get_shape()) != list(shape):
             raise UserError(
-                f"{where}: tensor {name} is {list(found[name].shape)}, and"
-                f" {list(shape)} by config.json; the two are not of one model"
+                f"{where}: tensor {name} is {there}, and {list(shape)} by config.json;"
+                " the two are not of one model"
             )
     for name in sorted(found.keys() - expected.keys()):
         if not _follows(name, found, config):
@@ -55,22 +57,25 @@ def check(directory: Path, config: ModelConfig, where: str) -> dict[str, Tensor]
 def _follows(name: str, found: Mapping[str, Tensor], config: ModelConfig) -> bool:
     """Whether a tensor says what is known without it."""
     if name == UNEMBEDDING:  # of tied embeddings
-        mine, other = found[name], found[EMBEDDING]
-        same = (mine.shape, mine.dtype) == (other.shape, other.dtype)
-        return same and _equal_bytes(mine.open(), other.open())
+        return _same(found[name], found[EMBEDDING])
     if name.endswith(_FREQUENCIES) and config.rope_scaling is None:
         expected = np.asarray(frequencies(config.head_width, config.rope_theta))
-        values = found[name].open().astype(np.float32)
+        values = found[name][:].astype(np.float32)
         return values.shape == expected.shape and np.allclose(values, expected, 1e-2)
     return False
 
 
-def _equal_bytes(a: np.ndarray, b: np.ndarray) -> bool:
-    rows = max(1, (1 << 24) // a[0].nbytes)
-    return all(
-        np.array_equal(a[i : i + rows].view(np.uint8), b[i : i + rows].view(np.uint8))
-        for i in range(0, len(a), rows)
-    )
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are equal, bit by bit; rows of both are read at a time."""
+    shape = a.get_shape()
+    if (shape, a.get_dtype()) != (b.get_shape(), b.get_dtype()):
+        return False
+    step = max(1, _COMPARED // math.prod(shape[1:]))
+    for start in range(0, shape[0], step):
+        rows = slice(start, min(start + step, shape[0]))
+        if not np.array_equal(a[rows].view(np.uint8), b[rows].view(np.uint8)):
+            return False
+    return True
 
 
 def load(found: Mapping[str, Tensor], config: ModelConfig, abstract: Any) -> dict:
@@ -81,32 +86,28 @@ def load(found: Mapping[str, Tensor], config: ModelConfig, abstract: Any) -> dic
       config: the architecture.
       abstract: pytree of the parameters' shapes, with their shardings.
     """
+    leaves = {leaf.path: leaf for leaf in layout.leaves(config)}
 
-    def made(leaf: Leaf) -> jax.Array:
-        target = abstract
-        for key in leaf.path:
-            target = target[key]
+    def made(keys: tuple, target: jax.ShapeDtypeStruct) -> jax.Array:
+        leaf = leaves[tuple(key.key for key in keys)]
         return jax.make_array_from_callback(
             leaf.shape, target.sharding, lambda index: _part(found, leaf, index)
         )
 
-    return layout.nested({leaf.path: made(leaf) for leaf in layout.leaves(config)})
+    return jax.tree_util.tree_map_with_path(made, abstract)
 
 
 def _part(
     found: Mapping[str, Tensor], leaf: Leaf, index: tuple[slice, ...]
 ) -> np.ndarray:
     """A part of a parameter, float32."""
-    names = np.array(leaf.tensors, object)
     if not leaf.stacked:
         return _slice(found[leaf.tensors[0]], leaf, index)
-    chosen = names[index[0]]
-    parts = [_slice(found[name], leaf, index[1:]) for name in chosen]
-    return np.stack(parts)
+    chosen = leaf.tensors[index[0]]
+    return np.stack([_slice(found[name], leaf, index[1:]) for name in chosen])
 
 
 def _slice(tensor: Tensor, leaf: Leaf, index: tuple[slice, ...]) -> np.ndarray:
-    values = tensor.open()
-    if leaf.transposed:
-        return np.ascontiguousarray(values[index[::-1]].astype(np.float32).T)
-    return values[index].astype(np.float32)
+    values = tensor[index[::-1] if leaf.transposed else index]
+    values = values.astype(np.float32, copy=False)
+    return np.ascontiguousarray(values.T) if leaf.transposed else values

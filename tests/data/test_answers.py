@@ -1,6 +1,6 @@
 """Rows of which answers alone are predicted, against the rule read place by place."""
 
-import functools
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
+from small import TINY, split
 
 from configs.lego import get_config
 from dga_jax.data.answers import Answers
@@ -16,7 +17,6 @@ from dga_jax.data.row_bytes import row_bytes
 from dga_jax.data.store import PAD, Store
 from dga_jax.errors import UserError
 from dga_jax.model.loss import make_row_losses
-from dga_jax.model.transformer import ModelConfig, Transformer
 from dga_jax.prepare.assemble import prepare_store
 from dga_jax.prepare.corpus import Corpus
 from dga_jax.prepare.sources import expand
@@ -51,17 +51,8 @@ def test_what_follows_the_last_mark_is_predicted(rows, mark):
     assert only.dtype == np.int32
 
 
-@functools.cache
-def tiny():
-    config = ModelConfig(
-        vocab_size=257, num_layers=1, d_model=16, num_heads=2, num_kv_heads=2, d_ff=32
-    )
-    graph, params = nnx.split(Transformer(config, rngs=nnx.Rngs(0)), nnx.Param)
-    return graph, nnx.to_pure_dict(params)
-
-
 def test_the_rest_is_read_all_the_same(store):
-    graph, params = tiny()
+    graph, params = split(dataclasses.replace(TINY, vocab_size=257, num_layers=1))
     rows = store.read("train", np.arange(4))
     only = Answers.after(" =", BytesTokenizer()).only(rows)
     logits = nnx.merge(graph, params)(jnp.asarray(rows[:, :-1]))

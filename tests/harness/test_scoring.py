@@ -1,5 +1,6 @@
 """Scores are those of whole rows computed alone; what shares a row is computed once."""
 
+import dataclasses
 import functools
 
 import jax
@@ -7,45 +8,29 @@ import numpy as np
 import pytest
 from flax import nnx
 from runs import ONE_DEVICE, mesh_of
+from small import TINY, split
 
 from dga_jax import sharding
 from dga_jax.harness import scoring
 from dga_jax.harness.generation import Generator
 from dga_jax.harness.scoring import Place, Request, Scorer
-from dga_jax.model.transformer import LOGICAL_AXES, ModelConfig, Transformer
+from dga_jax.model.transformer import LOGICAL_AXES
 
 LENGTH = 24
-CONFIG = ModelConfig(
-    vocab_size=19,
-    num_layers=2,
-    d_model=16,
-    num_heads=4,
-    num_kv_heads=2,
-    d_ff=32,
-    remat="none",
-    document_end=3,
-)
-
-
-@functools.cache
-def split():
-    graph, params = nnx.split(Transformer(CONFIG, rngs=nnx.Rngs(0)), nnx.Param)
-    params = nnx.to_pure_dict(params)
-    # Logits of about 1, as in training: at the beginning they hardly differ.
-    params["embed"]["embedding"] = 20 * params["embed"]["embedding"]
-    return graph, params
+VOCAB = 19
+CONFIG = dataclasses.replace(TINY, vocab_size=VOCAB, document_end=3)
 
 
 @jax.jit
 def _whole(params, tokens):
-    logits = nnx.merge(split()[0], params)(tokens)
+    logits = nnx.merge(split(CONFIG)[0], params)(tokens)
     return jax.nn.log_softmax(logits), logits.argmax(-1)
 
 
 def whole(read):
     """Of one row alone: log-probabilities [T, V], likeliest tokens [T]."""
     filled = np.pad(read, (0, LENGTH - len(read)))[None]  # which nothing before it sees
-    return (np.asarray(x)[0, : len(read)] for x in _whole(split()[1], filled))
+    return (np.asarray(x)[0, : len(read)] for x in _whole(split(CONFIG)[1], filled))
 
 
 def place_of(mesh, tokens=64):
@@ -53,7 +38,7 @@ def place_of(mesh, tokens=64):
 
 
 def params_on(mesh):
-    params = split()[1]
+    params = split(CONFIG)[1]
     shardings = sharding.tree_shardings(mesh, params, LOGICAL_AXES)
     return jax.tree.map(jax.device_put, params, shardings)
 
@@ -68,7 +53,7 @@ def requests(count=30):
     found = []
     for _ in range(count):
         length = rng.integers(2, LENGTH + 2)
-        tokens = rng.integers(0, 19, length)
+        tokens = rng.integers(0, VOCAB, length)
         found.append(request(tokens, int(rng.integers(1, min(length, 6)))))
     greedy = list(whole(found[0].read))[1]
     found.append(request((*found[0].read, greedy[-1]), 1))
@@ -102,7 +87,7 @@ def test_logits_in_chunks_are_the_same(monkeypatch):
     place, asked = place_of(ONE_DEVICE), requests()
     params = params_on(place.mesh)
     expected = Scorer(place)(params, asked)
-    small = functools.partial(scoring.Head, budget=4 * 19 * 3)
+    small = functools.partial(scoring.Head, budget=4 * VOCAB * 3)
     monkeypatch.setattr(scoring, "Head", small)
     found = Scorer(place)(params, asked)
     assert [s.is_greedy for s in found] == [s.is_greedy for s in expected]

@@ -1,5 +1,6 @@
 """MMLU from a file: prompts, means by hand, and what cannot be asked for."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -8,30 +9,20 @@ import jax
 import numpy as np
 import pytest
 from runs import ONE_DEVICE, mesh_of
+from small import TINY, split
 
 from dga_jax.errors import UserError
 from dga_jax.harness.options import Options
 from dga_jax.harness.scoring import Place
-from dga_jax.model.transformer import ModelConfig, Transformer
 from dga_jax.tokenizer import BytesTokenizer
 
 pytest.importorskip("lm_eval")
-
-from flax import nnx
 
 from dga_jax.harness import evaluate, tasks
 
 HERE = Path(__file__).parent
 DATA, EXAMPLES = str(HERE / "questions.jsonl"), str(HERE / "examples.jsonl")
-CONFIG = ModelConfig(
-    vocab_size=257,
-    num_layers=1,
-    d_model=16,
-    num_heads=2,
-    num_kv_heads=2,
-    d_ff=16,
-    remat="none",
-)
+CONFIG = dataclasses.replace(TINY, vocab_size=257)
 PLACE = Place(CONFIG, mesh_of(*ONE_DEVICE), 300, 2048)
 
 
@@ -41,10 +32,7 @@ def harness_of(*names, **options):
 
 @pytest.fixture(scope="module")
 def params():
-    model = jax.jit(lambda: Transformer(CONFIG, rngs=nnx.Rngs(0)))()
-    params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
-    params["embed"]["embedding"] = 20 * params["embed"]["embedding"]
-    return params
+    return split(CONFIG)[1]
 
 
 def items_of(path):

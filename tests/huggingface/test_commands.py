@@ -1,6 +1,5 @@
 """The commands as a user types them: a model in, trained on, and out again."""
 
-import dataclasses
 import json
 import os
 import shutil
@@ -8,19 +7,14 @@ from pathlib import Path
 
 import forks
 import hf_models
-import jax
 import numpy as np
 import pytest
-from flax import nnx
 from qwen import save_tokenizer, texts_of
+from test_export import logits as ours
 
 from dga_jax.data.store import Store
-from dga_jax.huggingface import layout
-from dga_jax.model.transformer import abstract
 from dga_jax.prepare.sample import SAMPLE
 from dga_jax.tokenizer import load_tokenizer
-from dga_jax.training import config as configs
-from dga_jax.training import parameters, recorded
 
 pytestmark = pytest.mark.slow
 
@@ -87,14 +81,8 @@ def made(tmp_path_factory):
 
 def test_transformers_opens_what_comes_out(made):
     """The run's parameters, not those it began with, and the model's tokens."""
-    found = recorded.read(made / "run")
-    config = dataclasses.replace(configs.model_config(found.config), dtype="float32")
-    params = layout.nested(
-        dict(parameters.read(made / "run" / "checkpoints" / "3", config))
-    )
     tokens = np.random.default_rng(0).integers(0, VOCAB, (2, 60))
-    graph = abstract(config)[0]
-    expected = jax.jit(lambda p, t: nnx.merge(graph, p)(t))(params, tokens)
+    expected = ours(made / "run", tokens)
     model = hf_models.opened(made / "out")
     np.testing.assert_allclose(
         hf_models.logits(model, tokens), expected, rtol=1e-5, atol=1e-5

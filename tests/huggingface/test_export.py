@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-from flax import nnx
+from flax import nnx, traverse_util
 from runs import parts_of, small_config, train_run
 
 from configs import of_run
 from dga_jax import export
 from dga_jax.errors import UserError
-from dga_jax.huggingface import architecture, layout
+from dga_jax.huggingface import architecture
 from dga_jax.model.transformer import ModelConfig, abstract
 from dga_jax.training import config as configs
 from dga_jax.training import parameters, recorded, workdir
@@ -79,7 +79,7 @@ def logits(directory, tokens, dtype="float32"):
     model = dataclasses.replace(configs.model_config(run.config), dtype=dtype)
     step = max(int(path.name) for path in (directory / "checkpoints").iterdir())
     found = parameters.read(directory / "checkpoints" / str(step), model)
-    params, graph = layout.nested(dict(found)), abstract(model)[0]
+    params, graph = traverse_util.unflatten_dict(dict(found)), abstract(model)[0]
     compute = jax.jit(lambda params, tokens: nnx.merge(graph, params)(tokens))
     return np.asarray(compute(params, jnp.asarray(tokens)))
 

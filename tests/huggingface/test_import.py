@@ -5,7 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from flax import nnx
+from flax import nnx, traverse_util
 from hf_models import MODELS, VOCAB, logits, opened, saved
 
 from dga_jax.huggingface import architecture, layout, tensors, weights
@@ -66,18 +66,11 @@ def test_what_was_read_is_written_again(name, dtype, tmp_path):
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
     config, params = read(tmp_path)
     (out := tmp_path / "out").mkdir()
-    kind = tensors.DTYPES[{"float32": "F32", "bfloat16": "BF16"}[dtype]]
-    shapes = layout.tensor_shapes(config)
-    with tensors.writing(out, shapes, kind) as writer:
+    by_path = traverse_util.flatten_dict(params)
+    with tensors.writing(out, layout.tensor_shapes(config), dtype) as writer:
         for leaf in layout.leaves(config):
-            values = params
-            for key in leaf.path:
-                values = values[key]
-            values = np.asarray(values)
-            for tensor, part in zip(
-                leaf.tensors, values if leaf.stacked else values[None], strict=True
-            ):
-                writer.put(tensor, part.T if leaf.transposed else part)
+            for tensor, part in leaf.divided(np.asarray(by_path[leaf.path])):
+                writer.put(tensor, part)
     spec = architecture.config_json(
         config, max_positions=1024, bos=256, eos=256, dtype=dtype
     )

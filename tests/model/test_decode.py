@@ -9,33 +9,16 @@ import numpy as np
 import pytest
 from flax import nnx
 from runs import mesh_of
+from small import TINY, split
 
 from dga_jax import sharding
 from dga_jax.model import decode
-from dga_jax.model.transformer import LOGICAL_AXES, ModelConfig, Transformer
+from dga_jax.model.transformer import LOGICAL_AXES
 
-PLAIN = ModelConfig(
-    vocab_size=13,
-    num_layers=3,
-    d_model=16,
-    num_heads=4,
-    num_kv_heads=2,
-    d_ff=32,
-    remat="none",
-)
+PLAIN = dataclasses.replace(TINY, num_layers=3)
 DOCUMENTS = dataclasses.replace(PLAIN, document_end=3, tied_embeddings=False)
 LENGTHS = (1, 2, 5, 9)
 ROOM = 16
-
-
-@functools.cache
-def split(config):
-    model = Transformer(config, rngs=nnx.Rngs(0))
-    graph, params = nnx.split(model, nnx.Param)
-    params = nnx.to_pure_dict(params)
-    # Logits of about 1, as in training: at the beginning they hardly differ.
-    params["embed"]["embedding"] = 20 * params["embed"]["embedding"]
-    return graph, params
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -11,35 +11,17 @@ from documents import alone, packed_rows, pieces_of
 from flax import nnx
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from small import TINY, split
 
 from dga_jax.data.store import PAD
 from dga_jax.model.attention import document_positions
 from dga_jax.model.kernels import within_documents
 from dga_jax.model.loss import make_row_losses
-from dga_jax.model.transformer import ModelConfig, Transformer
 
 LENGTH = 12
-PLAIN = ModelConfig(
-    vocab_size=11,
-    num_layers=2,
-    d_model=16,
-    num_heads=4,
-    num_kv_heads=2,
-    d_ff=32,
-    remat="none",
-)
+PLAIN = dataclasses.replace(TINY, vocab_size=11)
 FIRST = dataclasses.replace(PLAIN, document_end=0)  # what padding is read as, too
 LAST = dataclasses.replace(PLAIN, document_end=10, remat="full")
-
-
-@functools.cache
-def split(config):
-    model = Transformer(config, rngs=nnx.Rngs(0))
-    graph, params = nnx.split(model, nnx.Param)
-    params = nnx.to_pure_dict(params)
-    # Logits of about 1, as in training: at the beginning they hardly differ.
-    params["embed"]["embedding"] = 20 * params["embed"]["embedding"]
-    return graph, params
 
 
 @functools.partial(jax.jit, static_argnums=0)

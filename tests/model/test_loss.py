@@ -1,32 +1,18 @@
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small
 from flax import nnx
+from small import split
 
 from dga_jax.benchmark.program import arrays
 from dga_jax.data.store import PAD
 from dga_jax.model.loss import Head, make_row_losses
-from dga_jax.model.transformer import ModelConfig, Transformer
 
-TINY = ModelConfig(
-    vocab_size=257,
-    num_layers=2,
-    d_model=16,
-    num_heads=2,
-    num_kv_heads=2,
-    d_ff=32,
-    remat="none",
-)
-
-
-@functools.cache
-def split(config):
-    graph, params = nnx.split(Transformer(config, rngs=nnx.Rngs(0)), nnx.Param)
-    return graph, nnx.to_pure_dict(params)
+TINY = dataclasses.replace(small.TINY, vocab_size=257)
 
 
 @pytest.fixture(scope="module")
