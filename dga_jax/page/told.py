@@ -13,11 +13,9 @@ from dga_jax.errors import UserError
 from dga_jax.logs.series import Series
 from dga_jax.mixing.mixers import MIXERS
 from dga_jax.remote import is_remote
-from dga_jax.stores import find_store
+from dga_jax.stores import SAMPLES, find_store
 from dga_jax.training import recorded
 from dga_jax.training.fields import fields, get
-
-_MADE = "sample"  # names of stores that would be made where they are not there
 
 
 class Told(NamedTuple):
@@ -83,7 +81,7 @@ def find(record: recorded.Recorded) -> tuple[Store | None, str]:
     """
     name = record.config.data.store
     try:
-        if is_remote(name) or name.startswith(_MADE):
+        if is_remote(name) or name in SAMPLES:
             path = _cached(record)
         else:
             path = find_store(name, record.config.train.seq_len)
