@@ -28,7 +28,7 @@ from dga_jax.logs.metrics import read_metrics
 from dga_jax.logs.series import read_series
 from dga_jax.page.run import write_page
 from dga_jax.page.several import compared, write_comparison
-from dga_jax.page.told import Told
+from dga_jax.page.told import Told, read_record
 
 _PAGE = "report.html"
 
@@ -95,6 +95,7 @@ def _tell(workdir: Path, title: str | None) -> Told:
         title or workdir.resolve().name,
         tables.heading(lines, weights),
         workdir,
+        read_record(workdir),
         lines,
         weights,
         basis_weights,

@@ -4,7 +4,7 @@ import pathlib
 
 # What a config says instead of a path: the text that comes with the program, with its
 # kinds of text for domains, or with 16 x 16 clusters.
-_SAMPLES = {"sample": (), "sample-clusters": (16, 16)}
+SAMPLES = {"sample": (), "sample-clusters": (16, 16)}
 
 
 def find_store(name: str, seq_len: int, cache: str = "") -> pathlib.Path:
@@ -19,7 +19,7 @@ def find_store(name: str, seq_len: int, cache: str = "") -> pathlib.Path:
       UserError: see `sample_store` and `local_store`.
     """
     # What is not needed to train is not loaded to train.
-    if name not in _SAMPLES:
+    if name not in SAMPLES:
         if "://" not in name:
             return pathlib.Path(name)
         from dga_jax.data.remote_store import local_store
@@ -27,4 +27,4 @@ def find_store(name: str, seq_len: int, cache: str = "") -> pathlib.Path:
         return local_store(name, cache)
     from dga_jax.prepare.sample import sample_store
 
-    return sample_store(seq_len, cache, branching=_SAMPLES[name])
+    return sample_store(seq_len, cache, branching=SAMPLES[name])

@@ -117,11 +117,13 @@ def test_where_configs_are_found(tmp_path, monkeypatch):
 
 
 def test_console_scripts():
-    """Each runs a module that there is."""
+    """Each runs a module that there is, and the page names it."""
+    said = (ROOT / "docs" / "launch.md").read_text()
     for script, where in PROJECT["scripts"].items():
         module, name = where.split(":")
         assert module == "dga_jax.commands"
         assert script == f"dga-jax-{name.replace('_', '-')}"
+        assert f"`{script}`" in said or f"`{script.removeprefix('dga-jax')}`" in said
         path = getattr(commands, name).args[0].replace(".", "/")
         assert (ROOT / f"{path}.py").exists() or (ROOT / path / "__main__.py").exists()
 

@@ -41,15 +41,15 @@ def get_config(argument: str | None = None) -> ConfigDict:
             " 0.09 nats on the corpus as it is. Importance sampling does as well on"
             " the target with all text (0.28) and then loses 1.4 nats on the corpus;"
             " with little text it repeats a cluster 54 times, learns it by heart and"
-            " ends 0.44 nats above the natural mixture."
+            " ends 0.45 nats above the natural mixture."
         ),
         shows_not=(
             "One target, whose nearest relative, the source code of Python, is in the"
             " corpus. 200 steps of a tiny model."
         ),
         data=(
-            "`sample/` in 256 clusters of 16, 3.9 million tokens; the target is the"
-            " documentation of Python. Nothing was chosen on it."
+            "`sample/` in 16 clusters of 16 clusters each, 4.6 million tokens; the"
+            " target is the documentation of Python. Nothing was chosen on it."
         ),
     )
     return apply_argument(config, argument)

@@ -12,7 +12,7 @@ from dga_jax.errors import UserError, listed
 from dga_jax.experiment.spec import Experiment, Points
 from dga_jax.mixing.mixers import MIXERS
 from dga_jax.training import validation
-from dga_jax.training.fields import Touches, fields, get
+from dga_jax.training.fields import changed, fields
 
 _SHOWN = 10  # names in an error
 _AIMS = {"alignments", "target_alignments", "target_losses"}  # that need a target
@@ -111,20 +111,6 @@ def _leave_out_unread(config: ConfigDict) -> None:
             unread = of_target and not _AIMS & set(recipe.reads)
         if unread and not (name == "mixer.reference" and begins_there):
             config.update_from_flattened_dict({name: field.default})
-
-
-def changed(config: ConfigDict) -> dict[str, Any]:
-    """Fields of a run that are not at their defaults."""
-    values = {name: (get(config, name), field) for name, field in fields().items()}
-    return {n: value for n, (value, field) in values.items() if value != field.default}
-
-
-def decides(name: str) -> bool:
-    """Whether a field has a say in what is computed, not just how or where."""
-    field = fields().get(name)
-    how = (Touches.NOTHING, Touches.ROUNDING)
-    evaluates = name.startswith("eval.")
-    return field is None or evaluates or (field.touches not in how)
 
 
 def only(runs: Sequence[Planned], wanted: Sequence[str]) -> list[Planned]:

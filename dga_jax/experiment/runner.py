@@ -13,8 +13,9 @@ from typing import NamedTuple
 from dga_jax import files
 from dga_jax.errors import ExitStatus, UserError, exit_status, is_full_disk, one_line
 from dga_jax.experiment import results
-from dga_jax.experiment.plan import Planned, changed
+from dga_jax.experiment.plan import Planned
 from dga_jax.training import workdir
+from dga_jax.training.fields import changed
 from dga_jax.training.loop import train
 from dga_jax.training.setup import check, open_run
 

@@ -23,8 +23,8 @@ from dga_jax.page.markup import (
     table,
     write,
 )
-from dga_jax.page.told import Told, changed, find, moves
-from dga_jax.training.fields import fields, get
+from dga_jax.page.told import Told, find, moves
+from dga_jax.training.fields import as_flag, changed, fields, get
 
 _LOSSES = {
     "target": "eval/target/loss",
@@ -44,8 +44,7 @@ def write_page(path: Path, told: Told) -> Path:
 
 def sections(told: Told) -> list[Html]:
     """All parts of the page of a run, below its title."""
-    record = told.record()
-    config = record.config if record else None
+    record, config = told.record, told.config
     store, missing = find(record) if record else (None, "the run's config is not there")
     return [
         section("Question", *_sentences(words.question(told, config, store))),
@@ -177,20 +176,14 @@ def _config(config: ConfigDict | None) -> Iterator[Html]:
         yield element("p", "The run's config is not there.")
         return
     rows = [["field", "value", "default", "meaning"]]
-    for name, (value, default, about) in changed(config).items():
-        rows.append([name, config_value(value), config_value(default), about])
+    for name, value in changed(config).items():
+        field = fields()[name]
+        rows.append([name, as_flag(value), field.shown, field.about])
     yield element("p", "Fields that are not at their defaults:")
     yield table(rows, class_="config")
     every = [["field", "value", "meaning"]]
-    every += [[n, config_value(get(config, n)), f.about] for n, f in fields().items()]
+    every += [[n, as_flag(get(config, n)), f.about] for n, f in fields().items()]
     yield folded("all fields", table(every, class_="config"))
-
-
-def config_value(value: object) -> str:
-    """A value as a flag would give it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value) if value != "" else '""'
 
 
 def _again(told: Told, config: ConfigDict | None) -> Iterator[Html]:

@@ -21,10 +21,9 @@ from dga_jax.page.markup import (
     table,
     write,
 )
-from dga_jax.page.run import command, config_value, domain_tables, signs
+from dga_jax.page.run import command, domain_tables, signs
 from dga_jax.page.told import Told
-from dga_jax.training.field import Touches
-from dga_jax.training.fields import fields, get
+from dga_jax.training.fields import as_flag, decides, fields, get
 
 _TARGET = "eval/target/loss"
 _LOSSES = {
@@ -47,16 +46,15 @@ def write_comparison(path: Path, runs: Sequence[Told], rows: Rows) -> Path:
       The path.
     """
     title = f"{len(runs)} runs"
-    configs = [run.record() and run.record().config for run in runs]
     return write(
         path,
         title,
         element("h1", title),
         element("p", ", ".join(run.title for run in runs), class_="facts"),
-        section("Question", element("p", _question(runs, configs))),
-        section("Answer", element("div", *_answer(runs, configs), class_="answer")),
+        section("Question", element("p", _question(runs))),
+        section("Answer", element("div", *_answer(runs), class_="answer")),
         section("Side by side", table(rows)),
-        section("What they differ in", *_differences(runs, configs)),
+        section("What they differ in", *_differences(runs)),
         section("Over time", element("div", *_charts(runs), class_="charts")),
         section("Weights", element("div", *_weights(runs), class_="charts")),
         section("Each run", *(_run(told, path.parent) for told in runs)),
@@ -75,8 +73,7 @@ def compared(runs: Sequence[Told]) -> list[list[str]]:
     heads = ["run", "mixer", "seed", "step", *_LOSSES]
     rows = [[*heads, "effective domains", "total FLOPs", "tokens/s"]]
     for told in runs:
-        record = told.record()
-        config = record.config if record else None
+        config = told.config
         of = config.mixer.name if config else "-", str(config.seed) if config else "-"
         at = last_step(told) if step is None else step
         row = [told.title, *of, "-" if at is None else f"{at:,}"]
@@ -86,7 +83,7 @@ def compared(runs: Sequence[Told]) -> list[list[str]]:
         )
         _, speed = history(told.lines, "perf/tokens_per_second")
         row.append(quantity(effective) if math.isfinite(effective) else "-")
-        row.append(scientific(flops) if math.isfinite(flops) else "-")
+        row.append(scientific(flops))
         row.append(quantity(np.median(speed)) if len(speed) else "-")
         rows.append(row)
     return rows
@@ -115,8 +112,8 @@ def _format(value: float, spec: str) -> str:
     return format(value, spec) if math.isfinite(value) else "-"
 
 
-def _question(runs: Sequence[Told], configs: Sequence[ConfigDict | None]) -> str:
-    mixers = dict.fromkeys(c.mixer.name for c in configs if c is not None)
+def _question(runs: Sequence[Told]) -> str:
+    mixers = dict.fromkeys(run.config.mixer.name for run in runs if run.config)
     named = f" (mixers: {', '.join(mixers)})" if mixers else ""
     return (
         f"Which of {len(runs)} runs{named} makes a model best on the target's text, and"
@@ -124,18 +121,14 @@ def _question(runs: Sequence[Told], configs: Sequence[ConfigDict | None]) -> str
     )
 
 
-def _answer(
-    runs: Sequence[Told], configs: Sequence[ConfigDict | None]
-) -> Iterator[Html]:
-    for sentence in _sentences(runs, configs):
+def _answer(runs: Sequence[Told]) -> Iterator[Html]:
+    for sentence in _sentences(runs):
         yield element("p", sentence)
 
 
-def _sentences(
-    runs: Sequence[Told], configs: Sequence[ConfigDict | None]
-) -> Iterator[str]:
-    records = [run.record() for run in runs]
-    if len({r.data.get("content_hash") for r in records if r}) > 1:
+def _sentences(runs: Sequence[Told]) -> Iterator[str]:
+    stores = {run.record.data.get("content_hash") for run in runs if run.record}
+    if len(stores) > 1:
         yield (
             "The runs were trained and evaluated on different stores: their losses"
             " cannot be compared."
@@ -155,21 +148,17 @@ def _sentences(
         f" loss is lowest in {best}: {losses[best]:.3f} nats per token. Above it:"
         f" {', '.join(rest)}{more}."
     )
-    yield from _seeds(losses, runs, configs)
+    yield from _seeds(losses, runs)
     signed = [run.title for run in runs if run.warnings]
     if signed:
         yield f"Signs of failure, see below, were seen in {', '.join(signed)}."
 
 
-def _seeds(
-    losses: Mapping[str, float],
-    runs: Sequence[Told],
-    configs: Sequence[ConfigDict | None],
-) -> Iterator[str]:
+def _seeds(losses: Mapping[str, float], runs: Sequence[Told]) -> Iterator[str]:
     """Means and deviations over runs that differ in their seed alone."""
     groups: dict[tuple, list[str]] = {}
-    for told, config in zip(runs, configs, strict=True):
-        key = (told.title,) if config is None else _settings(config)
+    for told in runs:
+        key = (told.title,) if told.config is None else _settings(told.config)
         groups.setdefault(key, []).append(told.title)
     several = [names for names in groups.values() if len(names) > 1]
     if not several:
@@ -187,23 +176,19 @@ def _seeds(
 
 
 def _settings(config: ConfigDict) -> tuple:
-    """All that decides what is computed, without the seed."""
-    return tuple(
-        str(get(config, name))
-        for name, field in fields().items()
-        if name != "seed" and field.touches not in (Touches.NOTHING, Touches.ROUNDING)
-    )
+    """All that decides what the losses are, without the seed."""
+    names = (name for name in fields() if name != "seed" and decides(name))
+    return tuple(str(get(config, name)) for name in names)
 
 
-def _differences(
-    runs: Sequence[Told], configs: Sequence[ConfigDict | None]
-) -> Iterator[Html]:
+def _differences(runs: Sequence[Told]) -> Iterator[Html]:
+    configs = [run.config for run in runs]
     if None in configs:
         yield element("p", "Not shown: the config of a run is not there.")
         return
     rows = [["field", *(run.title for run in runs)]]
     for name in fields():
-        values = [config_value(get(config, name)) for config in configs]
+        values = [as_flag(get(config, name)) for config in configs]
         if len(set(values)) > 1:
             rows.append([name, *values])
     yield (
@@ -225,9 +210,9 @@ def _weights(runs: Sequence[Told]) -> Iterator[Html]:
     for told in runs:
         if told.moving is not None:
             last = np.asarray(told.moving.values[-1])
-            for name in charts.colours(told.moving.domains, last):
-                at = list(told.moving.domains).index(name)
-                most[name] = max(most.get(name, 0.0), float(last[at]))
+            names = list(charts.colours(told.moving.domains, last))
+            for name, weight in zip(names, told.moving.last(names), strict=True):
+                most[name] = max(most.get(name, 0.0), weight)
     painted = charts.colours(list(most), np.array(list(most.values())))
     for told in runs:
         if told.moving is not None:

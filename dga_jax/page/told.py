@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -13,11 +13,8 @@ from dga_jax.errors import UserError
 from dga_jax.logs.series import Series
 from dga_jax.mixing.mixers import MIXERS
 from dga_jax.remote import is_remote
-from dga_jax.stores import find_store
+from dga_jax.stores import SAMPLES, find_store
 from dga_jax.training import recorded
-from dga_jax.training.fields import fields, get
-
-_MADE = "sample"  # names of stores that would be made where they are not there
 
 
 class Told(NamedTuple):
@@ -27,6 +24,7 @@ class Told(NamedTuple):
       title: its name.
       heading: steps, domains and time in a line.
       workdir: where it lies.
+      record: its config and what it was trained on; None if that cannot be read.
       lines: of its log.
       weights: of its domains; None if the log has none.
       basis_weights: of its basis; None without one.
@@ -39,6 +37,7 @@ class Told(NamedTuple):
     title: str
     heading: str
     workdir: Path
+    record: recorded.Recorded | None
     lines: Sequence[Mapping[str, float | None]]
     weights: Series | None
     basis_weights: Series | None
@@ -52,27 +51,24 @@ class Told(NamedTuple):
         """The weights that an update moves: the basis', where there is one."""
         return self.weights if self.basis_weights is None else self.basis_weights
 
-    def record(self) -> recorded.Recorded | None:
-        """Its config and what it was trained on; None if that cannot be read."""
-        try:
-            return recorded.read(self.workdir)
-        except UserError:
-            return None
+    @property
+    def config(self) -> ConfigDict | None:
+        """That of the run, or None."""
+        return self.record.config if self.record else None
+
+
+def read_record(workdir: Path) -> recorded.Recorded | None:
+    """A run's config and what it was trained on; None if that cannot be read."""
+    try:
+        return recorded.read(workdir)
+    except UserError:
+        return None
 
 
 def moves(config: ConfigDict | None) -> bool | None:
     """Whether the mixer ever moves weights; None if it is not known."""
     recipe = MIXERS.get(config.mixer.name) if config is not None else None
     return recipe.moves if recipe else None
-
-
-def changed(config: ConfigDict) -> dict[str, tuple[Any, Any, str]]:
-    """Values, defaults and meanings of the fields that are not at their defaults."""
-    return {
-        name: (get(config, name), field.default, field.about)
-        for name, field in fields().items()
-        if get(config, name) != field.default
-    }
 
 
 def find(record: recorded.Recorded) -> tuple[Store | None, str]:
@@ -83,7 +79,7 @@ def find(record: recorded.Recorded) -> tuple[Store | None, str]:
     """
     name = record.config.data.store
     try:
-        if is_remote(name) or name.startswith(_MADE):
+        if is_remote(name) or name in SAMPLES:
             path = _cached(record)
         else:
             path = find_store(name, record.config.train.seq_len)

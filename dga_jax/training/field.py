@@ -37,6 +37,11 @@ class Field(NamedTuple):
     @property
     def shown(self) -> str:
         """The default, as a flag would give it."""
-        if isinstance(self.default, bool):
-            return str(self.default).lower()
-        return str(self.default) if self.default != "" else '""'
+        return as_flag(self.default)
+
+
+def as_flag(value: Any) -> str:
+    """A value as a flag would give it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if value != "" else '""'

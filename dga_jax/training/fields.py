@@ -16,6 +16,7 @@ from dga_jax.model.loss import LOGITS_BUDGET
 from dga_jax.model.transformer import REMAT
 from dga_jax.training.field import Field as Field
 from dga_jax.training.field import Touches as Touches
+from dga_jax.training.field import as_flag as as_flag
 from dga_jax.training.mixer_fields import MIXER
 from dga_jax.training.optimizer import SCHEDULES
 
@@ -345,3 +346,20 @@ def get(config: ConfigDict, name: str) -> Any:
     for key in name.split("."):
         config = config[key]
     return config
+
+
+def changed(config: ConfigDict) -> dict[str, Any]:
+    """Values of the fields that are not at their defaults, by dotted name."""
+    values = {name: (get(config, name), field) for name, field in fields().items()}
+    return {n: value for n, (value, field) in values.items() if value != field.default}
+
+
+def decides(name: str) -> bool:
+    """Whether a field has a say in a run's losses, not just how or where it runs.
+
+    Evaluation has: of other rows the losses are others. So has a field that is not
+    known, as of another version.
+    """
+    field = fields().get(name)
+    how = (Touches.NOTHING, Touches.ROUNDING)
+    return field is None or name.startswith("eval.") or field.touches not in how

@@ -86,6 +86,15 @@ def test_a_copy_is_found_by_its_content(byte_store, tmp_path, monkeypatch):
     assert "Not shown" not in page.text
 
 
+def test_a_store_that_is_called_nearly_as_the_sample(byte_store, tmp_path, monkeypatch):
+    monkeypatch.setenv("DGA_JAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "samples").symlink_to(byte_store.path)
+    names = list(byte_store.domains().names)
+    page = trained_on(log_weights(tmp_path, names), byte_store, name="samples")
+    assert "Not shown" not in page.text
+
+
 def test_a_config_that_cannot_be_read(byte_store, tmp_path):
     log_weights(tmp_path, list(byte_store.domains().names))
     (tmp_path / "config.json").write_text("{")

@@ -120,10 +120,10 @@ def test_parquet(items, expected, tmp_path, kind):
 
 def test_text(items, expected, tmp_path):
     for item in items:
-        path = tmp_path / "root" / item["domain"] / "deep" / f"{item['id']}.txt"
+        path = tmp_path / "corpus" / item["domain"] / "deep" / f"{item['id']}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(item["text"].encode())
-    for pattern in (f"{tmp_path}/root", f"text:{tmp_path}/root/**"):
+    for pattern in (f"{tmp_path}/corpus", f"text:{tmp_path}/corpus/**"):
         documents = read(pattern)
         assert documents[0].identifier == "austen/deep/austen-000.txt"
         assert (
@@ -133,11 +133,11 @@ def test_text(items, expected, tmp_path):
             )
             == expected
         )
-    shards = expand([f"text:{tmp_path}/root"])
+    shards = expand([f"text:{tmp_path}/corpus"])
     assert [shard.domain for shard in shards] == list(KINDS)
     assert [len(shard.paths) for shard in shards] == [30, 30, 30]
-    assert {d.domain for d in read(f"text:{tmp_path}/root/austen/deep")} == {"deep"}
-    assert {d.domain for d in read(f"mine=text:{tmp_path}/root")} == {"mine"}
+    assert {d.domain for d in read(f"text:{tmp_path}/corpus/austen/deep")} == {"deep"}
+    assert {d.domain for d in read(f"mine=text:{tmp_path}/corpus")} == {"mine"}
 
 
 def test_tfds(expected, prepared, monkeypatch):
