@@ -26,7 +26,11 @@ COMMANDS = {
         "--config.data.store=sample",
         f"--config.data.cache={URL}",
     ],
-    "compare": ["compare", QUICKSTART, f"--workdir={URL}"],
+    "experiment": [
+        "experiment",
+        f"--config={ROOT}/configs/experiments/sample.py",
+        f"--workdir={URL}",
+    ],
     "report": ["report", f"--workdir={URL}"],
     "prepare": ["prepare", *MAKE, f"--output={URL}"],
     "work": ["prepare", *MAKE, "--output={elsewhere}", f"--work={URL}"],

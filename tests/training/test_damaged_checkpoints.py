@@ -77,6 +77,7 @@ def test_damage(damage, template, tmp_path, capfd):
         shutil.copytree(template / "checkpoints", folder / "checkpoints")
         {**DAMAGES, "unreadable": _loop}[damage](folder / "checkpoints" / "10" / part)
         before = _bytes(folder)
+        capfd.readouterr()  # of saves before, which say when they have ended
         checkpoints = Checkpoints(folder, 3)
         restored, error = _restore(checkpoints)
         if error:
