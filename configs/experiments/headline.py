@@ -34,7 +34,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     config.experiment = Experiment(
         question="Does steering the mixture make a better model of the target?",
         axes={
-            "seed": seeds(3),
+            "seed": seeds(5),
             "target": proxy_clusters.target_axis(TARGETS),
             "mixer": mixers(),
         },

@@ -17,7 +17,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     config.experiment = Experiment(
         question="Does steering pay where there is little text of every kind?",
         axes={
-            "seed": seeds(2),
+            "seed": seeds(3),
             "target": proxy_clusters.target_axis(headline.TARGETS),
             "tokens": {
                 f"{count}": {"data.tokens_per_domain": count}
