@@ -10,6 +10,8 @@ from dga_jax.training.config import apply_argument
 
 # The target's histogram, the corpus as it is, and its coarse clusters.
 BASIS = "target+natural+level0"
+# Even weights of these, with nothing on the histograms of a store's other targets.
+OWN = "target/{target}=.0556,natural=.0556,level0:*=.8888"
 SHARE = 0.5  # of the weight on the target's histogram, where DGA begins there
 
 

@@ -15,14 +15,21 @@ DATA = (
 
 
 def mixers() -> dict[str, dict[str, object]]:
-    """What is compared; DGA over a basis, from even weights and from its target's."""
+    """What is compared; DGA over a basis, from even weights and from its target's.
+
+    The basis has the histogram of every target of the store. `dga-even` may use them
+    all; `dga-own` has those of other targets at 0, which is what a store of one target
+    would give.
+    """
     basis = {"mixer.basis": proxy_clusters.BASIS}
     begun = basis | {"mixer.weights": proxy_clusters.begin(proxy_clusters.SHARE)}
+    own = basis | {"mixer.weights": proxy_clusters.OWN}
     return {
         "uniform": {"mixer.name": "static"},
         "natural": {"mixer.name": "static", "mixer.weights": "natural"},
         "importance": {"mixer.name": "importance"},
         "dga-even": basis | {"mixer.name": "dga"},
+        "dga-own": own | {"mixer.name": "dga"},
         "dga-begun": begun | {"mixer.name": "dga"},
         "random": begun | {"mixer.name": "random"},
     }

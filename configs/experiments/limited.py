@@ -7,7 +7,7 @@ from configs.experiments import headline
 from dga_jax.experiment.spec import Experiment, Figure, seeds
 from dga_jax.training.config import apply_argument
 
-_MIXERS = ("uniform", "natural", "importance", "dga-even", "dga-begun")
+_MIXERS = ("uniform", "natural", "importance", "dga-even", "dga-own", "dga-begun")
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

@@ -1,0 +1,45 @@
+"""Special against general: each method from weak to strong."""
+
+from ml_collections import ConfigDict
+
+from configs import proxy_clusters
+from configs.experiments import headline
+from dga_jax.experiment.spec import Experiment, Figure, seeds
+from dga_jax.training.config import apply_argument
+
+# Of the target's histogram in a fixed mixture with the natural one; and η of DGA.
+_STRENGTHS = {"1": (0.25, 2.5), "2": (0.5, 5.0), "3": (0.75, 20.0), "4": (1.0, 80.0)}
+
+
+def get_config(argument: str | None = None) -> ConfigDict:
+    """Importance sampling mixed with the natural mixture, and DGA by its η."""
+    config = proxy_clusters.get_config()
+    mixers = headline.mixers()
+    fixed = {"mixer.name": "static", "mixer.basis": proxy_clusters.BASIS}
+    config.experiment = Experiment(
+        question="What does a better model of the target cost on the rest?",
+        axes={
+            "seed": seeds(2),
+            "target": proxy_clusters.target_axis(("python_docs", "sotu_modern")),
+            "strength": {
+                name: {
+                    "mixer.weights": f"target/{{target}}={share},natural={1 - share}",
+                    "mixer.eta": eta,
+                }
+                for name, (share, eta) in _STRENGTHS.items()
+            },
+            # A later axis takes precedence: where DGA begins is its own.
+            "method": {
+                "natural": mixers["natural"],
+                "importance": fixed,
+                "dga-own": mixers["dga-own"],
+            },
+        },
+        baseline={"method": "natural"},
+        loss="target/{target}",
+        over=("seed", "target"),
+        tables=(("method", "strength"),),
+        figure=Figure("front", x="strength", lines="method", panels="target"),
+        data=headline.DATA,
+    )
+    return apply_argument(config, argument)
