@@ -1,5 +1,7 @@
 """Where DGA over a basis begins, and how far it goes: chosen on targets of its own."""
 
+from collections.abc import Mapping
+
 from ml_collections import ConfigDict
 
 from configs import proxy_clusters
@@ -7,6 +9,7 @@ from dga_jax.experiment.spec import Experiment, Figure, seeds
 from dga_jax.training.config import apply_argument
 
 TARGETS = ("brown", "foldoc")
+_ROWS = {"mixer.probe_rows": 16, "mixer.target_rows": 64}  # four times as many
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
@@ -29,6 +32,9 @@ def get_config(argument: str | None = None) -> ConfigDict:
                 **_begun(0.5, 5.0),
                 **_begun(0.5, 20.0),
                 **_begun(0.9, 20.0),
+                **_begun(0.5, 20.0, "shrink", {"mixer.shrink": True}),
+                **_begun(0.9, 20.0, "shrink", {"mixer.shrink": True}),
+                **_begun(0.5, 20.0, "rows16", _ROWS),
             },
             "seed": seeds(1),
         },
@@ -52,10 +58,12 @@ def get_config(argument: str | None = None) -> ConfigDict:
     return apply_argument(config, argument)
 
 
-def _begun(share: float, eta: float) -> dict[str, dict[str, object]]:
+def _begun(
+    share: float, eta: float, more: str = "", fields: Mapping[str, object] | None = None
+) -> dict[str, dict[str, object]]:
     """DGA over the basis with a share of the weight on its target at first."""
     name = f"from{share:g}-eta{eta:g}".replace("from0-", "even-")
+    name += f"-{more}" if more else ""
     point = {"mixer.name": "dga", "mixer.basis": proxy_clusters.BASIS}
-    return {
-        name: point | {"mixer.eta": eta, "mixer.weights": proxy_clusters.begin(share)}
-    }
+    point |= {"mixer.eta": eta, "mixer.weights": proxy_clusters.begin(share)}
+    return {name: point | dict(fields or {})}
