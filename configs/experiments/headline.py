@@ -17,7 +17,8 @@ DATA = (
 def mixers() -> dict[str, dict[str, object]]:
     """What is compared; DGA over a basis, from even weights and from its target's.
 
-    The basis has the histogram of every target of the store. `dga-even` may use them
+    `held` stays where `dga-begun` begins: what steering adds is the difference. The
+    basis has the histogram of every target of the store. `dga-even` may use them
     all; `dga-own` has those of other targets at 0, which is what a store of one target
     would give.
     """
@@ -28,6 +29,7 @@ def mixers() -> dict[str, dict[str, object]]:
         "uniform": {"mixer.name": "static"},
         "natural": {"mixer.name": "static", "mixer.weights": "natural"},
         "importance": {"mixer.name": "importance"},
+        "held": begun | {"mixer.name": "static"},
         "dga-even": basis | {"mixer.name": "dga"},
         "dga-own": own | {"mixer.name": "dga"},
         "dga-begun": begun | {"mixer.name": "dga"},

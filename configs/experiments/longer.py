@@ -7,7 +7,7 @@ from configs.experiments import headline
 from dga_jax.experiment.spec import Experiment, Figure, seeds
 from dga_jax.training.config import apply_argument
 
-_MIXERS = ("natural", "importance", "dga-own", "dga-begun")
+_MIXERS = ("natural", "importance", "held", "dga-own", "dga-begun")
 _LONG = {"train.steps": 800, "eval.every": 100}
 _LARGE = {"model.num_layers": 3, "model.d_model": 128, "model.num_heads": 4}
 _LARGE |= {"model.d_ff": 0, "optimizer.learning_rate": 3e-3}  # as the quickstart has

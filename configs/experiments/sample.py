@@ -12,9 +12,10 @@ def mixers_of_one_target() -> dict[str, dict[str, object]]:
     """Those of the headline, where the store has one target, which has no name."""
     mixers = headline.mixers()
     del mixers["dga-own"]  # there are no others
+    names = ("held", "dga-begun", "random")
     begun = proxy_clusters.begin(proxy_clusters.SHARE)
     one = {"mixer.weights": begun.replace("target/{target}", "target")}
-    return mixers | {name: mixers[name] | one for name in ("dga-begun", "random")}
+    return mixers | {name: mixers[name] | one for name in names}
 
 
 def get_config(argument: str | None = None) -> ConfigDict:

@@ -49,7 +49,9 @@ def draw(path: Path, experiment: Experiment, lines: Sequence[Line]) -> Path | No
     width = min(5 * len(panels), 15) if len(panels) > 1 else 6.5
     canvas = Figure(figsize=(width, 4.2), layout="constrained")
     FigureCanvasAgg(canvas)
-    every = canvas.subplots(1, len(panels), squeeze=False)[0]
+    # Differences are compared across panels, losses of two targets are not.
+    same = figure.kind == "forest"
+    every = canvas.subplots(1, len(panels), squeeze=False, sharex=same)[0]
     for axes, panel in zip(every, panels, strict=True):
         here = [x for x in good if not panel or x["axes"][figure.panels] == panel]
         _KINDS[figure.kind](axes, experiment, here)
