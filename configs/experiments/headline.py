@@ -55,9 +55,9 @@ def get_config(argument: str | None = None) -> ConfigDict:
         answer=(
             "Better than an untouched one, yes: DGA over a basis is 0.17 nats (0.09 to"
             " 0.25) below the natural mixture from even weights and 0.22 (0.12 to 0.32)"
-            " from half a target's histogram, in 11 of 12 pairs of target and seed;"
-            " the same steps in random directions gain nothing (+0.01). Better than"
-            " what needs no gradients, no: importance sampling gains 0.32 (0.25 to 0.39)"
+            " from half a target's histogram, in 11 of 12 pairs of target and seed; the"
+            " same steps in random directions gain nothing (+0.01). Better than what"
+            " needs no gradients, no: importance sampling gains 0.32 (0.25 to 0.39)"
             " where text is plenty, and the beginning itself, held fixed, gains 0.19 at"
             " half the cost on the corpus as it is (0.12 nats against 0.25)."
         ),
@@ -66,8 +66,8 @@ def get_config(argument: str | None = None) -> ConfigDict:
             " which importance sampling does best; `limited` has the other. Three"
             " seeds, and intervals that take pairs of seed and target for independent."
             " Towards `mmlu` no form of DGA gains anything that is sure. η and T_r were"
-            " hardly searched. A run steered by few probe rows is chaotic: one of ours, on"
-            " one core in place of two, which only rounds otherwise, ended 0.03 off."
+            " hardly searched. A run steered by few probe rows is chaotic: one of ours,"
+            " on one core in place of two, which only rounds otherwise, ended 0.03 off."
         ),
         data=DATA,
     )

@@ -51,8 +51,8 @@ def get_config(argument: str | None = None) -> ConfigDict:
         shows_not=(
             "200 steps of a tiny model, two seeds; intervals take pairs of seed and"
             " target for independent. Importance sampling is read at its end, not at"
-            " its best; stopped in time it would still be above the natural"
-            " mixture (0.32, by the best losses in `results.jsonl`), but for `mmlu`, whose"
+            " its best; stopped in time it would still be above the natural mixture"
+            " (0.32, by the best losses in `results.jsonl`), but for `mmlu`, whose"
             " histogram is broad: there it is 0.07 below. @@OWN@@"
         ),
         data=headline.DATA,
