@@ -18,8 +18,8 @@ def get_config(argument: str | None = None) -> ConfigDict:
     config.experiment = Experiment(
         question="How many documents of the target does steering need?",
         axes={
-            "seed": seeds(2),
-            "target": proxy_clusters.target_axis(("python_docs", "sotu_modern")),
+            "seed": seeds(1),
+            "target": proxy_clusters.target_axis(("python_docs",)),
             "documents": {
                 str(count): {"data.store": f"stores/few{count}"} for count in _DOCUMENTS
             },
@@ -28,8 +28,21 @@ def get_config(argument: str | None = None) -> ConfigDict:
         baseline={"mixer": "natural"},
         loss="target/{target}",
         over=("seed", "target"),
-        tables=(("documents", "mixer"), ("target", "documents", "mixer")),
-        figure=Figure("lines", x="documents", lines="mixer", panels="target"),
+        tables=(("documents", "mixer"),),
+        figure=Figure("lines", x="documents", lines="mixer"),
+        answer=(
+            "Four documents were enough, where text is plenty: importance sampling"
+            " gains 0.46 nats with four and 0.52 with 256, DGA from even weights 0.18"
+            " and 0.14. DGA that begins half at the target's histogram gains more with"
+            " more documents (0.18 with four, 0.31 with 256), as the histogram says"
+            " more."
+        ),
+        shows_not=(
+            "One target and one seed: differences below 0.1 mean nothing, and there is"
+            " no interval. Documents of about 6,000 characters, chosen at random; four"
+            " short ones, or four of one kind, may do worse. Not tried with little text"
+            " of each kind, where importance sampling fails (`limited`)."
+        ),
         data=(
             "`stores/few4` to `stores/few256`, made as the [index](../README.md) says:"
             " the corpora of `stores/report`, and of each target as many documents,"

@@ -19,8 +19,8 @@ def get_config(argument: str | None = None) -> ConfigDict:
     config.experiment = Experiment(
         question="What does a better model of the target cost on the rest?",
         axes={
-            "seed": seeds(2),
-            "target": proxy_clusters.target_axis(("python_docs", "sotu_modern")),
+            "seed": seeds(1),
+            "target": proxy_clusters.target_axis(("python_docs",)),
             "strength": {
                 name: {
                     "mixer.weights": f"target/{{target}}={share},natural={1 - share}",
@@ -39,7 +39,22 @@ def get_config(argument: str | None = None) -> ConfigDict:
         loss="target/{target}",
         over=("seed", "target"),
         tables=(("method", "strength"),),
-        figure=Figure("front", x="strength", lines="method", panels="target"),
+        figure=Figure("front", x="strength", lines="method"),
+        answer=(
+            "Little, if the mixture is fixed: half of the weight on the target's"
+            " histogram and half on the natural mixture is 0.34 nats better on the"
+            " target and costs nothing on the corpus (-0.01), all of it 0.50 better at"
+            " a cost of 0.46. DGA is behind that at every strength (0.06 to 0.14 for η"
+            " 2.5 to 80, at a cost of -0.02 to 0.16): where no text repeats, a step"
+            " towards the target is not worth its noise."
+        ),
+        shows_not=(
+            "One target and one seed, whose DGA at η 20 gained 0.08; over three seeds"
+            " it gained 0.14 and over four targets 0.17 (`headline`), still less than a"
+            " fixed mixture. Two hundred steps in which no text comes twice. With"
+            " little text of each kind the order is the other way round (`limited`);"
+            " its front is not drawn."
+        ),
         data=headline.DATA,
     )
     return apply_argument(config, argument)

@@ -11,8 +11,8 @@ from dga_jax.training.config import apply_argument
 def mixers_of_one_target() -> dict[str, dict[str, object]]:
     """Those of the headline, where the store has one target, which has no name."""
     mixers = headline.mixers()
-    del mixers["dga-own"]  # there are no others
-    names = ("held", "dga-begun", "random")
+    del mixers["dga-own"], mixers["random"]  # no others; seen in the headline
+    names = ("held", "dga-begun")
     begun = proxy_clusters.begin(proxy_clusters.SHARE)
     one = {"mixer.weights": begun.replace("target/{target}", "target")}
     return mixers | {name: mixers[name] | one for name in names}

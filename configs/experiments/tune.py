@@ -33,8 +33,6 @@ def get_config(argument: str | None = None) -> ConfigDict:
                 **_begun(0.5, 20.0),
                 **_begun(0.9, 20.0),
                 **_begun(0.5, 20.0, "shrink", {"mixer.shrink": True}),
-                **_begun(0.5, 20.0, "held", {"mixer.name": "static"}),
-                **_begun(0.9, 20.0, "held", {"mixer.name": "static"}),
                 **_begun(0.9, 20.0, "shrink", {"mixer.shrink": True}),
                 **_begun(0.5, 20.0, "rows16", _ROWS),
             },
