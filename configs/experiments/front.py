@@ -55,6 +55,10 @@ def get_config(argument: str | None = None) -> ConfigDict:
             " little text of each kind the order is the other way round (`limited`);"
             " its front is not drawn."
         ),
-        data=headline.DATA,
+        data=(
+            "Strengths 1 to 4 are .25, .5, .75 and 1 of the weight on the target's"
+            " histogram, the rest on the natural mixture; and η 2.5, 5, 20 and 80. "
+        )
+        + headline.DATA,
     )
     return apply_argument(config, argument)

@@ -48,6 +48,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
             "mixer": mixers(),
         },
         baseline={"mixer": "natural"},
+        also=("dga-begun", "held"),
         loss="target/{target}",
         over=("seed", "target"),
         tables=(("mixer",), ("target", "mixer")),

@@ -24,6 +24,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
             "mixer": {name: mixers[name] for name in _MIXERS},
         },
         baseline={"mixer": "natural"},
+        also=("dga-begun", "held"),
         loss="target/{target}",
         over=("seed", "target"),
         tables=(("size", "mixer"),),

@@ -33,6 +33,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
             "mixer": mixers_of_one_target(),
         },
         baseline={"mixer": "natural"},
+        also=("dga-begun", "held"),
         tables=(("tokens", "mixer"),),
         figure=Figure("forest", lines="mixer", panels="tokens"),
         answer=(

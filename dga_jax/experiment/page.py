@@ -85,7 +85,8 @@ def draw(directory: Path) -> str:
     lines = results.read_lines(directory)
     experiment, command = read_description(directory, lines)
     found = tables.tables(experiment, lines) if _good(lines) else []
-    notes = [*tables.agreement(experiment, lines)]
+    notes = [*tables.other_differences(experiment, lines)]
+    notes += tables.agreement(experiment, lines)
     notes += [*_missing(experiment, lines), *tables.failures(lines)]
     text = "\n\n".join([*map(tables.as_text, found), "\n".join(notes)])
     markdown = "\n\n".join(map(tables.as_markdown, found))

@@ -52,6 +52,8 @@ class Experiment:
         `{AXIS}` stands for the point on that axis.
       baseline: what the others are compared with, a point on one axis or several; pairs
         agree on all other axes.
+      also: two points on the baseline's axis, of which the page says how far the first
+        is from the second; () for none.
       loss: which loss is "target": "target", or "target/{AXIS}" where the store has
         several and their names are the points of an axis.
       over: axes of which means are taken.
@@ -66,6 +68,7 @@ class Experiment:
     question: str
     axes: Axes
     baseline: Points
+    also: tuple[str, ...] = ()
     loss: str = "target"
     over: tuple[str, ...] = (SEED,)
     tables: tuple[tuple[str, ...], ...] = ()
@@ -93,6 +96,14 @@ class Experiment:
                     f"experiment.baseline: {axis}={point} is not on an axis; there are"
                     f" {known}"
                 )
+        axis = next(iter(self.baseline), "")
+        if self.also and (
+            len(self.also) != 2 or not {*self.also} <= {*self.axes.get(axis, ())}
+        ):
+            raise UserError(
+                f"experiment.also={self.also}: give two points of axis {axis!r}, that"
+                " of the baseline"
+            )
         figure, rows = self.figure, itertools.chain(self.over, *self.tables)
         if figure.kind not in KINDS:
             raise UserError(
@@ -143,6 +154,7 @@ def from_description(entry: Mapping[str, Any]) -> Experiment:
         **given
         | {
             "axes": axes,
+            "also": tuple(entry.get("also", ())),
             "over": tuple(entry["over"]),
             "tables": tuple(map(tuple, entry["tables"])),
             "figure": Figure(**entry["figure"]),

@@ -1,5 +1,6 @@
 """Tables of an experiment, from the lines of its results alone."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -226,6 +227,31 @@ def tables(experiment: Experiment, lines: Sequence[Line]) -> list[list[list[str]
     """All tables that the experiment asks for."""
     every = [axis for axis in experiment.axes if axis not in experiment.over]
     return [rows(experiment, lines, axes) for axes in experiment.tables or (every,)]
+
+
+def other_differences(experiment: Experiment, lines: Sequence[Line]) -> list[str]:
+    """How far the first point of `also` is from the second, pair by pair.
+
+    A line for each combination of points on the axes that no mean is taken of.
+    """
+    if not experiment.also:
+        return []
+    first, second = experiment.also
+    axis = next(iter(experiment.baseline))
+    other = dataclasses.replace(experiment, baseline={axis: second})
+    rest = [a for a in experiment.axes if a not in (axis, *experiment.over)]
+    said = []
+    for group in groups(other, lines, (axis, *rest)):
+        if group.points[axis] != first or not group.pairs:
+            continue
+        where = "".join(f", {a} {group.points[a]}" for a in rest)
+        found = []
+        for name in ("target", "natural"):
+            pairs = against(other, group, name).interval
+            found.append(f"{MEASURES[name].label} {_cell(pairs, 3, '+')}")
+        count = len(group.pairs)
+        said.append(f"{first} less {second}{where}, {count} pairs: {', '.join(found)}")
+    return said
 
 
 def agreement(experiment: Experiment, lines: Sequence[Line]) -> list[str]:

@@ -1,5 +1,6 @@
 """Tables and figures from results alone."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,7 +8,7 @@ from experiments import line, pairs
 
 from dga_jax.errors import UserError
 from dga_jax.experiment import cost, figure, page, results, tables
-from dga_jax.experiment.spec import Figure
+from dga_jax.experiment.spec import Figure, from_description
 
 
 def test_a_row_a_group_with_differences_by_pair():
@@ -18,6 +19,20 @@ def test_a_row_a_group_with_differences_by_pair():
     assert cells["less baseline"] == "-0.400 [-0.500, -0.300]"
     assert cells["better"] == "100%"
     assert uniform[3:7] == ["-"] * 4  # it is the baseline
+
+
+def test_how_far_a_point_is_from_another_than_the_baseline():
+    experiment, lines = pairs([5.0, 6.0], {"dga": [4.5, 5.7], "held": [4.7, 5.8]})
+    assert tables.other_differences(experiment, lines) == []
+    both = dataclasses.replace(experiment, also=("dga", "held"))
+    (said,) = tables.other_differences(both, lines)
+    assert "dga less held, 2 pairs: target loss -0.150 [-0.200, -0.100]" in said
+    known = from_description(json.loads(json.dumps(both.described())))
+    assert tables.other_differences(known, lines) == [said]
+    with pytest.raises(
+        UserError, match=r"experiment\.also=.*two points of axis 'mixer'"
+    ):
+        dataclasses.replace(experiment, also=("dga", "none")).check()
 
 
 def test_steps_to_the_loss_of_the_baseline():
