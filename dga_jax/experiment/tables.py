@@ -249,8 +249,8 @@ def other_differences(experiment: Experiment, lines: Sequence[Line]) -> list[str
         for name in ("target", "natural"):
             pairs = against(other, group, name).interval
             found.append(f"{MEASURES[name].label} {_cell(pairs, 3, '+')}")
-        count = len(group.pairs)
-        said.append(f"{first} less {second}{where}, {count} pairs: {', '.join(found)}")
+        count = "1 pair" if len(group.pairs) == 1 else f"{len(group.pairs)} pairs"
+        said.append(f"{first} less {second}{where}, {count}: {', '.join(found)}")
     return said
 
 
