@@ -19,7 +19,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
         question="Does the order hold in longer runs?",
         axes={
             "seed": seeds(1),
-            "target": proxy_clusters.target_axis(("python_docs",)),
+            "target": proxy_clusters.target_axis(("python_docs", "austen")),
             "size": {"200-steps": {}, "800-steps": _LONG},
             "mixer": {name: mixers[name] for name in _MIXERS},
         },
