@@ -17,7 +17,7 @@ from dga_jax.data.store import Domains, Store
 from dga_jax.errors import UserError
 from dga_jax.mixing import mixers
 from dga_jax.mixing.mixers import MixerState
-from dga_jax.mixing.signals import ALONE, COUNTED, Signals, spread
+from dga_jax.mixing.signals import COUNTED, Signals, spread
 from dga_jax.training import config as configs
 from dga_jax.training.named_weights import named_weights
 from dga_jax.training.row_shares import RowShares
