@@ -209,6 +209,7 @@ def floor(minimum: float) -> optax.GradientTransformationExtraArgs:
     return _stateless(update)
 
 
+@jax.jit
 def _project_above(
     log_weights: jax.Array, minimum: jax.typing.ArrayLike, alive: jax.Array
 ) -> jax.Array:
@@ -313,6 +314,7 @@ def among_probed(
     return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
+@jax.jit
 def _among(
     delta: jax.Array, log_weights: jax.Array, probed: jax.Array | None
 ) -> jax.Array:
@@ -363,6 +365,7 @@ def log_total(log_weights: jax.Array, alive: jax.Array | bool = True) -> jax.Arr
     return jnp.log(jnp.sum(jnp.exp(values - top))) + top
 
 
+@jax.jit
 def normalise(log_weights: jax.Array) -> jax.Array:
     """Subtracts log Σ α, the rounding that many updates would pile up."""
     total = log_total(log_weights)
