@@ -37,9 +37,7 @@ def test_a_directory_that_exists(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("same_mesh", "kills"), [(True, 1), (False, 2)])
-def test_a_short_one(same_mesh, kills, byte_store, tmp_path, monkeypatch):
-    # Two processes on two devices; one on two; one on one, which is killed late.
-    monkeypatch.setattr(soak, "SHAPES", soak.SHAPES[:4])
+def test_a_short_one(same_mesh, kills, byte_store, tmp_path):
     config = f"{soak.CONFIG},train.steps=20,data.store={byte_store.path}"
     options = {"seed": 1, "config": config, "within": 600.0}  # others use the machine
     said = list(soak.soak(tmp_path / "soak", kills, same_mesh=same_mesh, **options))
