@@ -28,6 +28,7 @@ def read(folder: Path, config: ModelConfig) -> Iterator[tuple[tuple[str, ...], A
       DamagedError: the checkpoint is not what was saved.
       UserError: something in it cannot be opened.
     """
+    folder = folder.absolute()  # which orbax asks for
     integrity.check_readable(folder)
     sums = integrity.read_record(folder)["fingerprint"]
     integrity.check_files(folder)
