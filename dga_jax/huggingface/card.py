@@ -113,5 +113,5 @@ def _command(card: Card) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name as text in which Markdown, HTML and TeX read nothing: `a|b` is one cell."""
+    """A name in which Markdown, HTML and TeX read nothing: `a|b` is one cell."""
     return re.sub(r"[\\`*_{}\[\]<>()#+!|~$&]", r"\\\g<0>", name)
