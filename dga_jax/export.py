@@ -137,8 +137,7 @@ def _write_step(
     shapes = layout.tensor_shapes(model)
     with tensors.writing(aside, shapes, dtype, file_bytes) as writer:
         for path, values in parameters.read(folder, model):
-            for name, tensor in leaves[path].divided(values):
-                writer.put(name, tensor)
+            writer.put(leaves[path].divided(values))
 
 
 def _write_others(

@@ -197,8 +197,7 @@ def test_several_files(saved):
     (directory / "parts").mkdir()
     directory = directory / "parts"
     with tensors.writing(directory, layout.tensor_shapes(model), np.float32, 3000) as w:
-        for name, values in found.items():
-            w.put(name, values)
+        w.put(found.items())
     names = sorted(path.name for path in directory.glob("*.safetensors"))
     assert len(names) > 2
     assert weights.check(directory, model, "DIR").keys() == found.keys()
