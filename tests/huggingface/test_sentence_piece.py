@@ -4,6 +4,7 @@ from pathlib import Path
 
 import forks
 import hf_models
+import numpy as np
 import pytest
 import tokenizers
 from runs import small_config, train_run
@@ -44,7 +45,8 @@ HELD_OUT = (
 def test_ids_are_the_same(name):
     tokenizer = SentencePieceTokenizer(sentence_piece(**OPTIONS[name]))
     made = conversion.tokenizer_json(tokenizer, TEXTS[:3])
-    other = tokenizers.Tokenizer.from_str(made.decode())
+    assert made.ties == 0
+    other = tokenizers.Tokenizer.from_str(made.content.decode())
     texts = [*HELD_OUT, *TEXTS[:3], *conversion.HARD]
     for text, ids in zip(texts, tokenizer.encode_batch(texts), strict=True):
         found = other.encode(text, add_special_tokens=False).ids
@@ -55,6 +57,30 @@ def test_ids_are_the_same(name):
     assert other.encode("</s>").ids[-1] == tokenizer.end_of_text
 
 
+def test_ties_are_counted():
+    """Cuts of the same score, of which each library takes one; no other difference."""
+    random = np.random.default_rng(0)
+
+    def drawn(count):
+        lengths = random.integers(1, 40, count)
+        return ["".join(random.choice(list("abc"), length)) for length in lengths]
+
+    content = sentence_piece(tuple(drawn(300)), vocab_size=20)
+    tokenizer, texts = SentencePieceTokenizer(content), drawn(3_000)
+    found, warning = tokenizer_files.files(tokenizer, 32, texts)
+    other = tokenizers.Tokenizer.from_str(found["tokenizer.json"].decode())
+    pairs = zip(
+        other.encode_batch(texts, add_special_tokens=False),
+        tokenizer.encode_batch(texts),
+        strict=True,
+    )
+    others = [(x.ids, y.tolist()) for x, y in pairs if x.ids != y.tolist()]
+    assert 0 < len(others) < 100
+    assert f"cuts {len(others)} of {3_000 + len(conversion.HARD)} texts" in warning
+    for one, another in others:
+        assert sorted(one) == sorted(another)
+
+
 @pytest.mark.parametrize(
     "options",
     [{"user_defined_symbols": ("the",)}, {"treat_whitespace_as_suffix": True}],
@@ -62,10 +88,11 @@ def test_ids_are_the_same(name):
 def test_what_has_no_such_file(options):
     """It leaves with its own alone."""
     tokenizer = SentencePieceTokenizer(sentence_piece(**options))
-    found = tokenizer_files.files(tokenizer, 32)
+    found, warning = tokenizer_files.files(tokenizer, 32)
     assert tokenizer_files.TOKENIZER not in found
     assert found["tokenizer.model"] == tokenizer.content
     assert b'"LlamaTokenizer"' in found["tokenizer_config.json"]
+    assert "no tokenizer.json was found" in warning
 
 
 def test_one_that_makes_other_ids_is_not_taken(monkeypatch):
