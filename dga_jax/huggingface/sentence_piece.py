@@ -109,6 +109,12 @@ def tokenizer_json(
     return Made(content, ties, len(tried))
 
 
+def puts_space(content: bytes) -> bool:
+    """Whether a model puts a space in front of a text."""
+    rules = _rules(content)
+    return rules is None or rules.prefix
+
+
 def _ties(
     tokenizer: SentencePieceTokenizer,
     model: sentencepiece.SentencePieceProcessor,

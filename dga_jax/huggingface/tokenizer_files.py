@@ -56,6 +56,8 @@ def files(tokenizer: Tokenizer, max_positions: int, texts: Iterable[str] = ()) -
         found[TOKENIZER] = encoded(_of_bytes())
     else:
         found[tokenizer.file_name] = tokenizer.content
+        if not sentence_piece.puts_space(tokenizer.content):
+            config["add_prefix_space"] = False  # llama.cpp's would put one
         if made := sentence_piece.tokenizer_json(tokenizer, texts):
             found[TOKENIZER] = made.content
             warning = _of_ties(made) if made.ties else ""

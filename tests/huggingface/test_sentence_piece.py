@@ -1,5 +1,6 @@
 """A SentencePiece model leaves as a tokenizer.json that makes the same ids."""
 
+import json
 from pathlib import Path
 
 import forks
@@ -57,6 +58,17 @@ def test_ids_are_the_same(name):
     assert other.encode("</s>").ids[-1] == tokenizer.end_of_text
 
 
+def test_no_space_in_front_is_said():
+    """Other programs put one, unless they are told."""
+    for options, said in (
+        (LLAMA2, None),
+        (LLAMA2 | {"add_dummy_prefix": False}, False),
+    ):
+        tokenizer = SentencePieceTokenizer(sentence_piece(**options))
+        config = tokenizer_files.files(tokenizer, 32).contents["tokenizer_config.json"]
+        assert json.loads(config).get("add_prefix_space") is said
+
+
 def test_ties_are_counted():
     """Cuts of the same score, of which each library takes one; no other difference."""
     random = np.random.default_rng(0)
@@ -110,10 +122,13 @@ def test_one_that_makes_other_ids_is_not_taken(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("exact", [True, False])
-def test_an_export(exact, byte_corpora, tmp_path):
+@pytest.mark.parametrize(
+    "options",
+    [OPTIONS["BPE, no space before"], LLAMA2, {"user_defined_symbols": ("the",)}],
+)
+def test_an_export(options, byte_corpora, tmp_path):
     """Opens with the tokens of the store, or the command says that it may not."""
-    options = LLAMA2 if exact else {"user_defined_symbols": ("the",)}
+    exact = "user_defined_symbols" not in options
     tokenizer = SentencePieceTokenizer(sentence_piece(**options))
     path, out = tmp_path / "store", tmp_path / "out"
     prepare_store(**byte_corpora, tokenizer=tokenizer, seq_len=32, output=path)
