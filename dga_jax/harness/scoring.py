@@ -69,16 +69,19 @@ class Place:
         """
         return 0 if sharding.platform(self.mesh) == "cpu" else _AHEAD
 
+    @property
+    def _matrices(self) -> int:
+        """Parameters that multiply every token: all but embedding and head."""
+        config = self.config
+        return matrix_parameter_count(config) - config.vocab_size * config.d_model
+
+    @property
+    def _attended(self) -> int:
+        return self.config.num_layers * self.config.num_heads * self.config.head_width
+
     def flops(self, length: int) -> float:
         """Of the forward pass of a row so long, without logits; see `logs.perf`."""
-        config = self.config
-        head = config.vocab_size * config.d_model
-        of_token = perf.model_flops_per_token(
-            matrix_parameter_count(config) - head,
-            config.num_layers,
-            config.num_heads * config.head_width,
-            length,
-        )
+        of_token = perf.model_flops_per_token(self._matrices, 1, self._attended, length)
         return length * of_token / 3  # of which the backward pass has two
 
     def of_length(self, length: int) -> ModelConfig:
@@ -101,6 +104,7 @@ class Place:
             shards=self.shards,
             multiple=_FINE if on_cpu else _LANES,
             most=most,
+            reach=self._matrices / (2 * self._attended),
         )
 
     def positions(self, tokens: Sequence[int]) -> np.ndarray:
