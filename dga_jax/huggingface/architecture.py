@@ -42,7 +42,8 @@ def read_config(directory: Path, where: str) -> dict[str, Any]:
     path = directory / CONFIG
     if not directory.is_dir():
         raise UserError(
-            f"{where}: no such directory; give one with {CONFIG} and safetensors"
+            f"{where}: no such directory; give one with {CONFIG} and safetensors, as"
+            " hf download NAME --local-dir=DIR makes of a model of the hub"
         )
     try:
         spec = json.loads(path.read_bytes())

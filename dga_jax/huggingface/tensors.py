@@ -78,7 +78,9 @@ def _indexed(index: Path) -> dict[str, set[str] | None]:
                 raise ValueError(f"{name} is not a file of the directory")
             files.setdefault(name, set()).add(tensor)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{index} is not an index of tensors: {error}") from None
+        raise UserError(
+            f"{index} is not an index of tensors ({error}); {_AGAIN}"
+        ) from None
     return dict(sorted(files.items()))
 
 
