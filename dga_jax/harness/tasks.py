@@ -4,10 +4,12 @@ The file's are built in memory, of what `lm_eval` calls a custom dataset: no hub
 cache, and no look at the thousands of tasks that it comes with.
 """
 
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import datasets
+import yaml
 from lm_eval.api.group import Group
 from lm_eval.api.task import ConfigurableTask, Task
 from lm_eval.config.group import AggMetricConfig
@@ -72,6 +74,8 @@ def _loaded(
             include_defaults=defaults, include_path=options.include or None
         )
         unknown = [name for name in names if name not in manager.all_tasks]
+        if unknown:
+            _check_syntax(options)
         if unknown and not last:
             continue
         if unknown:
@@ -94,6 +98,19 @@ def _loaded(
                 f" give questions of MMLU with {options.prefix}data=FILE"
             ) from error
     raise AssertionError("the last of them returns or raises")
+
+
+def _check_syntax(options: Options) -> None:
+    """Raises UserError for a file of the user's that lm-eval passed over."""
+    folder = pathlib.Path(options.include)
+    for path in sorted(folder.rglob("*.yaml")) if options.include else ():
+        try:
+            yaml.compose(path.read_bytes())
+        except (OSError, yaml.YAMLError) as error:
+            said = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"{options.named('include')}: {path.name} is not YAML ({said}); mend it"
+            ) from None
 
 
 def _set_fewshot(task: Task, number: int | None) -> None:

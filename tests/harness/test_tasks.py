@@ -226,5 +226,9 @@ def test_a_task_of_ones_own_and_one_that_is_not_there(tmp_path, monkeypatch, par
     assert bits == pytest.approx(math.log2(257), rel=1e-5)
     with pytest.raises(UserError, match="lm-eval has no nonesuch; lm-eval ls tasks"):
         harness_of("mine", "nonesuch", include=str(tmp_path))
+    (tmp_path / "other.yaml").write_text("task: [other\n")
+    with pytest.raises(UserError, match=r"other\.yaml is not YAML .*; mend it"):
+        harness_of("other", include=str(tmp_path))
+    (tmp_path / "other.yaml").unlink()
     with pytest.raises(UserError, match="has no mmlu; it needs --data=FILE"):
         harness_of("mmlu", include=str(tmp_path))
