@@ -137,8 +137,7 @@ def _write_step(
     shapes = layout.tensor_shapes(model)
     with tensors.writing(aside, shapes, dtype, file_bytes) as writer:
         for path, values in parameters.read(folder, model):
-            for name, tensor in leaves[path].divided(values):
-                writer.put(name, tensor)
+            writer.put(leaves[path].divided(values))
 
 
 def _write_others(
@@ -150,13 +149,16 @@ def _write_others(
     tokenizer: Tokenizer,
 ) -> None:
     generation = {key: spec[key] for key in ("bos_token_id", "eos_token_id")}
+    of_tokenizer = tokenizer_files.files(
+        tokenizer, spec["max_position_embeddings"], _texts(run, tokenizer)
+    )
+    if of_tokenizer.warning:
+        print(f"{name}: {of_tokenizer.warning}", flush=True)
     contents = {
         architecture.CONFIG: tokenizer_files.encoded(spec),
         "generation_config.json": tokenizer_files.encoded(generation),
         "README.md": card.text(_card(run, name, step, spec)).encode(),
-        **tokenizer_files.files(
-            tokenizer, spec["max_position_embeddings"], _texts(run, tokenizer)
-        ),
+        **of_tokenizer.contents,
     }
     for file, content in contents.items():
         (aside / file).write_bytes(content)
@@ -250,12 +252,6 @@ def main(argv: Sequence[str]) -> None:
         f"{output}: step {step} of {_WORKDIR.value}, {size / 1e6:,.1f} MB, in"
         f" {time.monotonic() - began:.1f} s"
     )
-    if not (output / tokenizer_files.TOKENIZER).exists():
-        print(
-            f"{output}: no tokenizer.json was found that makes the same tokens as"
-            " tokenizer.model; only the sentencepiece library is sure to, and others"
-            " may read it otherwise"
-        )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,12 @@
 # shellcheck shell=bash
-# Sourced by the scripts beside it: makes .venv and installs what its arguments name
-# (`-r FILE`s, packages). $PYTHON chooses the interpreter, 3.11 or newer.
+# Sourced by the scripts beside it: makes .venv; `install` takes what pip does. PYTHON=...
+# chooses the interpreter, 3.11 or newer. With --help a script shows what stands at its
+# top, and nothing is made.
 set -euo pipefail
+if [[ "${1:-}" == -h || "${1:-}" == --help ]]; then
+  awk '/^#!|^# shellcheck/ { next } !/^#/ { exit } { sub(/^# ?/, ""); print }' "$0"
+  exit 0
+fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 recent() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }

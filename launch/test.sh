@@ -1,7 +1,12 @@
 #!/usr/bin/env bash
-# Runs the tests, in one process more than there are cores (some wait for programs that
-# they start), four at most. Further arguments go to pytest: bash launch/test.sh
-# -m "not slow"; -n 0 runs them one after the other.
+# Installs into .venv what the tests need, and runs them in one process more than there
+# are cores (some wait for programs that they start), four at most.
+#
+#   bash launch/test.sh [ARGUMENTS OF PYTEST]
+#
+#   -m "not slow"   the quick ones
+#   -n 0            one after the other
+#   -rs             says which are skipped, and why
 # shellcheck source=launch/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 install -r requirements.txt -r requirements-test.txt

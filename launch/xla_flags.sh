@@ -5,6 +5,9 @@
 # A flag that a version of JAX does not know ends the program with a line that names it.
 
 case "${1:-}" in
+  -h | --help)
+    awk '/^# shellcheck/ { next } !/^#/ { exit } { sub(/^# ?/, ""); print }' "${BASH_SOURCE[0]}"
+    ;;
   tpu)
     # AI-Hypercomputer/maxtext, benchmarks/xla_flags_library.py: CF_FOR_ALL_GATHER (the
     # gathers of fsdp run beside the products that they feed) and DATA_PARALLEL_OVERLAP

@@ -33,7 +33,7 @@ def test_it_runs_to_its_end(tmp_path, monkeypatch):
     monkeypatch.setenv("DGA_JAX_CODE", str(NOTEBOOK.parents[1]))
     monkeypatch.setenv("DGA_JAX_PYTHON", sys.executable)
     monkeypatch.setenv("DGA_JAX_STEPS", "6")
-    monkeypatch.setenv("XLA_FLAGS", "")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")  # one device
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbclient.NotebookClient(
         notebook,

@@ -34,6 +34,23 @@ def test_help(script):
 
 
 @pytest.mark.parametrize(
+    "script", sorted(path.name for path in LAUNCH.glob("*.sh")), ids=str
+)
+def test_a_manual_is_shown_and_nothing_made(script, tmp_path):
+    shutil.copytree(LAUNCH, tmp_path / "launch")
+    done = subprocess.run(
+        ["bash", f"launch/{script}", "--help"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"launch/{script}" in done.stdout or script == "environment.sh"
+    assert len(done.stdout.splitlines()) >= 3
+    assert [path.name for path in tmp_path.iterdir()] == ["launch"]
+
+
+@pytest.mark.parametrize(
     ("script", "arguments", "words"),
     [
         ("slurm.sbatch", ["--config=c"], "--config and --workdir are needed"),

@@ -181,7 +181,7 @@ def test_ended_at_random_moments(byte_store, tmp_path):
     process.communicate()
     assert process.returncode == 143
     rng = random.Random(0)
-    for how in (signal.SIGKILL, signal.SIGTERM) * 2:
+    for how in (signal.SIGKILL, signal.SIGTERM):
         process = start(*flags, f"--workdir={killed}")
         process.stdout.readline()  # it is about to begin
         try:

@@ -166,7 +166,7 @@ def with_added_tokens() -> Tokenizer:
 
 
 @functools.cache
-def sentence_piece(**options) -> bytes:
+def sentence_piece(texts=TEXTS * 3, **options) -> bytes:
     model = io.BytesIO()
     defaults = {
         "model_type": "unigram",
@@ -175,7 +175,7 @@ def sentence_piece(**options) -> bytes:
         "minloglevel": 2,
     }
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(TEXTS * 3), model_writer=model, **(defaults | options)
+        sentence_iterator=iter(texts), model_writer=model, **(defaults | options)
     )
     return model.getvalue()
 

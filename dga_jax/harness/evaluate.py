@@ -64,6 +64,8 @@ class Evaluated(NamedTuple):
             "shots": self.shots,
             "tokens": self.work.tokens,
             "tokens_computed": self.work.computed,
+            "flops": self.work.flops,
+            "flops_computed": self.work.flops_computed,
         }
 
     def table(self) -> str:

@@ -51,7 +51,7 @@ class Generator:
         rows: dict[int, list[int]] = {}
         lengths = [len(prompt) + count for prompt in prompts]
         found = self._place.in_batches(lengths, most=1)
-        self.work.add(lengths, found)
+        self.work.add(self._place, lengths, found)
         bar = progress(
             iterable=found, desc="generated", unit="batch", disable=not self._bar
         )

@@ -17,10 +17,15 @@ from jax.sharding import Mesh, NamedSharding
 
 from dga_jax import sharding
 from dga_jax.harness.batching import Batch, packed
+from dga_jax.logs import perf
 from dga_jax.logs.console import progress
 from dga_jax.model import kernels
 from dga_jax.model.loss import Head
-from dga_jax.model.transformer import ModelConfig, abstract
+from dga_jax.model.transformer import (
+    ModelConfig,
+    abstract,
+    matrix_parameter_count,
+)
 
 _LANES = 128  # what kernels of accelerators like lengths to be a multiple of
 _FINE = 16  # on CPU
@@ -64,6 +69,21 @@ class Place:
         """
         return 0 if sharding.platform(self.mesh) == "cpu" else _AHEAD
 
+    @property
+    def _matrices(self) -> int:
+        """Parameters that multiply every token: all but embedding and head."""
+        config = self.config
+        return matrix_parameter_count(config) - config.vocab_size * config.d_model
+
+    @property
+    def _attended(self) -> int:
+        return self.config.num_layers * self.config.num_heads * self.config.head_width
+
+    def flops(self, length: int) -> float:
+        """Of the forward pass of a row so long, without logits; see `logs.perf`."""
+        of_token = perf.model_flops_per_token(self._matrices, 1, self._attended, length)
+        return length * of_token / 3  # of which the backward pass has two
+
     def of_length(self, length: int) -> ModelConfig:
         """The architecture, with the kernel of attention that rows so long can have."""
         config = self.config
@@ -84,6 +104,7 @@ class Place:
             shards=self.shards,
             multiple=_FINE if on_cpu else _LANES,
             most=most,
+            reach=self._matrices / (2 * self._attended),
         )
 
     def positions(self, tokens: Sequence[int]) -> np.ndarray:
@@ -125,19 +146,35 @@ class Score(NamedTuple):
 
 @dataclasses.dataclass
 class Work:
-    """What was computed: tokens of texts, and those with what filled rows up."""
+    """What was computed: the texts, and them with what filled rows up.
+
+    Attributes:
+      tokens: of the texts.
+      computed: tokens of all rows.
+      flops: of the forward pass of each text in a row of its own length.
+      flops_computed: of that of all rows, whose texts are read beside each other.
+    """
 
     tokens: int = 0
     computed: int = 0
+    flops: float = 0.0
+    flops_computed: float = 0.0
 
-    def add(self, lengths: Sequence[int], found: Sequence[Batch]) -> None:
+    def add(self, place: Place, lengths: Sequence[int], found: Sequence[Batch]) -> None:
         """Counts texts of these lengths in the batches that were made of them."""
         self.tokens += sum(lengths)
         self.computed += sum(batch.rows * batch.length for batch in found)
+        flops = functools.cache(place.flops)
+        self.flops += sum(map(flops, lengths))
+        self.flops_computed += sum(x.rows * flops(x.length) for x in found)
 
     def __str__(self) -> str:
         share = 1 - self.tokens / max(self.computed, 1)
-        return f"{self.computed:,} tokens computed, {share:.1%} of them padding"
+        ratio = self.flops_computed / max(self.flops, 1)
+        return (
+            f"{self.computed:,} tokens computed, {share:.1%} of them padding; "
+            f"{ratio:.2f} x the FLOPs of the texts alone"
+        )
 
 
 class Scorer:
@@ -164,7 +201,7 @@ class Scorer:
         texts = list(by_key.values())  # of each, the requests that share it
         lengths = [len(requests[members[0]].read) for members in texts]
         found = self._place.in_batches(lengths)
-        self.work.add(lengths, found)
+        self.work.add(self._place, lengths, found)
         # Of each batch and row, its requests in their order.
         rows = [
             [[i for text in row for i in texts[text]] for row in batch.members]

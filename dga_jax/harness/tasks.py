@@ -4,10 +4,12 @@ The file's are built in memory, of what `lm_eval` calls a custom dataset: no hub
 cache, and no look at the thousands of tasks that it comes with.
 """
 
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import datasets
+import yaml
 from lm_eval.api.group import Group
 from lm_eval.api.task import ConfigurableTask, Task
 from lm_eval.config.group import AggMetricConfig
@@ -56,29 +58,59 @@ def load(options: Options) -> dict[str, Any]:
             for name in options.of_file
         ]
     names = [name for name in options.tasks if name not in options.of_file]
-    manager = TaskManager(
-        include_defaults=bool(names), include_path=options.include or None
-    )
-    unknown = [name for name in names if name not in manager.all_tasks]
-    if unknown:
-        local = any(name in OF_FILE for name in unknown)
-        hint = f"; it needs {options.prefix}data=FILE" if local else ""
-        raise UserError(
-            f"{options.named('tasks')}: lm-eval has no {listed(unknown, _SHOWN)}{hint};"
-            " lm-eval ls tasks says what there is"
-        )
-    try:
-        loaded = manager.load([*built, *names])
-    except Exception as error:  # of datasets, the hub, or a task's own code
-        said = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"{options.named('tasks')}: lm-eval cannot load them"
-            f" ({type(error).__name__}: {said}); without a network, give questions of"
-            f" MMLU with {options.prefix}data=FILE"
-        ) from error
+    loaded = _loaded(options, built, names)
     for task in loaded["tasks"].values():
         _set_fewshot(task, options.num_fewshot)
     return loaded
+
+
+def _loaded(
+    options: Options, built: Sequence[Group], names: Sequence[str]
+) -> dict[str, Any]:
+    """By lm-eval, of its own tasks only if need be: to index them takes a while."""
+    for defaults in (False, True):
+        last = defaults or not names
+        manager = TaskManager(
+            include_defaults=defaults, include_path=options.include or None
+        )
+        unknown = [name for name in names if name not in manager.all_tasks]
+        if unknown:
+            _check_syntax(options)
+        if unknown and not last:
+            continue
+        if unknown:
+            local = any(name in OF_FILE for name in unknown)
+            hint = f"; it needs {options.prefix}data=FILE" if local else ""
+            raise UserError(
+                f"{options.named('tasks')}: lm-eval has no {listed(unknown, _SHOWN)}"
+                f"{hint}; lm-eval ls tasks says what there is"
+            )
+        try:
+            return manager.load([*built, *names])
+        except Exception as error:  # of datasets, the hub, or a task's own code
+            if not last:  # a group of the user's may name tasks of lm-eval
+                continue
+            said = " ".join(str(error).split())[:200]
+            see = "see to them and their data, or " if options.include else ""
+            raise UserError(
+                f"{options.named('tasks')}: lm-eval cannot load them"
+                f" ({type(error).__name__}: {said}); {see}without a network,"
+                f" give questions of MMLU with {options.prefix}data=FILE"
+            ) from error
+    raise AssertionError("the last of them returns or raises")
+
+
+def _check_syntax(options: Options) -> None:
+    """Raises UserError for a file of the user's that lm-eval passed over."""
+    folder = pathlib.Path(options.include)
+    for path in sorted(folder.rglob("*.yaml")) if options.include else ():
+        try:
+            yaml.compose(path.read_bytes())
+        except (OSError, yaml.YAMLError) as error:
+            said = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"{options.named('include')}: {path.name} is not YAML ({said}); mend it"
+            ) from None
 
 
 def _set_fewshot(task: Task, number: int | None) -> None:

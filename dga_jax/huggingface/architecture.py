@@ -26,6 +26,7 @@ _LLAMA3 = {
     "original_max_position_embeddings": "rope_length",
 }
 _DEFAULT_THETA = 10_000.0
+_ANOTHER = "give another model"
 
 
 def read_config(directory: Path, where: str) -> dict[str, Any]:
@@ -41,7 +42,8 @@ def read_config(directory: Path, where: str) -> dict[str, Any]:
     path = directory / CONFIG
     if not directory.is_dir():
         raise UserError(
-            f"{where}: no such directory; give one with {CONFIG} and safetensors"
+            f"{where}: no such directory; give one with {CONFIG} and safetensors, as"
+            " hf download NAME --local-dir=DIR makes of a model of the hub"
         )
     try:
         spec = json.loads(path.read_bytes())
@@ -108,11 +110,11 @@ class _Reader:
     def __init__(self, spec: Mapping[str, Any], where: str):
         self._spec, self._where = spec, where
 
-    def refused(self, key: str, why: str) -> UserError:
+    def refused(self, key: str, why: str, remedy: str = _ANOTHER) -> UserError:
         value = json.dumps(self._spec.get(key))
         if len(value) > 80:
             value = f"{value[:80]}..."
-        return UserError(f"{self._where} says {key}={value}: {why}")
+        return UserError(f"{self._where} says {key}={value}: {why}; {remedy}")
 
     def family(self) -> Family:
         kind = self._spec.get("model_type")
@@ -129,7 +131,9 @@ class _Reader:
                 continue
             if key not in REQUIRED:
                 raise self.refused(
-                    key, "this key is not known, and may change what is computed"
+                    key,
+                    "this key is not known, and may change what is computed",
+                    f"take it out if you know that it does not, or {_ANOTHER}",
                 )
             if value != REQUIRED[key]:
                 wanted = json.dumps(REQUIRED[key])

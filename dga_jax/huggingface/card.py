@@ -1,5 +1,6 @@
 """README.md of an exported model: what it was trained on, and how it went."""
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -70,7 +71,7 @@ def _head(card: Card) -> str:
 def _about(card: Card) -> str:
     began = f"from {card.origin}" if card.origin else "from scratch"
     return (
-        f"# {card.name}\n\n"
+        f"# {_plain(card.name)}\n\n"
         f"A {card.kind} model of {card.parameters:,} parameters ({card.dtype}), trained"
         f" {began} for {card.step:,} steps on {card.tokens:,} tokens with `dga_jax`,"
         " whose data mixture steers itself towards a target."
@@ -78,7 +79,7 @@ def _about(card: Card) -> str:
 
 
 def _data(card: Card) -> str:
-    target = ", ".join(card.targets) or "the store's target"
+    target = ", ".join(map(_plain, card.targets)) or "the store's target"
     lines = [
         "## Training data",
         "",
@@ -91,7 +92,7 @@ def _data(card: Card) -> str:
     lines += ["", "| domain | first weight | last weight |", "|---|---:|---:|"]
     for i in sorted(shown):
         first, last = card.weights[:, i]
-        lines.append(f"| {card.domains[i]} | {first:.4g} | {last:.4g} |")
+        lines.append(f"| {_plain(card.domains[i])} | {first:.4g} | {last:.4g} |")
     left = len(card.domains) - len(shown)
     if left:
         lines += ["", f"The {left:,} others have smaller last weights."]
@@ -102,10 +103,15 @@ def _losses(card: Card) -> str:
     if not card.losses:
         return ""
     lines = ["## Held-out losses", "", "| of | nats per token |", "|---|---:|"]
-    lines += [f"| {name} | {loss:.4f} |" for name, loss in card.losses.items()]
+    lines += [f"| {_plain(name)} | {loss:.4f} |" for name, loss in card.losses.items()]
     return "\n".join(lines)
 
 
 def _command(card: Card) -> str:
     words = " \\\n  ".join(shlex.quote(word) for word in card.command)
     return f"## Command\n\n```\npython -m dga_jax.main \\\n  {words}\n```"
+
+
+def _plain(name: str) -> str:
+    """A name in which Markdown, HTML and TeX read nothing: `a|b` is one cell."""
+    return re.sub(r"[\\`*_{}\[\]<>()#+!|~$&]", r"\\\g<0>", name)

@@ -1,11 +1,14 @@
 """A SentencePiece model as a tokenizer.json, where one gives the same ids.
 
-The two libraries differ in more than can be read off a model: in ties, in rounding of
-long sums, in what is normalised. So what is made here is tried on text before it is
-taken, and what does not give the same ids is not.
+The two libraries differ in more than can be read off a model. So what is made here is
+tried on text before it is taken, and what does not give the same ids is not. But of a
+Unigram two cuts of a text may have the same score ("7|77" and "77|7"): then rounding
+decides, 32 bits of the sum from the beginning of the text on there, 64 here. No
+tokenizer.json can say that; such ties are counted.
 """
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -41,6 +44,21 @@ HARD = (
     "aaa aaaa aaaaa !!!!!! ------ 1234567890",
 )
 _LONGEST = 2_000  # characters of a text that is tried
+_ROUNDING = 1e-6  # of a sum of scores in float32, a few times what each addition does
+
+
+class Made(NamedTuple):
+    """A tokenizer.json, and how sure it is.
+
+    Attributes:
+      content: of the file.
+      ties: texts of those tried that it cuts elsewhere, with the same score.
+      tried: texts.
+    """
+
+    content: bytes
+    ties: int
+    tried: int
 
 
 class _Rules(NamedTuple):
@@ -54,8 +72,8 @@ class _Rules(NamedTuple):
 
 def tokenizer_json(
     tokenizer: SentencePieceTokenizer, texts: Iterable[str]
-) -> bytes | None:
-    """A tokenizer.json that makes the same ids of text; None: none was found.
+) -> Made | None:
+    """A tokenizer.json that makes the same ids of text, but for ties; None: none found.
 
     A text that spells a control piece or that of a byte is not among what it must agree
     on: there it becomes that piece.
@@ -83,21 +101,47 @@ def tokenizer_json(
         for text in (*HARD, *texts)
         if not (_BYTE.search(text) or any(name in text for name in special))
     ]
-    if not _agree(tokenizer, made, tried):
+    ties = _ties(tokenizer, model, made, tried)
+    if ties is None:
         return None
     spec = json.loads(made.to_str())
-    return (json.dumps(spec, indent=2, ensure_ascii=False) + "\n").encode()
+    content = (json.dumps(spec, indent=2, ensure_ascii=False) + "\n").encode()
+    return Made(content, ties, len(tried))
 
 
-def _agree(
-    tokenizer: SentencePieceTokenizer, made: tokenizers.Tokenizer, texts: Sequence[str]
-) -> bool:
+def puts_space(content: bytes) -> bool:
+    """Whether a model puts a space in front of a text."""
+    rules = _rules(content)
+    return rules is None or rules.prefix
+
+
+def _ties(
+    tokenizer: SentencePieceTokenizer,
+    model: sentencepiece.SentencePieceProcessor,
+    made: tokenizers.Tokenizer,
+    texts: Sequence[str],
+) -> int | None:
+    """Texts that have other ids which score the same; None: some score otherwise."""
     found = made.encode_batch_fast(texts, add_special_tokens=False)
-    expected = tokenizer.encode_batch(texts)
-    return all(
-        np.array_equal(encoding.ids, ids)
-        for encoding, ids in zip(found, expected, strict=True)
-    )
+    pairs = zip(found, tokenizer.encode_batch(texts), strict=True)
+    others = [
+        (encoding.ids, ids.tolist())
+        for encoding, ids in pairs
+        if not np.array_equal(encoding.ids, ids)
+    ]
+    if others and not isinstance(made.model, models.Unigram):
+        return None
+    same = all(_same_cut(model, *pair) for pair in others)
+    return len(others) if same else None
+
+
+def _same_cut(
+    model: sentencepiece.SentencePieceProcessor, ids: list[int], others: list[int]
+) -> bool:
+    """Whether they spell the same, and score the same to within rounding."""
+    texts = ["".join(model.id_to_piece(cut)) for cut in (ids, others)]
+    scores = [sum(map(model.get_score, cut)) for cut in (ids, others)]
+    return texts[0] == texts[1] and math.isclose(*scores, rel_tol=_ROUNDING)
 
 
 def _rules(content: bytes) -> _Rules | None:

@@ -12,6 +12,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,9 @@ def _indexed(index: Path) -> dict[str, set[str] | None]:
                 raise ValueError(f"{name} is not a file of the directory")
             files.setdefault(name, set()).add(tensor)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{index} is not an index of tensors: {error}") from None
+        raise UserError(
+            f"{index} is not an index of tensors ({error}); {_AGAIN}"
+        ) from None
     return dict(sorted(files.items()))
 
 
@@ -128,14 +131,29 @@ class Writer:
     """
 
     def __init__(
-        self, places: Mapping[str, tuple[int, int]], shapes: Mapping, dtype: Any
+        self,
+        places: Mapping[str, tuple[int, int]],
+        shapes: Mapping,
+        dtype: Any,
+        pool: Executor,
+        disk: Executor,
     ):
         self._places, self._shapes = places, shapes
         self._dtype = np.dtype(dtype)
         self._missing = set(places)
+        self._pool, self._disk = pool, disk
+        self._flushed: list[Future] = []
 
-    def put(self, name: str, values: np.ndarray) -> None:
-        """Writes a tensor; its values are rounded to the files' dtype."""
+    def put(self, values: Iterable[tuple[str, np.ndarray]]) -> None:
+        """Writes tensors by name; their values are rounded to the files' dtype."""
+        names = list(self._pool.map(lambda each: self._put(*each), values))
+        self._missing.difference_update(names)
+        # Else all of it would wait for the disk at the end.
+        if all(flush.done() for flush in self._flushed):
+            files = {self._places[name][0] for name in names}
+            self._flushed += [self._disk.submit(os.fsync, file) for file in files]
+
+    def _put(self, name: str, values: np.ndarray) -> str:
         if values.shape != self._shapes[name]:
             raise ValueError(f"{name} is {values.shape}, not {self._shapes[name]}")
         file, offset = self._places[name]
@@ -145,10 +163,12 @@ class Writer:
         while data:
             written = os.pwrite(file, data, offset)
             data, offset = data[written:], offset + written
-        self._missing.discard(name)
+        return name
 
     def check_whole(self) -> None:
-        """Raises ValueError if a tensor is missing."""
+        """Raises ValueError if a tensor is missing, OSError if the disk failed."""
+        for flush in self._flushed:
+            flush.result()
         if self._missing:
             raise ValueError(f"{min(self._missing)} was not written")
 
@@ -184,7 +204,9 @@ def writing(
             for tensor in part:
                 places[tensor] = file, offset
                 offset += sizes[tensor]
-        writer = Writer(places, shapes, dtype)
+        pool = files.enter_context(ThreadPoolExecutor(min(4, os.cpu_count() or 1)))
+        disk = files.enter_context(ThreadPoolExecutor(1))
+        writer = Writer(places, shapes, dtype, pool, disk)
         yield writer
         writer.check_whole()
     if len(parts) > 1:

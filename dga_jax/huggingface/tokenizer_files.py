@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tokenizers import pre_tokenizers
 
@@ -18,18 +18,28 @@ from dga_jax.tokenizer import (
 
 TOKENIZER = "tokenizer.json"
 _END = "<|endoftext|>"  # what bytes have no name for
+_NONE = (
+    f"no {TOKENIZER} was found that makes the same tokens as"
+    f" {SentencePieceTokenizer.file_name}; only the sentencepiece library is sure to,"
+    " and others may read it otherwise"
+)
 
 
-def files(
-    tokenizer: Tokenizer, max_positions: int, texts: Iterable[str] = ()
-) -> dict[str, bytes]:
-    """Contents of the files by name.
+class Files(NamedTuple):
+    """Contents by name of file, and what a user must know of them, if anything."""
+
+    contents: dict[str, bytes]
+    warning: str
+
+
+def files(tokenizer: Tokenizer, max_positions: int, texts: Iterable[str] = ()) -> Files:
+    """The files of a tokenizer.
 
     Args:
       tokenizer: of the store that a model was trained on.
       max_positions: the longest text that the model is said to take, tokens.
       texts: on which the tokenizer.json of a SentencePiece model is tried; where it
-        makes other ids there is none.
+        makes other ids there is none, but for ties.
     """
     end = tokenizer.end_of_text_name or _END
     named = {"bos_token": _begin_name(tokenizer) or end, "eos_token": end}
@@ -39,20 +49,31 @@ def files(
         "model_max_length": max_positions,
         "tokenizer_class": "PreTrainedTokenizerFast",
     }
-    found = {}
+    found, warning = {}, ""
     if isinstance(tokenizer, HuggingFaceTokenizer):
         found[TOKENIZER] = tokenizer.content
     elif isinstance(tokenizer, BytesTokenizer):
         found[TOKENIZER] = encoded(_of_bytes())
     else:
         found[tokenizer.file_name] = tokenizer.content
+        if not sentence_piece.puts_space(tokenizer.content):
+            config["add_prefix_space"] = False  # llama.cpp's would put one
         if made := sentence_piece.tokenizer_json(tokenizer, texts):
-            found[TOKENIZER] = made
+            found[TOKENIZER] = made.content
+            warning = _of_ties(made) if made.ties else ""
         else:
             config["tokenizer_class"] = "LlamaTokenizer"
+            warning = _NONE
     found["tokenizer_config.json"] = encoded(config)
     found["special_tokens_map.json"] = encoded(named)
-    return found
+    return Files(found, warning)
+
+
+def _of_ties(made: sentence_piece.Made) -> str:
+    return (
+        f"{TOKENIZER} cuts {made.ties} of {made.tried} texts tried elsewhere than"
+        f" {SentencePieceTokenizer.file_name}, where both cuts score the same"
+    )
 
 
 def check_same(directory: Path, tokenizer: Tokenizer, where: str) -> None:

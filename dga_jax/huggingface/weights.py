@@ -43,13 +43,16 @@ def check(directory: Path, config: ModelConfig, where: str) -> dict[str, Tensor]
         if (there := found[name].get_shape()) != list(shape):
             raise UserError(
                 f"{where}: tensor {name} is {there}, and {list(shape)} by config.json;"
-                " the two are not of one model"
+                " the two are not of one model: copy it again"
             )
     for name in sorted(found.keys() - expected.keys()):
         if not _follows(name, found, config):
+            why = "has no place in a model as config.json says it is"
+            if name == UNEMBEDDING:
+                why = f"is not {EMBEDDING}, as tie_word_embeddings of config.json says"
             raise UserError(
-                f"{where}: tensor {name} has no place in a model as config.json says it"
-                " is; it would not be read"
+                f"{where}: tensor {name} {why}; it would not be read: give another"
+                " model"
             )
     return {name: found[name] for name in expected}
 
@@ -85,6 +88,9 @@ def load(found: Mapping[str, Tensor], config: ModelConfig, abstract: Any) -> dic
       found: from `check`.
       config: the architecture.
       abstract: pytree of the parameters' shapes, with their shardings.
+
+    Raises:
+      UserError: some are not finite; training would be blamed for it.
     """
     leaves = {leaf.path: leaf for leaf in layout.leaves(config)}
 
@@ -102,12 +108,19 @@ def _part(
 ) -> np.ndarray:
     """A part of a parameter, float32."""
     if not leaf.stacked:
-        return _slice(found[leaf.tensors[0]], leaf, index)
+        return _slice(found, leaf.tensors[0], leaf, index)
     chosen = leaf.tensors[index[0]]
-    return np.stack([_slice(found[name], leaf, index[1:]) for name in chosen])
+    return np.stack([_slice(found, name, leaf, index[1:]) for name in chosen])
 
 
-def _slice(tensor: Tensor, leaf: Leaf, index: tuple[slice, ...]) -> np.ndarray:
-    values = tensor[index[::-1] if leaf.transposed else index]
+def _slice(
+    found: Mapping[str, Tensor], name: str, leaf: Leaf, index: tuple[slice, ...]
+) -> np.ndarray:
+    values = found[name][index[::-1] if leaf.transposed else index]
     values = values.astype(np.float32, copy=False)
+    if not np.isfinite(values).all():
+        raise UserError(
+            f"tensor {name} of the model has values that are not finite; give another"
+            " model"
+        )
     return np.ascontiguousarray(values.T) if leaf.transposed else values

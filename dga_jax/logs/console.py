@@ -4,6 +4,7 @@ import itertools
 import math
 import shutil
 import sys
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -118,12 +119,20 @@ def columns(rows: Iterable[Sequence[str]]) -> str:
     A row may be shorter than others: what it lacks is at its end.
     """
     by_column = list(itertools.zip_longest(*rows, fillvalue=""))
-    widths = [max(map(len, column)) for column in by_column]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
-        for row in zip(*by_column, strict=True)
-    ]
-    return "\n".join(line.rstrip() for line in lines)
+    widths = [max(map(_places, column)) for column in by_column]
+
+    lines = []
+    for row in zip(*by_column, strict=True):
+        gaps = [" " * (w - _places(cell)) for cell, w in zip(row, widths, strict=True)]
+        cells = [row[0] + gaps[0], *map(str.__add__, gaps[1:], row[1:])]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _places(text: str) -> int:
+    """How many a console needs: two for a wide character, none for a combining one."""
+    wide = sum(unicodedata.east_asian_width(sign) in "WF" for sign in text)
+    return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
 
 
 def progress(**options: Any) -> "tqdm.tqdm":

@@ -18,7 +18,7 @@ from dga_jax.mixing.signals import Signals
 _TINY = jnp.finfo(jnp.float32).tiny
 
 
-@mixer(reads=("alignments", "learning_rate"))
+@mixer(reads=("alignments", "learning_rate"), local=True)
 def doge(
     mu: Annotated[float, Above(0)] = 0.05, least: float = 0.0, most: float = 5.0
 ) -> optax.GradientTransformation:
@@ -72,7 +72,7 @@ def doge_universal(
     return optax.stateless(rule)
 
 
-@mixer(reads=("alignments",))
+@mixer(reads=("alignments",), local=True)
 def rb(sharpness: Annotated[float, AtLeast(0)] = 1.0) -> optax.GradientTransformation:
     """R&B's balancing (2025, arXiv 2505.00358): a softmax of alignments, no memory.
 
@@ -195,7 +195,7 @@ def grape(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-@mixer(reads=("gradient_norms", "gradient_variances"))
+@mixer(reads=("gradient_norms", "gradient_variances"), local=True)
 def pike(
     zeta1: Annotated[float, AtLeast(0)] = 1.0,
     zeta2: Annotated[float, AtLeast(0)] = 1.0,

@@ -149,11 +149,13 @@ def _slope(state: CurveState, tokens: jax.Array) -> jax.Array:
     # Errors of log(ℓ - e) as errors of log ℓ, so that levels compare.
     typical = jnp.exp(state.y)
     share = typical / jnp.maximum(typical + _levels(state.first), _TINY)
-    best = jnp.argmin(error * share**2, axis=1)[:, None]
-
-    def pick(values: jax.Array) -> jax.Array:
-        return jnp.take_along_axis(values, best, axis=1)[:, 0]
-
-    p = pick(power)
-    rest = jnp.exp(pick(state.y) - p * (jnp.log(tokens) - state.x))
+    scores = error * share**2
+    # The first of the best: argmin and a gather, which XLA takes one by one, cost more.
+    least, p, y = scores[:, 0], power[:, 0], state.y[:, 0]
+    for level in range(1, _LEVELS):
+        better = scores[:, level] < least
+        least = jnp.where(better, scores[:, level], least)
+        p = jnp.where(better, power[:, level], p)
+        y = jnp.where(better, state.y[:, level], y)
+    rest = jnp.exp(y - p * (jnp.log(tokens) - state.x))
     return jnp.where(state.count > 0, p * rest / tokens, 0.0)

@@ -36,7 +36,7 @@ def _excess(rate: float, smoothing: float) -> optax.GradientTransformation:
     return simplex.rule(increment)
 
 
-@mixer(reads=("losses", "reference_losses"))
+@mixer(reads=("losses", "reference_losses"), local=True)
 def doremi(
     rate: Annotated[float, AtLeast(0)] = 1.0,
     smoothing: Annotated[float, Within("[0, 1]")] = 1e-3,
@@ -58,7 +58,7 @@ def doremi(
     return _excess(rate, smoothing)
 
 
-@mixer(reads=("losses", "reference_losses"))
+@mixer(reads=("losses", "reference_losses"), local=True)
 def sheared(
     smoothing: Annotated[float, Within("[0, 1]")] = 1e-4,
 ) -> optax.GradientTransformation:
@@ -85,7 +85,7 @@ class FirstState(NamedTuple):
     known: jax.Array
 
 
-@mixer(reads=("losses", "reference_losses"))
+@mixer(reads=("losses", "reference_losses"), local=True)
 def velocitune() -> optax.GradientTransformation:
     """Velocitune (2024, arXiv 2411.14318): up with what learns slowest.
 
@@ -232,10 +232,10 @@ def odm(
     ) -> tuple[jax.Array, RewardState]:
         alive, losses = params > -jnp.inf, signals.train_losses
         new = memory * state.rewards + (1 - memory) * jnp.exp(losses)
-        rewards = jnp.where(jnp.isnan(losses), state.rewards, new)
-        k, t = jnp.sum(alive), state.updates + 1
+        rewards = jnp.where(alive & ~jnp.isnan(losses), new, state.rewards)
+        k, t = jnp.sum(alive, dtype=jnp.float32), state.updates + 1
         least = jnp.minimum(1 / k, jnp.sqrt(jnp.log(k) / (k * t)))
-        total = jnp.maximum(jnp.sum(rewards, where=alive), _TINY)
+        total = jnp.maximum(jnp.sum(rewards), _TINY)
         share = (1 - k * least) * rewards / total + least
         return jnp.log(share) - params, RewardState(rewards, t)
 
@@ -275,12 +275,13 @@ def odm_exp3(
     ) -> tuple[jax.Array, Exp3State]:
         alive, losses = params > -jnp.inf, signals.train_losses
         drawn = alive & ~jnp.isnan(losses)
-        k = jnp.sum(alive)
+        k = jnp.sum(alive, dtype=jnp.float32)
         reward = rate * losses * jnp.exp(-params) / k
         scores = state.log_scores + jnp.where(drawn, reward, 0.0)
         top = jnp.max(scores, where=alive, initial=-jnp.inf)
         scores = jnp.where(alive, scores - top, 0.0)
-        hat = jax.nn.softmax(jnp.where(alive, scores, -jnp.inf))
+        raised = jnp.where(alive, jnp.exp(scores), 0.0)
+        hat = raised / jnp.sum(raised)
         return jnp.log((1 - gamma) * hat + gamma / k) - params, Exp3State(scores)
 
     return optax.GradientTransformation(init, update)

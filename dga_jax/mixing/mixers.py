@@ -19,10 +19,10 @@ from dga_jax.mixing import by_curve as by_curve
 from dga_jax.mixing import by_loss as by_loss
 from dga_jax.mixing.recipe import MIXERS as MIXERS  # those below and there, by name
 from dga_jax.mixing.recipe import Mixer, mixer
-from dga_jax.mixing.signals import Signals
+from dga_jax.mixing.signals import Signals, gathered, spread
 
 
-@mixer(reads=("alignments",))
+@mixer(reads=("alignments",), local=True)
 def dga(
     eta: float,
     beta: float,
@@ -127,6 +127,7 @@ def update(
     *,
     step: jax.typing.ArrayLike,
     probed: jax.Array | None = None,
+    indices: jax.Array | None = None,
 ) -> MixerState:
     """One update of the weights after train step `step`.
 
@@ -136,6 +137,8 @@ def update(
       signals: what it reads, of what is probed; an array [n] is the alignments.
       step: train step, for schedules.
       probed: bool [n] or None for all.
+      indices: int [m], which were probed, instead of `probed`: what is measured on
+        probe rows is then [m], in this order.
 
     Returns:
       The new state; its weights are on the simplex whatever the signals were.
@@ -144,13 +147,68 @@ def update(
         return state
     if not isinstance(signals, Signals):
         signals = Signals(alignments=signals)
+    if indices is not None and mixer.local:
+        return _update_of_few(mixer, state, signals, step, indices)
+    if indices is not None:
+        count = len(state.log_weights)
+        signals = spread(signals, indices, count)
+        probed = jnp.zeros(count, bool).at[indices].set(True)
     delta, inner = mixer.update(
         signals, state.inner, state.log_weights, step=step, probed=probed
     )
-    moved = simplex.normalise(optax.apply_updates(state.log_weights, delta))
+    moved = optax.apply_updates(state.log_weights, delta)
+    return _settled(state.log_weights, moved, delta, inner)
+
+
+def _update_of_few(
+    mixer: Mixer,
+    state: MixerState,
+    signals: Signals,
+    step: jax.typing.ArrayLike,
+    indices: jax.Array,
+) -> MixerState:
+    """`update` of a local mixer: it sees log-weights, state and signals of m alone."""
+    axes = _axes(mixer, len(state.log_weights))
+
+    def taken(values: jax.Array, axis: int) -> jax.Array:
+        return values if axis < 0 else jnp.take(values, indices, axis)
+
+    def put(values: jax.Array, part: jax.Array, axis: int) -> jax.Array:
+        at = (slice(None),) * max(axis, 0)
+        return part if axis < 0 else values.at[(*at, indices)].set(part)
+
+    inner = jax.tree.map(taken, state.inner, axes)
+    delta, inner = mixer.update(
+        gathered(signals, indices),
+        inner,
+        state.log_weights[indices],
+        step=step,
+        probed=jnp.ones(len(indices), bool),
+    )
+    inner = jax.tree.map(put, state.inner, inner, axes)
+    moved = state.log_weights.at[indices].add(delta)
+    return _settled(state.log_weights, moved, delta, inner)
+
+
+def _axes(mixer: Mixer, count: int) -> optax.OptState:
+    """Which axis of each array of the mixer's state is the domains'; -1: none."""
+
+    def shapes(size: int) -> optax.OptState:
+        return jax.eval_shape(mixer.init, jax.ShapeDtypeStruct((size,), jnp.float32))
+
+    def axis(one: jax.ShapeDtypeStruct, more: jax.ShapeDtypeStruct) -> int:
+        pairs = enumerate(zip(one.shape, more.shape, strict=True))
+        return next((i for i, (a, b) in pairs if a != b), -1)
+
+    return jax.tree.map(axis, shapes(count), shapes(count + 1))
+
+
+def _settled(
+    before: jax.Array, moved: jax.Array, delta: jax.Array, inner: optax.OptState
+) -> MixerState:
     # Normalising is not idempotent: a skipped update would move the last bits.
-    still = jnp.all(delta == 0)
-    return MixerState(jnp.where(still, state.log_weights, moved), inner)
+    still = jnp.sum(jnp.abs(delta)) == 0
+    return MixerState(jnp.where(still, before, simplex.normalise(moved)), inner)
 
 
 def weights_after(

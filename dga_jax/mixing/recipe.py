@@ -38,12 +38,14 @@ class Mixer(NamedTuple):
       reads: names of the signals that it reads; none if the weights never move.
       start: what the weights are at first, unless the config says: "uniform", or
         "importance", P(domain | target).
+      local: whether those probed may be moved as if there were no others.
     """
 
     init: optax.TransformInitFn
     update: optax.TransformUpdateExtraArgsFn
     reads: tuple[str, ...]
     start: str = "uniform"
+    local: bool = False
 
     @property
     def moves(self) -> bool:
@@ -73,13 +75,13 @@ class Recipe:
 
     Args:
       function: as `mixer` takes it.
-      reads, start, head, files: as `mixer` takes them.
+      reads, start, head, files, local: as `mixer` takes them.
 
     Attributes:
       name: of the function.
       shared: names of those of `SHARED` that it takes.
       options: its own, by name.
-      reads, start, head, files: as given.
+      reads, start, head, files, local: as given.
 
     Raises:
       TypeError: an argument cannot be an option; says why.
@@ -92,11 +94,12 @@ class Recipe:
         start: str = "uniform",
         head: bool = False,
         files: tuple[str, ...] = (),
+        local: bool = False,
     ):
         functools.update_wrapper(self, function)
         self.name = function.__name__
         self.reads, self.start, self.head = tuple(reads), start, head
-        self.files = tuple(files)
+        self.files, self.local = tuple(files), local
         self._function = function
         self._signature = inspect.signature(function)
         self.shared = tuple(n for n in SHARED if n in self._signature.parameters)
@@ -149,7 +152,9 @@ class Recipe:
             signals = only(signals, self.reads)
             return at(step).update(signals, state, params, step=step, **extra)
 
-        return Mixer(init, update, self.reads, self.start)
+        # The floor is one of all weights.
+        local = self.local and not floor
+        return Mixer(init, update, self.reads, self.start, local)
 
 
 MIXERS: dict[str, Recipe] = {}
@@ -160,6 +165,7 @@ def mixer(
     start: str = "uniform",
     head: bool = False,
     files: tuple[str, ...] = (),
+    local: bool = False,
 ) -> Callable[[Callable[..., optax.GradientTransformation]], Recipe]:
     """Makes a function a mixer, which `--config.mixer.name` knows by its name.
 
@@ -180,12 +186,15 @@ def mixer(
       head: whether its alignments are those of the output head alone.
       files: names of its options that name a file, or nothing with "". What is in it is
         part of the run.
+      local: whether it asks nothing of domains that were not probed, and keeps nothing
+        of them but what it knew: then an update costs what those probed do, however
+        many domains there are.
     """
     if isinstance(reads, str) or not set(reads) <= set(Signals._fields):
         raise TypeError(f"reads={reads!r}: expected some of {Signals._fields}")
 
     def declare(function: Callable[..., optax.GradientTransformation]) -> Recipe:
-        recipe = Recipe(function, reads, start, head, files)
+        recipe = Recipe(function, reads, start, head, files, local)
         if recipe.name in MIXERS:
             raise TypeError(f"there are two mixers {recipe.name!r}")
         MIXERS[recipe.name] = recipe

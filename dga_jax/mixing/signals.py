@@ -75,6 +75,35 @@ def only(signals: Signals, names: tuple[str, ...]) -> Signals:
     return Signals(**{name: getattr(signals, name) for name in names})
 
 
+def spread(signals: Signals, indices: jax.Array, count: int) -> Signals:
+    """What was measured of those at `indices` [m], at their places among `count`; 0."""
+
+    def wide(name: str, values: jax.Array | None) -> jax.Array | None:
+        if values is None or name in ALONE or name in COUNTED:
+            return values
+        everywhere = jnp.zeros((*jnp.shape(values)[:-1], count), jnp.float32)
+        return everywhere.at[..., indices].set(values)
+
+    return Signals(**{name: wide(name, x) for name, x in signals._asdict().items()})
+
+
+def gathered(signals: Signals, indices: jax.Array) -> Signals:
+    """What was counted of all, of those at `indices` [m] alone; the rest as it is."""
+    found = signals._asdict()
+    for name in COUNTED:
+        if found[name] is not None:
+            found[name] = jnp.asarray(found[name])[indices]
+    return Signals(**found)
+
+
+def all_finite(values: jax.Array) -> jax.Array:
+    """Whether no number [...] is NaN or infinite: bool [].
+
+    By a sum, which XLA takes in one pass over many; `jnp.all` takes several.
+    """
+    return jnp.sum(values - values) == 0
+
+
 def usable(signals: Signals, probed: jax.Array | None) -> jax.Array:
     """Whether every number that was measured is one: bool [].
 
@@ -86,11 +115,11 @@ def usable(signals: Signals, probed: jax.Array | None) -> jax.Array:
     for name, values in signals._asdict().items():
         if values is None or name == "standard_errors":
             continue
-        right = jnp.isfinite(values)
-        if name in WITH_GAPS:
-            right |= jnp.isnan(values)
-        where = True if name in ALONE or probed is None else probed
-        good &= jnp.all(right, where=where)
+        values = jnp.asarray(values)
+        asked = ~jnp.isnan(values) if name in WITH_GAPS else True
+        if probed is not None and name not in ALONE:
+            asked &= probed
+        good &= all_finite(jnp.where(asked, values, 0))
     return good
 
 

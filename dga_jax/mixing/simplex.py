@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dga_jax.mixing.signals import Signals, filled, usable
+from dga_jax.mixing.signals import Signals, all_finite, filled, usable
 
 # e^-1e4 is no weight that could ever be drawn; a bound on one update's ratio between
 # two domains keeps log α finite, hence able to recover, whatever the signals.
@@ -209,6 +209,7 @@ def floor(minimum: float) -> optax.GradientTransformationExtraArgs:
     return _stateless(update)
 
 
+@jax.jit
 def _project_above(
     log_weights: jax.Array, minimum: jax.typing.ArrayLike, alive: jax.Array
 ) -> jax.Array:
@@ -273,9 +274,8 @@ def skip_nonfinite(
             finite = jnp.all(jnp.isfinite(signal), where=measured)
             given = jnp.where(jnp.isfinite(signal), signal, 0.0)
         delta, moved = inner.update(given, state.inner, params, probed=probed, **extra)
-        finite &= jnp.all(jnp.isfinite(delta))
-        for leaf in jax.tree.leaves(moved):  # it would be wrong for ever
-            finite &= jnp.all(jnp.isfinite(leaf))
+        for values in (delta, *jax.tree.leaves(moved)):  # it would be wrong for ever
+            finite &= all_finite(values)
         delta = jnp.where(finite, delta, 0.0)
         kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), moved, state.inner)
         return delta, SkipState(state.skipped + jnp.where(finite, 0, 1), kept)
@@ -314,18 +314,21 @@ def among_probed(
     return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
+@jax.jit
 def _among(
     delta: jax.Array, log_weights: jax.Array, probed: jax.Array | None
 ) -> jax.Array:
     """Increments [k] that leave the rest alone, within bounds; NaN stays NaN."""
     everyone, alive = moving(log_weights, None), moving(log_weights, probed)
-    delta = jnp.asarray(delta, log_weights.dtype)
+    delta = jnp.where(alive, jnp.asarray(delta, log_weights.dtype), 0.0)
     # Twice what `exponentiated_gradient` may need: its increments stay as they are.
     bound = 2 * _MAX_LOG_RATIO
-    far = jnp.max(jnp.abs(delta), where=alive, initial=0.0) > bound
-    delta = jax.lax.cond(far, _bounded, lambda x, *_: x, delta, alive, bound)
+    far = jnp.max(jnp.abs(delta), initial=0.0) > bound
+    delta = jax.lax.cond(
+        far, _bounded, lambda x, *_: x, delta, log_weights, probed, bound
+    )
     if probed is None:  # all have a mass of 1, which normalising gives them
-        return jnp.where(alive, delta, 0.0)
+        return delta
     mass = log_total(log_weights, alive)
     new = log_weights + delta
     excess = log_total(new, alive) - mass
@@ -340,9 +343,15 @@ def _among(
     return jnp.where(everyone & right, delta, alone)
 
 
-def _bounded(delta: jax.Array, alive: jax.Array, bound: float) -> jax.Array:
+def _bounded(
+    delta: jax.Array,
+    log_weights: jax.Array,
+    probed: jax.Array | None,
+    bound: float,
+) -> jax.Array:
+    alive = moving(log_weights, probed)
     top = jnp.max(delta, where=alive, initial=-jnp.inf)
-    return jnp.maximum(delta - top, -bound)
+    return jnp.where(alive, jnp.maximum(delta - top, -bound), 0.0)
 
 
 def log_total(log_weights: jax.Array, alive: jax.Array | bool = True) -> jax.Array:
@@ -356,11 +365,15 @@ def log_total(log_weights: jax.Array, alive: jax.Array | bool = True) -> jax.Arr
     return jnp.log(jnp.sum(jnp.exp(values - top))) + top
 
 
+@jax.jit
 def normalise(log_weights: jax.Array) -> jax.Array:
     """Subtracts log Σ α, the rounding that many updates would pile up."""
     total = log_total(log_weights)
-    once = log_weights - total
     # A large total is rounded, and so is what is left: once more, where it was.
-    return jax.lax.cond(
-        jnp.abs(total) > 1.0, lambda x: x - log_total(x), lambda x: x, once
+    rest = jax.lax.cond(
+        jnp.abs(total) > 1.0,
+        lambda values, total: log_total(values - total),
+        lambda values, total: jnp.zeros_like(total),
+        *(log_weights, total),
     )
+    return log_weights - total - rest

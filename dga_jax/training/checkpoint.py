@@ -147,7 +147,7 @@ class Checkpoints:
             lambda: self._open().save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(snapshot),
+                    state=ocp.args.PyTreeSave(snapshot),
                     record=ocp.args.JsonSave(record),
                 ),
                 force=True,
@@ -299,7 +299,7 @@ class Checkpoints:
                 cleanup_tmp_directories=True,
                 async_options=ocp.AsyncOptions(post_finalization_callback=self._saved),
             )
-            self._manager = ocp.CheckpointManager(self._folder, options=options)
+            self._manager = manager(self._folder, options)
         return self._manager
 
     def _saved(self) -> None:
@@ -330,8 +330,26 @@ class Checkpoints:
             raise
 
 
+def manager(
+    folder: Path, options: ocp.CheckpointManagerOptions | None = None
+) -> ocp.CheckpointManager:
+    """Saves with `PyTreeSave` as `state` and `JsonSave` as `record`; restores too.
+
+    Arrays are not compressed. Floats that were trained would become a twelfth smaller,
+    and to decompress them takes longer than to read them.
+    """
+    registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
+    saves = ocp.PyTreeCheckpointHandler(use_compression=False)
+    registry.add("state", ocp.args.PyTreeSave, saves)
+    registry.add("state", ocp.args.StandardRestore, ocp.StandardCheckpointHandler())
+    record = ocp.JsonCheckpointHandler()
+    registry.add("record", ocp.args.JsonSave, record)
+    registry.add("record", ocp.args.JsonRestore, record)
+    return ocp.CheckpointManager(folder, options=options, handler_registry=registry)
+
+
 def size_on_disk(abstract: Snapshot) -> int:
-    """Bytes of one checkpoint, at most (orbax compresses)."""
+    """Bytes of the arrays of one checkpoint."""
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(abstract))
 
 

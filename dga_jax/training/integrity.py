@@ -22,6 +22,9 @@ _RECORD = "record/metadata"
 _NEEDED = ("state", "state/_METADATA")  # orbax says no more than that trees differ
 # How TensorStore begins: bytes that do not decode; fewer than there were; no file.
 _DAMAGES = ("DATA_LOSS:", "OUT_OF_RANGE:", "NOT_FOUND:")
+_TOO_SHORT = (
+    "Not enough data"  # what it ends with where an array's values are not there
+)
 
 
 class DamagedError(Exception):
@@ -130,7 +133,9 @@ def proves_damage(error: Exception, folder: Path) -> bool:
         return False
     if isinstance(error, FileNotFoundError):
         return folder.is_dir()
-    return isinstance(error, ValueError) and str(error).startswith(_DAMAGES)
+    said = str(error)
+    told = said.startswith(_DAMAGES) or _TOO_SHORT in said
+    return isinstance(error, ValueError) and told
 
 
 def fingerprint(snapshot: Any) -> list[int]:

@@ -17,7 +17,7 @@ from dga_jax.data.store import Domains, Store
 from dga_jax.errors import UserError
 from dga_jax.mixing import mixers
 from dga_jax.mixing.mixers import MixerState
-from dga_jax.mixing.signals import ALONE, COUNTED, Signals
+from dga_jax.mixing.signals import COUNTED, Signals, spread
 from dga_jax.training import config as configs
 from dga_jax.training.named_weights import named_weights
 from dga_jax.training.row_shares import RowShares
@@ -212,26 +212,15 @@ class Mixture:
         """
         if not isinstance(signals, Signals):
             signals = Signals(alignments=signals)
-        count = len(self.names)
-
-        def spread(name: str, values: np.ndarray | None) -> np.ndarray | None:
-            if values is None or name in ALONE or name in COUNTED:
-                return values
-            everywhere = np.zeros((*np.shape(values)[:-1], count), np.float32)
-            everywhere[..., indices] = values
-            return everywhere
-
-        everyone = len(indices) == np.count_nonzero(self.available)
-        if everyone and len(indices) == count:
-            by_name = signals._asdict()
-        else:
-            by_name = {name: spread(name, x) for name, x in signals._asdict().items()}
-        probed = None
-        if not everyone:
-            probed = np.zeros(count, bool)
-            probed[indices] = True
+        count, everyone = len(self.names), len(indices) == self._count
+        if everyone and len(indices) < count:  # who is not there has nothing to keep
+            signals = spread(signals, indices, count)
         return mixers.update(
-            self.mixer, state, Signals(**by_name), step=step, probed=probed
+            self.mixer,
+            state,
+            signals,
+            step=step,
+            indices=None if everyone else indices,
         )
 
     def blank(self) -> Signals:
@@ -280,7 +269,7 @@ class Mixture:
 
     def _check_counts(self) -> None:
         mixer = self._config.mixer
-        count = len(self.names) if self.basis else int((self.sampler.sizes > 0).sum())
+        count = self._count = int(self.available.sum())
         wanted = mixer.probe_domains if self.measures else count
         self.num_probes = min(wanted or count, count)
         if mixer.floor * count > 1:

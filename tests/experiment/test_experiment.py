@@ -3,9 +3,8 @@
 import json
 import pathlib
 import shutil
-import subprocess
-import sys
 
+import forks
 import pytest
 from experiments import AXES, tiny
 from runs import Killed, stopped
@@ -170,8 +169,7 @@ def test_the_command(tmp_path):
     workdir = f"--workdir={tmp_path}/it"
 
     def run(*arguments):
-        command = [sys.executable, "-m", "dga_jax.experiment", *arguments]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        return forks.run(["-m", "dga_jax.experiment", *arguments], ROOT)
 
     listed = run(f"--config={experiment}", only, workdir, "--list")
     assert listed.stdout.split() == ["0-proxy-uniform"], listed.stderr

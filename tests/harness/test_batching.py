@@ -51,7 +51,7 @@ def test_little_is_padding(shards, median, spread, most):
 def test_rows_are_not_much_longer_than_what_they_hold():
     """As attention costs more in them, though fewer shapes would do."""
     lengths = [60] * 5000 + [1000] * 100
-    found = packed(lengths, tokens=4096, multiple=16)
+    found = packed(lengths, tokens=4096, multiple=16, reach=6 * 768)
     assert share(lengths, found) < 1.07
     held = {b.length: np.mean([len(row) for row in b.members]) for b in found}
     assert max(held) == 1008
@@ -62,3 +62,19 @@ def test_a_shape_is_not_compiled_for_a_few_rows():
     lengths = [1000] * 40 + [400] * 3 + [100] * 4
     found = packed(lengths, tokens=16_384, multiple=16)
     assert {batch.length for batch in found} == {1008}
+
+
+@pytest.mark.parametrize(("width", "most"), [(768, 1.2), (128, 1.4)])
+def test_attention_is_weighed(width, most):
+    """In FLOPs of the forward pass, against texts in rows of their own length."""
+    reach = 6 * width
+    draws = np.random.default_rng(0).lognormal(np.log(150), 0.6, 14_000)
+    lengths = np.clip(draws, 40, 1024).astype(int).tolist()
+
+    def cost(found):
+        rows = sum(b.rows * b.length * (1 + b.length / reach) for b in found)
+        return rows / sum(n * (1 + n / reach) for n in lengths)
+
+    found = packed(lengths, tokens=16_384, multiple=16, reach=reach)
+    assert cost(found) < most
+    assert cost(found) < cost(packed(lengths, tokens=16_384, multiple=16))

@@ -117,7 +117,17 @@ def test_what_was_computed_is_counted():
         params_on(scorer._place.mesh), [request((1,) * 13, 2), request((2,) * 17, 1)]
     )
     assert (scorer.work.tokens, scorer.work.computed) == (28, 32)
-    assert str(scorer.work) == "32 tokens computed, 12.5% of them padding"
+    # Of two layers, and of their attention.
+    matrices = 2 * (2 * 16 * 16 + 2 * 16 * 8 + 3 * 16 * 32 + 2 * 16) + 16
+    alone, computed = (
+        sum(n * (2 * matrices + 2 * 4 * 16 * n) for n in lengths)
+        for lengths in ((12, 16), (16, 16))
+    )
+    assert scorer.work.flops == pytest.approx(alone)
+    assert scorer.work.flops_computed == pytest.approx(computed)
+    assert str(scorer.work) == (
+        "32 tokens computed, 12.5% of them padding; 1.17 x the FLOPs of the texts alone"
+    )
 
 
 @pytest.mark.parametrize("mesh", [ONE_DEVICE, (4, 2, 1)], ids=["one", "eight"])

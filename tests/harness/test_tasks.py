@@ -197,12 +197,13 @@ def test_what_cannot_be_asked_for(names, options, said):
 
 def test_a_task_of_ones_own_and_one_that_is_not_there(tmp_path, monkeypatch, params):
     """Tasks of the harness are read from a directory; its own need not be indexed."""
-    manager = tasks.TaskManager
-    monkeypatch.setattr(
-        tasks,
-        "TaskManager",
-        lambda include_defaults, **named: manager(include_defaults=False, **named),
-    )
+    manager, indexed = tasks.TaskManager, []
+
+    def without_defaults(include_defaults, **named):
+        indexed.append(include_defaults)
+        return manager(include_defaults=False, **named)
+
+    monkeypatch.setattr(tasks, "TaskManager", without_defaults)
     data = tmp_path / "data.json"
     data.write_text(json.dumps({"text": "one two"}) + "\n")
     (tmp_path / "mine.yaml").write_text(
@@ -220,9 +221,14 @@ def test_a_task_of_ones_own_and_one_that_is_not_there(tmp_path, monkeypatch, par
     )
     zeros = jax.tree.map(np.zeros_like, params)
     found = harness_of("mine", include=str(tmp_path))(zeros)
+    assert indexed == [False]
     bits = found.metrics()["mine/bits_per_byte"]
     assert bits == pytest.approx(math.log2(257), rel=1e-5)
     with pytest.raises(UserError, match="lm-eval has no nonesuch; lm-eval ls tasks"):
         harness_of("mine", "nonesuch", include=str(tmp_path))
+    (tmp_path / "other.yaml").write_text("task: [other\n")
+    with pytest.raises(UserError, match=r"other\.yaml is not YAML .*; mend it"):
+        harness_of("other", include=str(tmp_path))
+    (tmp_path / "other.yaml").unlink()
     with pytest.raises(UserError, match="has no mmlu; it needs --data=FILE"):
         harness_of("mmlu", include=str(tmp_path))

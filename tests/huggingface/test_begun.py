@@ -125,8 +125,9 @@ def model_at(directory, **changes):
     shapes = layout.tensor_shapes(ModelConfig(**fields))
     random = np.random.default_rng(0)
     with tensors.writing(directory, shapes, np.float32) as writer:
-        for name, shape in shapes.items():
-            writer.put(name, random.standard_normal(shape, np.float32))
+        writer.put(
+            (n, random.standard_normal(s, np.float32)) for n, s in shapes.items()
+        )
     (directory / "config.json").write_text(json.dumps(QWEN | changes))
     return directory
 

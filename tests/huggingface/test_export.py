@@ -173,7 +173,7 @@ def test_a_step_that_was_kept(run, tmp_path):
 
 
 def test_a_damaged_checkpoint_is_passed_over(run, tmp_path, capsys):
-    directory = tmp_path / "run"
+    directory = tmp_path / "a run, %20"
     shutil.copytree(run(), directory)
     for path in (directory / "checkpoints" / "12" / "state").rglob("*"):
         if path.is_file() and path.stat().st_size > 2_000:

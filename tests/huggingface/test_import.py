@@ -69,8 +69,7 @@ def test_what_was_read_is_written_again(name, dtype, tmp_path):
     by_path = traverse_util.flatten_dict(params)
     with tensors.writing(out, layout.tensor_shapes(config), dtype) as writer:
         for leaf in layout.leaves(config):
-            for tensor, part in leaf.divided(np.asarray(by_path[leaf.path])):
-                writer.put(tensor, part)
+            writer.put(leaf.divided(np.asarray(by_path[leaf.path])))
     spec = architecture.config_json(
         config, max_positions=1024, bos=256, eos=256, dtype=dtype
     )

@@ -3,6 +3,7 @@
 import json
 import math
 
+import jax
 import ml_dtypes
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import safetensors.numpy
 
 from dga_jax.errors import UserError
 from dga_jax.huggingface import architecture, layout, tensors, weights
-from dga_jax.model.transformer import ModelConfig
+from dga_jax.model.transformer import ModelConfig, abstract
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],
@@ -161,11 +162,30 @@ def test_every_tensor_is_read(saved):
     refused(directory, f"tensor {name} is of type F64, not of F32, F16, BF16")
 
 
+def test_values_that_are_not_finite(saved):
+    """Training would say that its loss is not, and to lower the learning rate."""
+    directory, found = saved
+    name = "model.layers.1.mlp.down_proj.weight"
+    found[name][3, 4] = np.inf
+    safetensors.numpy.save_file(found, directory / tensors.SINGLE)
+    config = model_of()
+    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shapes = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one),
+        abstract(config)[1],
+    )
+    checked = weights.check(directory, config, "DIR")
+    with pytest.raises(UserError, match=f"tensor {name} of the model has values"):
+        weights.load(checked, config, shapes)
+
+
 def test_what_follows_from_other_tensors_may_be_there(saved):
     """Tied embeddings written twice, and the rotary frequencies of Llama 2."""
     directory, found = saved
     path, tied = directory / tensors.SINGLE, {"tie_word_embeddings": True}
-    refused(directory, r"tensor lm_head\.weight has no place", tied)
+    refused(
+        directory, r"tensor lm_head\.weight is not .*, as tie_word_embeddings", tied
+    )
     found["lm_head.weight"] = found["model.embed_tokens.weight"]
     steps = np.array([1, 0.01], ml_dtypes.bfloat16).astype(np.float32)
     found["model.layers.0.self_attn.rotary_emb.inv_freq"] = steps
@@ -197,8 +217,7 @@ def test_several_files(saved):
     (directory / "parts").mkdir()
     directory = directory / "parts"
     with tensors.writing(directory, layout.tensor_shapes(model), np.float32, 3000) as w:
-        for name, values in found.items():
-            w.put(name, values)
+        w.put(found.items())
     names = sorted(path.name for path in directory.glob("*.safetensors"))
     assert len(names) > 2
     assert weights.check(directory, model, "DIR").keys() == found.keys()

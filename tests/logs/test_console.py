@@ -75,6 +75,11 @@ def test_numbers_as_a_person_reads_them():
     assert [shorten(x, 6) for x in ("abcdef", "abcdefg")] == ["abcdef", "abcd.."]
 
 
+def test_wide_characters_take_two_places_and_accents_none():
+    rows = [["日本", "1"], ["e\u0301t", "22"], ["abcd", "x"]]
+    assert columns(rows) == "日本   1\ne\u0301t    22\nabcd   x"
+
+
 def test_columns_stand_below_one_another():
     rows = [["", "loss", "bits"], ["target", "5.4"], ["all of them", "12.25", "1"]]
     assert columns(rows) == (

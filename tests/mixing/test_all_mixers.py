@@ -2,6 +2,7 @@
 
 import itertools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from dga_jax.mixing import mixers
 from dga_jax.mixing.mixers import MIXERS
-from dga_jax.mixing.signals import ALONE, WITH_GAPS, Signals
+from dga_jax.mixing.signals import ALONE, COUNTED, WITH_GAPS, Signals
 
 SIZE, TARGETS = 4, 2
 MOVING = [name for name, recipe in MIXERS.items() if recipe.moves]
@@ -111,6 +112,67 @@ def test_weights_stay_on_the_simplex(name, variant, case):
             old = np.exp(np.asarray(before.log_weights, np.float64))
             np.testing.assert_allclose(now[rest], old[rest], rtol=1e-3)
         assert skipped or not bad(mixer, given_, probed)
+
+
+LOCAL = [name for name in MOVING if MIXERS[name].local]
+
+
+def of_few(rng, indices, count):
+    """Signals of those at `indices`; and the same among `count`, the rest 0."""
+    few, wide = {}, {}
+    for name in Signals._fields:
+        last = () if name in ALONE else (SIZE,)
+        lead = shape_of(name)[: len(shape_of(name)) - len(last)]
+        if name in ALONE:
+            few[name] = wide[name] = rng.uniform(1, 2, lead).astype(np.float32)
+            continue
+        wide[name] = np.zeros((*lead, count), np.float32)
+        where = slice(None) if name in COUNTED else indices
+        size = count if name in COUNTED else len(indices)
+        few[name] = rng.uniform(1, 2, (*lead, size)).astype(np.float32)
+        wide[name][..., where] = few[name]
+    return Signals(**few), Signals(**wide)
+
+
+@pytest.mark.parametrize("name", [*LOCAL, "random"])
+def test_few_among_many_move_as_if_all_were_looked_at(name):
+    """Also twice in a row, with others, and when an update is skipped."""
+    mixer, count = MADE[name, "plain"], 9
+    rng = np.random.default_rng(1)
+    weights = np.append(rng.dirichlet(np.ones(count - 1)), 0.0)
+    state = other = mixers.init(mixer, weights)
+    for step, indices in enumerate(([5, 2, 0], [2, 3, 7], [1, 5, 6], [4, 2, 0]), 1):
+        indices = np.array(indices)
+        few, wide = of_few(rng, indices, count)
+        if step == 3:
+            bad = mixer.reads[0]
+            for signals in (few, wide):
+                getattr(signals, bad)[...] = np.inf
+        probed = np.isin(np.arange(count), indices)
+        state = mixers.update(mixer, state, few, step=step, indices=indices)
+        other = mixers.update(mixer, other, wide, step=step, probed=probed)
+        for one, two in zip(*map(jax.tree.leaves, (state, other)), strict=True):
+            np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
+        assert int(state.inner.skipped) == (step >= 3)
+
+
+def test_few_among_many_cost_little():
+    """Nothing but the sum of all weights is taken over all of them."""
+    mixer, count = MADE["velocitune", "plain"], 1000
+    few, wide = of_few(np.random.default_rng(0), np.arange(3), count)
+    state = mixers.init(mixer, np.full(count, 1 / count))
+
+    def arrays(signals, **who):
+        """How many of all domains there are in the program."""
+
+        def update(state, signals):
+            return mixers.update(mixer, state, signals, step=1, **who)
+
+        return str(jax.make_jaxpr(update)(state, signals)).count(f"f32[{count}]")
+
+    by_few = arrays(few, indices=np.arange(3))
+    everywhere = arrays(wide, probed=np.arange(count) < 3)
+    assert by_few < 0.5 * everywhere
 
 
 @pytest.mark.parametrize("name", MOVING)

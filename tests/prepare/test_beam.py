@@ -40,7 +40,7 @@ def same(one, other):
 def test_the_bytes_of_the_local_job(generic, tmp_path):
     given = {"generic": generic, "cluster": None, "contamination": "drop"}
     assert run(*flags_of(tmp_path / "local", **given)).returncode == 0
-    for workers in (1, 2, 4):
+    for workers in (1, 3):
         output = tmp_path / f"beam{workers}"
         result = run(*flags_of(output, **given, **beam(workers)))
         assert result.returncode == 0, result.stderr
@@ -51,12 +51,10 @@ def test_the_bytes_of_clusters(generic, tmp_path):
     given = {"generic": generic, "cluster": "4,3", "dedup": "true"}
     assert run(*flags_of(tmp_path / "local", **given)).returncode == 0
     # Threads: as processes, each would import JAX again for every step.
-    for workers in (1, 4):
-        output = tmp_path / f"beam{workers}"
-        flags = flags_of(output, **given, **beam(workers, "multi_threading"))
-        result = run(*flags)
-        assert result.returncode == 0, result.stderr
-        assert same(tmp_path / "local", output)
+    flags = flags_of(tmp_path / "beam", **given, **beam(3, "multi_threading"))
+    result = run(*flags)
+    assert result.returncode == 0, result.stderr
+    assert same(tmp_path / "local", tmp_path / "beam")
 
 
 def test_paths_as_urls(generic, tmp_path):

@@ -121,6 +121,7 @@ def test_it_stands_before_each_document(byte_corpora, tmp_path):
     assert np.count_nonzero(tokens == BEGIN) == len(ends) + 1
     texts = found.tokenizer().decode(tokens)
     assert texts == plain.tokenizer().decode(tokens_of(plain))[: len(texts)]
-    names = tokenizer_files.files(found.tokenizer(), 32)["tokenizer_config.json"]
+    files = tokenizer_files.files(found.tokenizer(), 32).contents
+    names = files["tokenizer_config.json"]
     assert json.loads(names)["bos_token"] == NAMES[0]
     assert json.loads(names)["eos_token"] == NAMES[1]

@@ -11,6 +11,7 @@ import pytest
 from checkpoints import ABSTRACT, abstract_of, assert_is, saved, snapshot_of
 
 from dga_jax.errors import UserError
+from dga_jax.training import checkpoint
 from dga_jax.training.checkpoint import Checkpoints, fingerprint, size_on_disk
 
 
@@ -130,3 +131,13 @@ def test_fingerprint():
 def test_size():
     floats = 2 * 16 * 8 + 3
     assert size_on_disk(ABSTRACT) == 4 * (floats + 2) + 8 * 4
+
+
+def test_nothing_is_compressed(tmp_path):
+    """Or an export would take longer to decompress a checkpoint than to copy it."""
+    arrays = {"zeros": jnp.zeros((256, 1024))}
+    with checkpoint.manager(tmp_path) as manager:
+        args = {"state": ocp.args.PyTreeSave(arrays), "record": ocp.args.JsonSave({})}
+        manager.save(1, args=ocp.args.Composite(**args))
+    sizes = [path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()]
+    assert sum(sizes) > arrays["zeros"].nbytes

@@ -11,7 +11,7 @@ from checkpoints import ABSTRACT, assert_is, snapshot_of
 from runs import Killed, log_of, small_config, stopped, train_run
 
 from dga_jax.errors import UserError
-from dga_jax.training import integrity
+from dga_jax.training import checkpoint, integrity
 from dga_jax.training.checkpoint import Checkpoints
 
 
@@ -60,6 +60,23 @@ def _restore(checkpoints):
         return checkpoints.restore(ABSTRACT), ""
     except UserError as error:
         return None, str(error)
+
+
+@pytest.mark.parametrize("damage", ["deleted", "emptied", "halved"])
+def test_values_that_are_not_there(damage, tmp_path):
+    """Of arrays that are large enough for files of their own."""
+    arrays = {"values": np.ones((256, 1024), np.float32)}
+    with checkpoint.manager(tmp_path / "of") as manager:
+        args = {"state": ocp.args.PyTreeSave(arrays), "record": ocp.args.JsonSave({})}
+        manager.save(1, args=ocp.args.Composite(**args))
+    folder = tmp_path / "of" / "1"
+    files = [path for path in (folder / "state").rglob("*") if path.is_file()]
+    DAMAGES[damage](max(files, key=lambda path: path.stat().st_size))
+    with checkpoint.manager(tmp_path / "of") as manager:
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(arrays))
+        with pytest.raises(ValueError, match=r"Not enough|OUT_OF_RANGE") as caught:
+            manager.restore(1, args=args)
+    assert integrity.proves_damage(caught.value, folder)
 
 
 # What restoring reads, and where damage is therefore proven, whatever it is.
