@@ -23,7 +23,8 @@ _SHARD, _BLOCK = 1 << 16, 1 << 10  # documents read as one stream, and made at a
 _NUMBER = re.compile(r"\d{1,13}")
 _DEFAULTS = {"k": 5, "clauses": 0, "documents": 10_000, "seed": 0, "ordered": 0}
 _DEFAULTS["letters"] = len(_LETTERS)
-_FORM = "lego:skills=1-5[/k=5][/clauses=5][/letters=26][/ordered=0][/documents=10000][/seed=0]"
+_FORM = "lego:skills=1-5[/k=5][/clauses=5][/letters=26][/ordered=0]"
+_FORM += "[/documents=10000][/seed=0]"
 
 
 class Lego(NamedTuple):
