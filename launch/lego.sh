@@ -35,6 +35,7 @@ done
 # shellcheck disable=SC2086 # several seeds
 .venv/bin/python - "$out" ${SEEDS:-0 1 2 3 4} <<'END'
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -45,19 +46,21 @@ names = ("target", "needed", "dga")
 print("      loss of the target at the end   steps to what target ends at, to .01   dga:")
 print("seed  target  needed  dga             target, needed, dga" + 21 * " " + "weights of 1 to 5")
 for seed in seeds:
-    runs = {name: read_metrics(f"{out}/{name}-{seed}") for name in names}
+    runs = {}
+    for name in names:
+        run = Path(f"{out}/{name}-{seed}")
+        runs[name] = read_metrics(run) if run.exists() else []
     losses = {name: history(lines, "eval/target/loss") for name, lines in runs.items()}
-    ends = "  ".join(f"{losses[name][1][-1]:.4f}" for name in names)
+    ends = {name: values[-1] for name, (_, values) in losses.items() if len(values)}
     reached = []
-    for end in (losses["target"][1][-1], 0.01):
+    for end in (ends.get("target", -1), 0.01):
         steps = []
         for at, values in losses.values():
             below = np.flatnonzero(values <= end)
             steps.append(f"{at[below[0]]:.0f}" if len(below) else "-")
         reached.append(", ".join(steps))
-    weights = " ".join(
-        f"{history(runs['dga'], f'mixture/weight/skill_{i}')[1][-1]:.3f}"
-        for i in range(1, 6)
-    )
-    print(f"{seed:4}  {ends}          {reached[0]:>18}; {reached[1]:18}  {weights}")
+    shown = "  ".join(f"{ends[name]:.4f}" if name in ends else "-     " for name in names)
+    weights = [history(runs["dga"], f"mixture/weight/skill_{i}")[1] for i in range(1, 6)]
+    last = " ".join(f"{w[-1]:.3f}" for w in weights if len(w))
+    print(f"{seed:4}  {shown}          {reached[0]:>18}; {reached[1]:18}  {last}")
 END

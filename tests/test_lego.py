@@ -39,10 +39,12 @@ def test_it_says_when_each_was_there(tmp_path):
         ]
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (tmp_path / f"{name}-7" / "metrics.jsonl").write_text(text)
-    command = [sys.executable, "-c", COMPARES, str(tmp_path), "7"]
+    command = [sys.executable, "-c", COMPARES, str(tmp_path), "7", "8"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.stderr == ""
-    row = done.stdout.splitlines()[-1].replace(",", "").replace(";", "").split()
+    *_, row, unstarted = done.stdout.splitlines()
+    assert set(unstarted.split()[1:]) == {"-", "-,", "-;"}
+    row = row.replace(",", "").replace(";", "").split()
     ends, reached, below = row[1:4], row[4:7], row[7:10]
     assert ends == ["0.3400", "0.3000", "0.0090"]
     assert reached == ["200", "100", "200"]
