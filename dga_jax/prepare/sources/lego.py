@@ -37,8 +37,8 @@ class Lego(NamedTuple):
       skills: from 1 to k, each a domain.
       documents: of each skill.
       letters: of the alphabet, the first so many, that name variables.
-      ordered: clauses stand in the order of the chain, and each variable is named by
-        its own share of the letters.
+      ordered: clauses stand in the order of the chain, or from its end to its
+        beginning, and each variable is named by its own share of the letters.
     """
 
     k: int
@@ -175,7 +175,8 @@ def _drawn(path: str, first: int, last: int) -> list[_Drawn]:
     if given.get("ordered"):
         share, place = size // clauses, np.arange(clauses)
         letters = place * share + (drawn[:, :clauses] * share).astype(int)
-        order = np.broadcast_to(place, order.shape)
+        backwards = rng.random((_BLOCK, 1)) < 0.5
+        order = np.where(backwards, place[::-1], place)
     here = range(first - block * _BLOCK, last - block * _BLOCK)
     return [(letters[i], negative[i], order[i], k, skill) for i in here]
 
