@@ -10,7 +10,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     config = default_config()
     config.model.update(num_layers=2, d_model=64, num_heads=4, d_ff=128, qk_norm=True)
     config.model.update(tied_embeddings=False, dtype="float32", remat="none")
-    config.train.update(steps=1500, batch_size=32, seq_len=33)
+    config.train.update(steps=2000, batch_size=32, seq_len=33)
     config.optimizer.update(learning_rate=3e-3, schedule="constant", warmup_steps=100)
     config.optimizer.update(b2=0.98, weight_decay=0.0)
     config.mixer.update(start=300, interval=50, eta=3.0, beta=0.3, shrink=True)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # LEGO, three steps of reasoning the target: on the target's skill alone, evenly over the
 # skills it needs, and DGA over all five; see docs/sources/lego.md. Goes on where it was.
-#   SEEDS="0 1 2 3 4" STEPS=1500 launch/lego.sh [WORKDIR] [--config.FIELD=VALUE ...]
+#   SEEDS="0 1 2 3 4" STEPS=2000 launch/lego.sh [WORKDIR] [--config.FIELD=VALUE ...]
 # shellcheck source=launch/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 install -r requirements.txt
@@ -21,7 +21,7 @@ fi
 for seed in ${SEEDS:-0 1 2 3 4}; do
   while read -r name mixer weights shrink floor; do
     .venv/bin/python -m dga_jax.main --config=configs/lego.py --config.data.store="$out/store" \
-      --config.seed="$seed" --config.train.steps="${STEPS:-1500}" \
+      --config.seed="$seed" --config.train.steps="${STEPS:-2000}" \
       --config.mixer.name="$mixer" --config.mixer.weights="$weights" \
       --config.mixer.shrink="$shrink" --config.mixer.floor="$floor" "$@" \
       --workdir="$out/$name-$seed" < /dev/null
