@@ -59,7 +59,7 @@ for seed in seeds:
             below = np.flatnonzero(values <= end)
             steps.append(f"{at[below[0]]:.0f}" if len(below) else "-")
         reached.append(", ".join(steps))
-    shown = "  ".join(f"{ends[name]:.4f}" if name in ends else "-     " for name in names)
+    shown = "  ".join(f"{abs(ends[name]):.4f}" if name in ends else "-     " for name in names)
     weights = [history(runs["dga"], f"mixture/weight/skill_{i}")[1] for i in range(1, 6)]
     last = " ".join(f"{w[-1]:.3f}" for w in weights if len(w))
     print(f"{seed:4}  {shown}          {reached[0]:>18}; {reached[1]:18}  {last}")
