@@ -21,9 +21,10 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _MOST = 1 << 40  # documents of a skill, and seeds
 _SHARD, _BLOCK = 1 << 16, 1 << 10  # documents read as one stream, and made at a time
 _NUMBER = re.compile(r"\d{1,13}")
-_DEFAULTS = {"k": 5, "clauses": 0, "documents": 10_000, "seed": 0}
+_DEFAULTS = {"k": 5, "clauses": 0, "documents": 10_000, "seed": 0, "ordered": 0}
 _DEFAULTS["letters"] = len(_LETTERS)
-_FORM = "lego:skills=1-5[/k=5][/clauses=5][/letters=26][/documents=10000][/seed=0]"
+_FORM = "lego:skills=1-5[/k=5][/clauses=5][/letters=26][/ordered=0]"
+_FORM += "[/documents=10000][/seed=0]"
 
 
 class Lego(NamedTuple):
@@ -36,6 +37,8 @@ class Lego(NamedTuple):
       skills: from 1 to k, each a domain.
       documents: of each skill.
       letters: of the alphabet, the first so many, that name variables.
+      ordered: clauses stand in the order of the chain, or from its end to its
+        beginning, and each variable is named by its own share of the letters.
     """
 
     k: int
@@ -44,13 +47,14 @@ class Lego(NamedTuple):
     skills: tuple[int, ...]
     documents: int
     letters: int = len(_LETTERS)
+    ordered: bool = False
 
     @property
     def source(self) -> str:
         """What all of it comes from."""
         source = f"lego:k={self.k}/clauses={self.clauses}/seed={self.seed}"
         few = self.letters < len(_LETTERS)
-        return source + f"/letters={self.letters}" * few
+        return source + f"/letters={self.letters}" * few + "/ordered=1" * self.ordered
 
     def path(self, skill: int) -> str:
         """What the documents of a skill come from."""
@@ -97,12 +101,15 @@ def parse(pattern: str) -> Lego:
             f"lego:{pattern}: k={k} and clauses={clauses}: it must be 1 ≤ k ≤ clauses ≤"
             f" {letters}, for each variable is a letter"
         )
+    if whole["ordered"] > 1:
+        raise UserError(f"lego:{pattern}: ordered is 1, or 0 where it is left out")
     if not 0 < whole["documents"] < _MOST or whole["seed"] >= _MOST:
         raise UserError(
             f"lego:{pattern}: documents must be from 1, and it and seed below {_MOST:,}"
         )
     skills = _skills(given.get("skills", f"1-{k}"), k, pattern)
-    return Lego(k, clauses, whole["seed"], skills, whole["documents"], letters)
+    named = letters, bool(whole["ordered"])
+    return Lego(k, clauses, whole["seed"], skills, whole["documents"], *named)
 
 
 def _skills(text: str, k: int, pattern: str) -> tuple[int, ...]:
@@ -161,9 +168,15 @@ def _drawn(path: str, first: int, last: int) -> list[_Drawn]:
         2, np.uint64
     )
     rng = np.random.Generator(np.random.Philox(key=key))
-    letters = np.argsort(rng.random((_BLOCK, size)), axis=1)[:, :clauses]
+    drawn = rng.random((_BLOCK, size))
     negative = rng.random((_BLOCK, clauses)) < 0.5
     order = np.argsort(rng.random((_BLOCK, clauses)), axis=1)
+    letters = np.argsort(drawn, axis=1)[:, :clauses]
+    if given.get("ordered"):
+        share, place = size // clauses, np.arange(clauses)
+        letters = place * share + (drawn[:, :clauses] * share).astype(int)
+        backwards = rng.random((_BLOCK, 1)) < 0.5
+        order = np.where(backwards, place[::-1], place)
     here = range(first - block * _BLOCK, last - block * _BLOCK)
     return [(letters[i], negative[i], order[i], k, skill) for i in here]
 

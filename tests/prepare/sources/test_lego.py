@@ -83,6 +83,23 @@ def test_few_letters():
     assert lego.parse("skills=3/letters=6").path(3) != plain.path(3)
 
 
+def test_clauses_in_the_order_of_the_chain():
+    """Or backwards; variables have letters of their own; else all is as it was."""
+    texts = [d.text for d in documents("lego:skills=3/ordered=1/letters=11")]
+    found = [worked_out(text) for text in texts]
+    assert all(steps == 3 and value == said for _, steps, value, said in found)
+    own = [set("ab"), set("cd"), set("ef"), set("gh"), set("ij")]
+    backwards = [names[0] > names[1] for names, *_ in found]
+    assert 0.45 < sum(backwards) / len(backwards) < 0.55
+    for back in (False, True):
+        these = [f[0] for f, x in zip(found, backwards, strict=True) if x == back]
+        named = [set(place) for place in zip(*these, strict=True)]
+        assert named == own[:: -1 if back else 1]
+    assert {TEXT.fullmatch(text)[2] for text in texts} == set("ef")
+    free, ordered = (lego.parse(f"skills=3{x}") for x in ("/ordered=0", "/ordered=1"))
+    assert free.path(3) == lego.parse("skills=3").path(3) != ordered.path(3)
+
+
 def test_much_text_is_read_as_several_streams():
     shards = expand(["lego:skills=2-3/documents=150000"])
     assert [(s.domain, *s.examples) for s in shards] == [
@@ -119,6 +136,7 @@ def test_one_name_for_all_and_no_text_twice():
         ("k=5/k=5", "k is given twice"),
         ("words=3", "'words=3' is no option; write lego:skills=1-5"),
         ("letters=3", "k=5 and clauses=5: it must be 1 ≤ k ≤ clauses ≤ 3"),
+        ("ordered=2", "ordered is 1, or 0"),
         ("letters=27", "letters=27: there are 26; lower it"),
     ],
 )
