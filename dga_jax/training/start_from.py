@@ -180,7 +180,9 @@ def _with_all(
     )
     cursors, also = _cursors(found, fresh.cursors, config, store)
     kept = _OF_RUN
-    if found.names is mixture.names and found.run.config.mixer == config.mixer:
+    # As dicts: flags lock a config, and for `==` a locked one is another.
+    same = found.run.config.mixer.to_dict() == config.mixer.to_dict()
+    if same and found.names is mixture.names:
         kept += _OF_MIXTURE
     extra = {key: found.extra[key] for key in kept if key in found.extra}
     origin = config.start["from"]
