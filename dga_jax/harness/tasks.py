@@ -68,36 +68,48 @@ def _loaded(
     options: Options, built: Sequence[Group], names: Sequence[str]
 ) -> dict[str, Any]:
     """By lm-eval, of its own tasks only if need be: to index them takes a while."""
-    for defaults in (False, True):
-        last = defaults or not names
-        manager = TaskManager(
-            include_defaults=defaults, include_path=options.include or None
-        )
-        unknown = [name for name in names if name not in manager.all_tasks]
-        if unknown:
-            _check_syntax(options)
-        if unknown and not last:
-            continue
-        if unknown:
-            local = any(name in OF_FILE for name in unknown)
-            hint = f"; it needs {options.prefix}data=FILE" if local else ""
-            raise UserError(
-                f"{options.named('tasks')}: lm-eval has no {listed(unknown, _SHOWN)}"
-                f"{hint}; lm-eval ls tasks says what there is"
-            )
+    manager, unknown = _manager(options, names, defaults=False)
+    if unknown:
+        _check_syntax(options)
+    else:
         try:
             return manager.load([*built, *names])
-        except Exception as error:  # of datasets, the hub, or a task's own code
-            if not last:  # a group of the user's may name tasks of lm-eval
-                continue
-            said = " ".join(str(error).split())[:200]
-            see = "see to them and their data, or " if options.include else ""
-            raise UserError(
-                f"{options.named('tasks')}: lm-eval cannot load them"
-                f" ({type(error).__name__}: {said}); {see}without a network,"
-                f" give questions of MMLU with {options.prefix}data=FILE"
-            ) from error
-    raise AssertionError("the last of them returns or raises")
+        except Exception as error:
+            if not names:  # else a group of the user's may name tasks of lm-eval
+                raise _cannot_load(options, error) from error
+    manager, unknown = _manager(options, names, defaults=True)
+    if unknown:
+        local = any(name in OF_FILE for name in unknown)
+        hint = f"; it needs {options.prefix}data=FILE" if local else ""
+        raise UserError(
+            f"{options.named('tasks')}: lm-eval has no {listed(unknown, _SHOWN)}{hint};"
+            " lm-eval ls tasks says what there is"
+        )
+    try:
+        return manager.load([*built, *names])
+    except Exception as error:
+        raise _cannot_load(options, error) from error
+
+
+def _manager(
+    options: Options, names: Sequence[str], *, defaults: bool
+) -> tuple[TaskManager, list[str]]:
+    """Who knows the user's tasks, with `defaults` lm-eval's too; names it does not."""
+    manager = TaskManager(
+        include_defaults=defaults, include_path=options.include or None
+    )
+    return manager, [name for name in names if name not in manager.all_tasks]
+
+
+def _cannot_load(options: Options, error: Exception) -> UserError:
+    """What `datasets`, the hub, or a task's own code has failed with."""
+    said = " ".join(str(error).split())[:200]
+    see = "see to them and their data, or " if options.include else ""
+    return UserError(
+        f"{options.named('tasks')}: lm-eval cannot load them"
+        f" ({type(error).__name__}: {said}); {see}without a network, give questions of"
+        f" MMLU with {options.prefix}data=FILE"
+    )
 
 
 def _check_syntax(options: Options) -> None:
