@@ -335,8 +335,8 @@ def manager(
 ) -> ocp.CheckpointManager:
     """Saves with `PyTreeSave` as `state` and `JsonSave` as `record`; restores too.
 
-    Arrays are not compressed. Floats that were trained would become a twelfth smaller,
-    and to decompress them takes longer than to read them.
+    Arrays are not compressed: floats that were trained become little smaller, and to
+    decompress them takes longer than to read them.
     """
     registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
     saves = ocp.PyTreeCheckpointHandler(use_compression=False)

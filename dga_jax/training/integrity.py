@@ -22,9 +22,7 @@ _RECORD = "record/metadata"
 _NEEDED = ("state", "state/_METADATA")  # orbax says no more than that trees differ
 # How TensorStore begins: bytes that do not decode; fewer than there were; no file.
 _DAMAGES = ("DATA_LOSS:", "OUT_OF_RANGE:", "NOT_FOUND:")
-_TOO_SHORT = (
-    "Not enough data"  # what it ends with where an array's values are not there
-)
+_TOO_SHORT = "Not enough data"  # how it ends where an array's values are not there
 
 
 class DamagedError(Exception):

@@ -32,7 +32,7 @@ def read(folder: Path, config: ModelConfig) -> Iterator[tuple[tuple[str, ...], A
       DamagedError: the checkpoint is not what was saved.
       UserError: something in it cannot be opened.
     """
-    folder = folder.absolute()  # which orbax asks for
+    folder = folder.absolute()  # which TensorStore asks for
     integrity.check_readable(folder)
     sums = integrity.read_record(folder)["fingerprint"]
     integrity.check_files(folder)
@@ -66,7 +66,7 @@ def _read(
     longer than to copy the values.
     """
     name = ".".join(("train", "params", *path))
-    base = {"driver": "file", "path": f"{folder.absolute() / 'state'}/"}
+    base = {"driver": "file", "path": f"{folder / 'state'}/"}
     kvstore = {"driver": "ocdbt", "base": base, "path": f"{name}/"}
     spec = {"driver": "zarr", "kvstore": kvstore}
     values = np.empty(leaf.shape, leaf.dtype)
