@@ -94,6 +94,7 @@ class Mixture:
         self.available = (
             np.ones(len(self.names), bool) if self.basis else self.sampler.sizes > 0
         )
+        self._count = int(self.available.sum())
         self._check_counts()
         self._initial = self._initial_weights()
         self.scales_loss = self.moves and config.mixer.apply == "loss"
@@ -268,8 +269,7 @@ class Mixture:
         return named_weights(text, self.names, available)
 
     def _check_counts(self) -> None:
-        mixer = self._config.mixer
-        count = self._count = int(self.available.sum())
+        mixer, count = self._config.mixer, self._count
         wanted = mixer.probe_domains if self.measures else count
         self.num_probes = min(wanted or count, count)
         if mixer.floor * count > 1:
