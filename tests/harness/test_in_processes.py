@@ -8,24 +8,22 @@ from runs import small_config, train_run
 
 pytest.importorskip("lm_eval")
 
-CHOICE = """
-task: choice
+TASK = """
 dataset_path: json
 dataset_kwargs: {data_files: {test: DATA}, cache_dir: CACHE}
 test_split: test
-output_type: multiple_choice
 doc_to_text: "{{question}}"
+"""
+CHOICE = """
+task: choice
+output_type: multiple_choice
 doc_to_choice: "{{choices}}"
 doc_to_target: answer
 metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]
 """
 GREEDY = """
 task: greedy
-dataset_path: json
-dataset_kwargs: {data_files: {test: DATA}, cache_dir: CACHE}
-test_split: test
 output_type: generate_until
-doc_to_text: "{{question}}"
 doc_to_target: "{{choices[answer]}}"
 generation_kwargs: {until: ["b"], max_gen_toks: 4}
 metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]
@@ -46,7 +44,8 @@ def test_two_give_the_scores_of_one(byte_store, tmp_path):
     data.write_text("".join(json.dumps(line) + "\n" for line in questions))
     mine.mkdir()
     for name, text in {"choice": CHOICE, "greedy": GREEDY}.items():
-        text = text.replace("DATA", str(data)).replace("CACHE", str(tmp_path / "cache"))
+        text = (TASK + text).replace("DATA", str(data))
+        text = text.replace("CACHE", str(tmp_path / "cache"))
         (mine / f"{name}.yaml").write_text(text)
     command = ["-m", "dga_jax.lm_eval", f"--workdir={run}", f"--data={data}"]
     command += ["--tasks=mmlu_cloze,choice,greedy", f"--include={mine}"]

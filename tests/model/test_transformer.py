@@ -4,26 +4,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small
 from flax import nnx
 
 from configs import quickstart
 from dga_jax.model.attention import rotate
 from dga_jax.model.transformer import (
-    ModelConfig,
     Transformer,
     matrix_parameter_count,
     parameter_count,
 )
 from dga_jax.training import config as configs
 
-TINY = ModelConfig(
-    vocab_size=257,
-    num_layers=2,
-    d_model=32,
-    num_heads=4,
-    num_kv_heads=4,
-    d_ff=64,
-    remat="none",
+TINY = dataclasses.replace(
+    small.TINY, vocab_size=257, d_model=32, num_kv_heads=4, d_ff=64
 )
 
 

@@ -10,26 +10,17 @@ import pytest
 from documents import alone
 from flax import nnx
 from runs import mesh_of
-from small import ADAM, OPTIONS
+from small import ADAM, OPTIONS, TINY
 
 from dga_jax import sharding
 from dga_jax.benchmark.program import arrays
 from dga_jax.data.store import PAD
 from dga_jax.mixing.alignment import tree_dot
-from dga_jax.model.transformer import ModelConfig
 from dga_jax.training import train_state
 from dga_jax.training.optimizer import make_optimizer
 from dga_jax.training.steps import make_steps, weighted_rows
 
-MODEL = ModelConfig(
-    vocab_size=257,
-    num_layers=2,
-    d_model=32,
-    num_heads=4,
-    num_kv_heads=2,
-    d_ff=64,
-    remat="none",
-)
+MODEL = dataclasses.replace(TINY, vocab_size=257, d_model=32, d_ff=64)
 Z_LOSS = 0.01
 
 
