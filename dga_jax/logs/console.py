@@ -120,7 +120,6 @@ def columns(rows: Iterable[Sequence[str]]) -> str:
     """
     by_column = list(itertools.zip_longest(*rows, fillvalue=""))
     widths = [max(map(_places, column)) for column in by_column]
-
     lines = []
     for row in zip(*by_column, strict=True):
         gaps = [" " * (w - _places(cell)) for cell, w in zip(row, widths, strict=True)]
