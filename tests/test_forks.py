@@ -49,3 +49,11 @@ def test_ends_as_a_program_does():
     done = forks.run(["-c", text], ROOT)
     assert (done.returncode, done.stdout) == (1, "end\n")
     assert done.stderr.splitlines()[-1] == "KeyError: 'x'"
+
+
+def test_what_was_begun_is_finished():
+    """Threads are waited for, and what was printed last arrives."""
+    text = "import sys, threading, time; f = lambda: (time.sleep(0.2), print('late'))"
+    text += "; threading.Thread(target=f).start(); sys.exit(4)"
+    done = forks.run(["-c", text], ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (4, "late\n", "")
