@@ -19,12 +19,13 @@ _XLA_FLAGS = [
 _INHERITED = os.environ.get("XLA_FLAGS", "").split()
 os.environ["XLA_FLAGS"] = " ".join(dict.fromkeys([*_INHERITED, *_XLA_FLAGS]))
 # Runs differ in few programs: each is compiled once, also by the processes of a test.
-# Workers of xdist inherit the folder of the process that started them.
+# Workers of xdist inherit the folder of the process that started them. The smallest are
+# kept too: of those each process has many.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     _COMPILED = tempfile.mkdtemp(prefix="dga_jax_tests_")
     atexit.register(shutil.rmtree, _COMPILED, ignore_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["COLUMNS"] = "110"  # of the console, whoever runs the tests
 
 import hypothesis  # noqa: E402

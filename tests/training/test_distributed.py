@@ -85,11 +85,11 @@ def test_two_processes(byte_store, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("mixer", "victim"), [("static", 1), ("dga", 0)])
-def test_weights_that_have_not_moved(mixer, victim, byte_store, tmp_path):
+def test_weights_that_have_not_moved(byte_store, tmp_path):
     """They are saved and restored; who is left alone ends, and the run goes on."""
-    flags = [f"--config.mixer.name={mixer}", "--config.mixer.interval=50000"]
-    flags += ["--config.train.steps=100000", "--config.checkpoint.every=1"]
+    victim = 0  # without whom the other knows of nobody
+    flags = ["--config.mixer.interval=50000", "--config.train.steps=100000"]
+    flags += ["--config.checkpoint.every=1"]
     for step, how in ((3, signal.SIGKILL), (6, signal.SIGTERM)):
         processes = launch(byte_store, tmp_path, *flags)
         until_step(processes, tmp_path, step)

@@ -268,8 +268,6 @@ def test_alignments_of_documents_apart(estimator, probed, documents):
     [
         ((1, 1, 1), 4),
         ((2, 2, 2), 2),
-        pytest.param((8, 1, 1), 1, marks=pytest.mark.slow),
-        pytest.param((1, 8, 1), 1, marks=pytest.mark.slow),
     ],
 )
 def test_documents_apart_on_a_mesh(mesh, microbatches, documents):
