@@ -11,10 +11,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from dga_jax.data.digests import file_digest
 from dga_jax.data.sampler import Cumulative, Sampler
 from dga_jax.data.store import Domains, Store
 from dga_jax.errors import UserError
+from dga_jax.files import file_digest
 from dga_jax.mixing import mixers
 from dga_jax.mixing.mixers import MixerState
 from dga_jax.mixing.signals import COUNTED, Signals, spread

@@ -12,8 +12,8 @@ from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from dga_jax import sharding
+from dga_jax.data.domains import shared_out
 from dga_jax.data.store import PAD
-from dga_jax.data.targets import shared_out
 from dga_jax.mixing.mixers import MixerState
 from dga_jax.mixing.signals import Signals
 from dga_jax.training import config as configs

@@ -17,10 +17,8 @@ from typing import Any
 import jax
 
 from dga_jax import one_of_several
-from dga_jax.data.cache import cache_directory
 from dga_jax.errors import UserError
-from dga_jax.files import made_writable
-from dga_jax.remote import is_remote
+from dga_jax.files import cache_directory, is_remote, made_writable
 from dga_jax.training import distributed
 from dga_jax.training.steps import Steps
 
