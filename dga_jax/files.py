@@ -1,7 +1,11 @@
-"""Files that appear whole, arrays that may be damaged, directories of one process."""
+"""Files that appear whole, arrays that may be damaged, directories of one process.
+
+And the cache: the directory where what can be made or copied again is kept.
+"""
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import pathlib
 import zipfile
@@ -13,8 +17,10 @@ import numpy as np
 from dga_jax.errors import UserError
 
 LOCK = ".lock"
+CACHE_VARIABLE = "DGA_JAX_CACHE"
 _PACKAGE = pathlib.Path(__file__).resolve().parent
 OnBytes = Callable[[int], object]  # is told how many bytes were read
+_CHUNK = 1 << 22  # bytes
 
 
 def shipped(name: str = "") -> pathlib.Path:
@@ -99,6 +105,21 @@ def read_arrays(path: pathlib.Path, remedy: str) -> dict[str, np.ndarray]:
         raise UserError(f"cannot read {path} ({error}); {remedy}") from error
 
 
+def file_digest(path: pathlib.Path, on_bytes: OnBytes = lambda count: None) -> str:
+    """Hex SHA-256 of a file; `on_bytes` is told how many bytes have been read."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            on_bytes(len(chunk))
+    return digest.hexdigest()
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path or pattern is a URL."""
+    return "://" in path
+
+
 def local_path(flag: str, path: str, remedy: str) -> pathlib.Path:
     """The path that a flag names, a `file:///` URL too.
 
@@ -107,7 +128,7 @@ def local_path(flag: str, path: str, remedy: str) -> pathlib.Path:
         `remedy` says what to give instead.
     """
     path = path.removeprefix("file://") if path.startswith("file:///") else path
-    if "://" in path:
+    if is_remote(path):
         raise UserError(f"{flag}={path}: not a path of this machine; {remedy}")
     return pathlib.Path(path)
 
@@ -136,3 +157,37 @@ def locked(directory: pathlib.Path, flag: str, busy: str) -> Iterator[None]:
                 " directory"
             ) from None
         yield
+
+
+def cache_directory(given: str | os.PathLike = "") -> pathlib.Path:
+    """The cache, made if it does not exist.
+
+    Args:
+      given: its path; "": $DGA_JAX_CACHE, else dga_jax in $XDG_CACHE_HOME, else
+        ~/.cache/dga_jax.
+
+    Raises:
+      UserError: it is behind a URL, in a home that nobody knows, or cannot be written
+        to.
+    """
+    if given:
+        name, chosen = "the cache", os.fspath(given)
+    elif chosen := os.environ.get(CACHE_VARIABLE, ""):
+        name = CACHE_VARIABLE
+    else:
+        name, chosen = "XDG_CACHE_HOME", os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        chosen = f"{chosen}/dga_jax"
+    path = local_path(name, chosen, "name a directory that is")
+    try:
+        cache = path.expanduser().absolute()
+    except RuntimeError:  # no HOME, and the system does not know the user
+        raise UserError(
+            f"no home directory is known for the cache {chosen}; set {CACHE_VARIABLE}"
+            " to a directory that can be written to"
+        ) from None
+    if not made_writable(cache):
+        raise UserError(
+            f"cannot write to the cache {cache}; set {CACHE_VARIABLE} to a directory"
+            " that can be written to"
+        )
+    return cache

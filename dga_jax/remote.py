@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dga_jax.errors import UserError
+from dga_jax.files import is_remote as is_remote
 
 if TYPE_CHECKING:  # to import it takes a while, which most programs can save
     import fsspec
@@ -60,11 +61,6 @@ _REASONS = [
     ),
 ]
 _SHOWN = 160  # characters of a client's own message
-
-
-def is_remote(path: str) -> bool:
-    """Whether a path or pattern is a URL."""
-    return "://" in path
 
 
 @contextlib.contextmanager

@@ -2,6 +2,8 @@
 
 import pathlib
 
+from dga_jax.files import is_remote
+
 # What a config says instead of a path: the text that comes with the program, with its
 # kinds of text for domains, or with 16 x 16 clusters.
 SAMPLES = {"sample": (), "sample-clusters": (16, 16)}
@@ -13,14 +15,14 @@ def find_store(name: str, seq_len: int, cache: str = "") -> pathlib.Path:
     Args:
       name: a path, a URL, "sample" or "sample-clusters".
       seq_len: L of the sample; other stores have their own.
-      cache: where what is made or copied is kept; see `data.cache.cache_directory`.
+      cache: where what is made or copied is kept; see `files.cache_directory`.
 
     Raises:
       UserError: see `sample_store` and `local_store`.
     """
     # What is not needed to train is not loaded to train.
     if name not in SAMPLES:
-        if "://" not in name:
+        if not is_remote(name):
             return pathlib.Path(name)
         from dga_jax.data.remote_store import local_store
 

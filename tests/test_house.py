@@ -101,7 +101,7 @@ def test_training_loads_nothing_of_preparing():
     ours = [name for name in loaded if name.startswith("dga_jax")]
     assert not [name for name in ours if room(name) in ("prepare", "benchmark")]
     assert not {"sklearn", "pyarrow", "apache_beam", "tensorflow"} & set(loaded)
-    assert len(ours) <= 80
+    assert len(ours) <= 60
 
 
 def test_no_room_is_too_long():

@@ -24,7 +24,7 @@ from dga_jax.benchmark.program import Program
 from dga_jax.training import config as configs
 from dga_jax.training import train_state
 from dga_jax.training.optimizer import make_optimizer
-from dga_jax.training.probe import batch_shapes
+from dga_jax.training.programs import batch_shapes
 from dga_jax.training.steps import make_steps
 
 TRAIN, ALIGN, EVALUATE = "train", "alignment", "evaluation"

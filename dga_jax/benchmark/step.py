@@ -25,7 +25,8 @@ from dga_jax.mixing.alignment import (
 )
 from dga_jax.model.transformer import ModelConfig
 from dga_jax.training import config as configs
-from dga_jax.training.probe import Updates, batch_shapes
+from dga_jax.training.probe import Updates
+from dga_jax.training.programs import batch_shapes
 from dga_jax.training.setup import Run, check, open_run
 from dga_jax.training.steps import (
     StepMetrics,

@@ -2,27 +2,13 @@
 
 import hashlib
 import json
-import pathlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from dga_jax.files import OnBytes
-
 BLOCK_ROWS = 1024
-_CHUNK = 1 << 22
 # Of the manifest: what follows from the rest, and what depends on how it is stored.
 _NOT_CONTENT = ("content_hash", "files", "end_of_text")
-
-
-def file_digest(path: pathlib.Path, on_bytes: OnBytes = lambda count: None) -> str:
-    """Hex SHA-256 of a file; `on_bytes` is told how many bytes have been read."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-            on_bytes(len(chunk))
-    return digest.hexdigest()
 
 
 class RowsDigest:

@@ -16,11 +16,16 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from dga_jax import remote
-from dga_jax.data.cache import CACHE_VARIABLE, cache_directory
-from dga_jax.data.digests import file_digest
 from dga_jax.data.store import BASES, MANIFEST, Store
 from dga_jax.errors import UserError
-from dga_jax.files import appear, local_path, replaced
+from dga_jax.files import (
+    CACHE_VARIABLE,
+    appear,
+    cache_directory,
+    file_digest,
+    local_path,
+    replaced,
+)
 
 _CHUNK = 1 << 22
 _FILES_AT_A_TIME = 8

@@ -7,7 +7,7 @@ A directory holds
     tokenizer.json or tokenizer.model   unless the tokens are bytes
     token_bytes.npy                     int32 [vocab_size]
     bytes-SPLIT.npy                     int64 [rows] of heldout and target_eval; see
-                                        `row_bytes`
+                                        `Store.row_bytes`
     counts.json                         of documents and tokens
     offsets-level0.npz                  the domains of level 0; coarsest level first
     embedder.*, tree.npz                where domains are clusters: what makes vectors
@@ -36,8 +36,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
-from dga_jax.data.domains import ClusterNames, Domains
-from dga_jax.data.targets import Targets
+from dga_jax.data.domains import ClusterNames, Domains, Targets
 from dga_jax.errors import UserError
 from dga_jax.files import read_arrays
 
@@ -209,6 +208,40 @@ class Store:
         return np.load(self.path / TOKEN_BYTES)
 
     @property
+    def has_row_bytes(self) -> bool:
+        """Whether bytes of text were counted when the store was made."""
+        return ROW_BYTES.format(split=EVALUATED[0]) in self.manifest["files"]
+
+    def row_bytes(self, split: str, ids: np.ndarray) -> np.ndarray:
+        """UTF-8 bytes of text that the predicted tokens of rows stand for.
+
+        A tokenizer may change text, lose some, or put some in, so tokens do not say how
+        long a text was: `prepare` counts the bytes of the rows that are evaluated.
+
+        Args:
+          split: "heldout" or "target_eval".
+          ids: int64 [n].
+
+        Returns:
+          float64 [n]; NaN where they were not counted, as in stores of older programs
+          or of answers alone, unless they follow from the tokens.
+
+        Raises:
+          UserError: a file is damaged.
+        """
+        if self.has_row_bytes and not self.answers:
+            return self._counted_bytes(split)[ids].astype(np.float64)
+        if not self.tokenizer().is_exact:
+            return np.full(len(ids), np.nan)
+        return self.token_sums(self.read(split, ids)).astype(np.float64)
+
+    def token_sums(self, rows: np.ndarray) -> np.ndarray:
+        """Sums of `token_bytes` over what rows [n, L+1] predict: int64 [n]."""
+        targets = rows[:, 1:]
+        sizes = np.where(targets < 0, 0, self.token_bytes[np.maximum(targets, 0)])
+        return sizes.sum(axis=1, dtype=np.int64)
+
+    @property
     def counts(self) -> dict[str, dict[str, int]]:
         """Sums over `generic` and `target`; empty in a store of an older program.
 
@@ -223,10 +256,7 @@ class Store:
         try:
             return json.loads((self.path / COUNTS).read_bytes())
         except (OSError, ValueError) as error:
-            raise UserError(
-                f"store {self.path}: cannot read {COUNTS} ({error}); prepare the store"
-                " again"
-            ) from error
+            raise _unreadable(self.path, COUNTS, error) from error
 
     def tokenizer(self) -> "Tokenizer":
         """The tokenizer that made the rows.
@@ -249,6 +279,19 @@ class Store:
         """
         with self._damage_told(name):
             return self._reader(name).num_records()
+
+    def _counted_bytes(self, split: str) -> np.ndarray:
+        name, rows = ROW_BYTES.format(split=split), self.num_rows(split)
+        try:
+            found = np.load(self.path / name, mmap_mode="r")
+        except (OSError, ValueError, EOFError) as error:
+            raise _unreadable(self.path, name, error) from error
+        if found.shape != (rows,) or found.dtype != np.int64:
+            raise UserError(
+                f"store {self.path}: {name} is not int64 of {rows:,} rows; prepare the"
+                " store again"
+            )
+        return found
 
     def _read_shard(self, name: str, positions: np.ndarray) -> np.ndarray:
         with self._damage_told(name):
@@ -306,6 +349,12 @@ def _sizes(path: pathlib.Path, manifest: dict) -> dict[str, int]:
         return {name: int(entry["bytes"]) for name, entry in manifest["files"].items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _damaged(path, error) from error
+
+
+def _unreadable(path: pathlib.Path, name: str, error: Exception) -> UserError:
+    return UserError(
+        f"store {path}: cannot read {name} ({error}); prepare the store again"
+    )
 
 
 def _damaged(path: pathlib.Path, error: Exception) -> UserError:

@@ -5,6 +5,7 @@ order. JSON has no NaN or infinity: such a value is `null`. Equal values give eq
 bytes, and whatever depends on time has a key under `perf/`.
 """
 
+import importlib.util
 import json
 import math
 import numbers
@@ -12,7 +13,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 from tensorboardX.event_file_writer import EventsWriter
@@ -22,10 +23,13 @@ from tensorboardX.proto.summary_pb2 import Summary
 from dga_jax.errors import UserError
 from dga_jax.files import replaced
 from dga_jax.logs import series
-from dga_jax.logs.trackers import Follower
+
+if TYPE_CHECKING:
+    from dga_jax.logs.trackers import Follower
 
 LOG_NAME = "metrics.jsonl"
-TENSORBOARD_NAME = "tensorboard"
+TENSORBOARD = "tensorboard"  # a folder, and a name in `log.trackers`
+SERVICES = ("wandb", "mlflow", "trackio")  # each in a package of this name
 
 
 class MetricsWriter:
@@ -60,9 +64,9 @@ class MetricsWriter:
         self._series = series.SeriesFiles(workdir, first_step)
         self._tensorboard, self._followers = None, []
         if tensorboard:
-            self._tensorboard = _TensorBoard(workdir / TENSORBOARD_NAME, first_step)
+            self._tensorboard = _TensorBoard(workdir / TENSORBOARD, first_step)
 
-    def follow(self, followers: Sequence[Follower]) -> None:
+    def follow(self, followers: "Sequence[Follower]") -> None:
         """Tells others of each line from now on, once it is written."""
         self._followers = [*followers]
 
@@ -200,6 +204,25 @@ def _json_number(value: float) -> float | int | None:
         return int(value)
     value = float(value)
     return value if math.isfinite(value) else None
+
+
+def chosen(names: str) -> list[str]:
+    """The trackers that a config names: TensorBoard, and services.
+
+    Raises:
+      UserError: one that is not known, or whose package is not installed.
+    """
+    found = [name.strip() for name in names.split(",") if name.strip()]
+    for name in found:
+        if name not in (TENSORBOARD, *SERVICES):
+            known = ", ".join([TENSORBOARD, *SERVICES])
+            raise UserError(f"config.log.trackers={names}: choose from {known}")
+        if name in SERVICES and importlib.util.find_spec(name) is None:
+            raise UserError(
+                f"config.log.trackers={names}: {name} is not installed: "
+                f"pip install 'dga_jax[{name}]', or leave it out"
+            )
+    return list(dict.fromkeys(found))
 
 
 class _TensorBoard:

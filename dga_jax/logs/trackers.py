@@ -10,7 +10,6 @@ handed them over. Those that the run writes again and the tracker has are left o
 where a run that goes on computes the same. So no step is missing, and none comes twice.
 """
 
-import importlib.util
 import itertools
 import json
 import queue
@@ -21,11 +20,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from dga_jax.errors import UserError
 from dga_jax.files import replaced
 
-SERVICES = ("wandb", "mlflow", "trackio")  # each in a package of this name
-TENSORBOARD = "tensorboard"  # written beside the log; see `metrics`
 _Line = tuple[int, Mapping[str, float | None]]
 _IDENTITY = "trackers.json"
 _PATIENCE_SECONDS = 120.0  # at the end of a run
@@ -64,25 +60,6 @@ class Tracker(Protocol):
         """Returns when all that was written will arrive."""
 
 
-def chosen(names: str) -> list[str]:
-    """The trackers that a config names.
-
-    Raises:
-      UserError: one that is not known, or whose package is not installed.
-    """
-    found = [name.strip() for name in names.split(",") if name.strip()]
-    for name in found:
-        if name not in (TENSORBOARD, *SERVICES):
-            known = ", ".join([TENSORBOARD, *SERVICES])
-            raise UserError(f"config.log.trackers={names}: choose from {known}")
-        if name in SERVICES and importlib.util.find_spec(name) is None:
-            raise UserError(
-                f"config.log.trackers={names}: {name} is not installed: "
-                f"pip install 'dga_jax[{name}]', or leave it out"
-            )
-    return list(dict.fromkeys(found))
-
-
 def follow(
     names: Sequence[str],
     workdir: Path,
@@ -90,19 +67,16 @@ def follow(
     log: Callable[[], Sequence[Mapping[str, float | None]]],
     first_step: int,
 ) -> "list[Follower]":
-    """Begins to hand a run's metrics over to the trackers but TensorBoard.
+    """Begins to hand a run's metrics over to trackers.
 
     Args:
-      names: from `chosen`.
+      names: of `metrics.SERVICES`.
       workdir: of the run.
-      config: its fields, nested.
+      config: its fields, by dotted names.
       log: reads the lines that there are; see `metrics.read_metrics`.
       first_step: whose metrics are the first to be written.
     """
-    names = [name for name in names if name != TENSORBOARD]
-    if not names:
-        return []
-    run = TrackedRun(workdir.absolute(), _identity(workdir), _flat(config))
+    run = TrackedRun(workdir.absolute(), _identity(workdir), config)
     return [Follower(name, run, log, first_step) for name in names]
 
 
@@ -196,13 +170,3 @@ def _identity(workdir: Path) -> str:
     with replaced(path) as file:
         file.write(json.dumps({"id": made}).encode() + b"\n")
     return made
-
-
-def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found = {}
-    for key, value in fields.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{key}.")
-        else:
-            found[prefix + key] = value
-    return found

@@ -25,27 +25,6 @@ _MAX_LOG_RATIO = 1e4
 # By what share of its terms the logarithm of a sum may be off for being float32.
 _ROUNDING = 1e-6
 
-_Update = Callable[[jax.Array, jax.Array, jax.Array | None], jax.Array]
-
-
-def _stateless(update: _Update) -> optax.GradientTransformationExtraArgs:
-    """A transform without state from `update(increment, log_weights, probed)`."""
-
-    def update_fn(
-        updates: jax.Array,
-        state: optax.EmptyState,
-        params: jax.Array,
-        *,
-        probed: jax.Array | None = None,
-        **extra: Any,
-    ) -> tuple[jax.Array, optax.EmptyState]:
-        del extra
-        return update(updates, params, probed), state
-
-    return optax.GradientTransformationExtraArgs(
-        lambda params: optax.EmptyState(), update_fn
-    )
-
 
 def moving(log_weights: jax.Array, probed: jax.Array | None) -> jax.Array:
     """Whose weights an update may move, bool [k]: who has rows and was probed."""
@@ -78,11 +57,11 @@ def reading(
 def rule(
     increment: Callable[..., jax.Array],
 ) -> optax.GradientTransformationExtraArgs:
-    """A transform without state that also says who was probed, and the step.
+    """A transform without state that also says whose weights may move, and the step.
 
     Args:
-      increment: of (signals, log-weights [n], probed: bool [n], step: train step); what
-        it gives, [n], is added to the log-weights.
+      increment: of (signals, log-weights [n], `moving`: bool [n], train step); what it
+        gives, [n], is added to the log-weights.
     """
 
     def update(
@@ -123,10 +102,9 @@ def exponentiated_gradient(
     under which a positive alignment raises a weight.
     """
 
-    def update(
-        signal: jax.Array, log_weights: jax.Array, probed: jax.Array | None
+    def increment(
+        signal: jax.Array, log_weights: jax.Array, alive: jax.Array, step: Any
     ) -> jax.Array:
-        alive = moving(log_weights, probed)
         # The common factor exp(-η max a) cancels; without it exp would overflow.
         top = jnp.max(signal, where=alive, initial=-jnp.inf)
         # A difference of huge signals is -inf, and 0 * -inf no number: bounded first.
@@ -134,7 +112,7 @@ def exponentiated_gradient(
         gain = jnp.where(alive, jnp.asarray(eta, jnp.float32) * below, 0.0)
         return redistribute(gain, log_weights, alive)
 
-    return _stateless(update)
+    return rule(increment)
 
 
 def redistribute(
@@ -170,14 +148,11 @@ def log_space_ema(
     [0.525 0.475]
     """
 
-    def update(
-        delta: jax.Array, log_weights: jax.Array, probed: jax.Array | None
-    ) -> jax.Array:
-        del log_weights, probed
+    def increment(delta: jax.Array, *_: Any) -> jax.Array:
         b = jnp.asarray(beta, jnp.float32)
         return jnp.logaddexp(jnp.log1p(-b), jnp.log(b) + delta)
 
-    return _stateless(update)
+    return rule(increment)
 
 
 def floor(minimum: float) -> optax.GradientTransformationExtraArgs:
@@ -197,16 +172,13 @@ def floor(minimum: float) -> optax.GradientTransformationExtraArgs:
     [0.8 0.1 0.1]
     """
 
-    def update(
-        delta: jax.Array, log_weights: jax.Array, probed: jax.Array | None
-    ) -> jax.Array:
-        del probed
+    def increment(delta: jax.Array, log_weights: jax.Array, *_: Any) -> jax.Array:
         alive = log_weights > -jnp.inf
         moved = normalise(jnp.where(alive, log_weights + delta, -jnp.inf))
         projected = _project_above(moved, minimum, alive)
         return jnp.where(alive, projected - log_weights, 0.0)
 
-    return _stateless(update)
+    return rule(increment)
 
 
 @jax.jit

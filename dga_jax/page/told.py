@@ -7,12 +7,11 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from dga_jax.data.cache import cache_directory
 from dga_jax.data.store import MANIFEST, Store
 from dga_jax.errors import UserError
+from dga_jax.files import cache_directory, is_remote
 from dga_jax.logs.series import Series
 from dga_jax.mixing.mixers import MIXERS
-from dga_jax.remote import is_remote
 from dga_jax.stores import SAMPLES, find_store
 from dga_jax.training import recorded
 

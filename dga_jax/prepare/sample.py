@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from dga_jax import files
-from dga_jax.data.cache import cache_directory
 from dga_jax.data.store import FORMAT_VERSION, Store
 from dga_jax.errors import UserError
 from dga_jax.prepare.assemble import prepare_store
@@ -33,7 +32,7 @@ def sample_store(
 
     Args:
       seq_len: L; rows have L + 1 tokens.
-      cache_dir: where prepared samples are kept; see `cache_directory`.
+      cache_dir: where prepared samples are kept; see `files.cache_directory`.
       branching: of clusters that are to be the domains; without it, the domains are
         the kinds of text by name.
 
@@ -46,7 +45,7 @@ def sample_store(
     tokenizer = SAMPLE / "tokenizer.json"
     texts = [pathlib.Path(path) for shard in generic for path in shard.paths]
     key = _digest(seq_len, branching, [*texts, target, target_eval, tokenizer])
-    cache = cache_directory(cache_dir or "")
+    cache = files.cache_directory(cache_dir or "")
     path = cache / f"sample-{seq_len}-{key}"
     if not path.exists():
         # Where a run beside this one is quicker, it has made the same.

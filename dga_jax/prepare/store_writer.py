@@ -14,12 +14,12 @@ from dga_jax.data import digests, store
 from dga_jax.data.digests import (
     RowsDigest,
     content_hash,
-    file_digest,
     level_digest,
     rows_digest,
 )
 from dga_jax.data.domains import ClusterNames, Domains
 from dga_jax.errors import UserError
+from dga_jax.files import file_digest
 from dga_jax.tokenizer import Tokenizer
 
 SHARD_BYTES = 1 << 30

@@ -266,6 +266,12 @@ def schedule(config: ConfigDict, name: str) -> optax.ScalarOrSchedule:
     return optax.linear_schedule(start, end, config.train.steps)
 
 
+def first_step(config: ConfigDict) -> int:
+    """Steps done before the first of a run: 0, or those of the run it goes on from."""
+    origin, what = config.start["from"], config.start.what
+    return int(origin.rpartition("@")[2]) if origin and what == "all" else 0
+
+
 def update_due(config: ConfigDict, step: int) -> bool:
     """Whether the weights move after train step `step` (the first step is 1)."""
     first = max(config.mixer.interval, config.mixer.start)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from ml_collections import ConfigDict
 
 from dga_jax.training import config as configs
-from dga_jax.training import recorded
 
 if TYPE_CHECKING:
     from dga_jax.training.setup import Run
@@ -88,7 +87,7 @@ class Costs:
     def __init__(self, run: "Run", eval_rows: int):
         config, mixture = run.config, run.mixture
         self._config, self._eval_rows = config, eval_rows
-        self._first = recorded.first_step(config)
+        self._first = configs.first_step(config)
         probed = len(mixture.names) if mixture.basis else mixture.num_probes
         self._update = of_update(
             mixture.mixer.reads,
@@ -139,10 +138,11 @@ class Costs:
 
 def _reference(config: ConfigDict) -> tuple[float, int]:
     """Of the run that `mixer.reference_run` names: FLOPs a token, tokens trained on."""
-    from dga_jax.training.start_from import run_and_step  # few runs need it
+    from dga_jax.training import recorded  # few runs have one
+    from dga_jax.training.start_from import run_and_step
 
     path, step = run_and_step(config.mixer.reference_run)
     before = recorded.read(path).config
-    steps = step - recorded.first_step(before)
+    steps = step - configs.first_step(before)
     tokens = steps * before.train.batch_size * before.train.seq_len
     return configs.flops_per_token(before), tokens

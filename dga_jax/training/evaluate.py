@@ -14,7 +14,6 @@ import numpy as np
 from jax.sharding import Mesh
 
 from dga_jax import sharding
-from dga_jax.data.row_bytes import row_bytes
 from dga_jax.data.store import PAD, Store
 from dga_jax.model.loss import RowLosses
 
@@ -112,7 +111,7 @@ class Evaluator:
                 if high > low:
                     ids = low + _spread(high - low, wanted)
                     parts.append(store.read(split, ids))
-                    sizes.append(row_bytes(store, split, ids))
+                    sizes.append(store.row_bytes(split, ids))
         held_out = sum(map(len, parts[: targets.count]))
         self._steering = min(steering_rows, held_out) > 0
         if self._steering:

@@ -5,6 +5,7 @@ docs/config.md follow. Those of `mixer` are in `mixer_fields`; a mixer's own opt
 declared by its function, see `mixing`.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -346,6 +347,17 @@ def get(config: ConfigDict, name: str) -> Any:
     for key in name.split("."):
         config = config[key]
     return config
+
+
+def flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted names."""
+    found = {}
+    for key, value in fields.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value
+    return found
 
 
 def changed(config: ConfigDict) -> dict[str, Any]:

@@ -17,18 +17,18 @@ from jax.experimental import multihost_utils
 
 from dga_jax import sharding
 from dga_jax.data.pipeline import Batch, batches
-from dga_jax.logs import perf, trackers
-from dga_jax.logs.metrics import MetricsWriter, read_metrics
+from dga_jax.logs import metrics, perf
+from dga_jax.logs.metrics import MetricsWriter
 from dga_jax.training import config as configs
 from dga_jax.training.checkpoint import Snapshot
 from dga_jax.training.cost import Costs
 from dga_jax.training.evaluate import Evaluator, steering_rows
+from dga_jax.training.fields import flat
 from dga_jax.training.mixture_metrics import MixtureMetrics
-from dga_jax.training.nonfinite import Guard
 from dga_jax.training.probe import Updates
 from dga_jax.training.programs import compiled
 from dga_jax.training.setup import Run
-from dga_jax.training.step_log import StepLog, due
+from dga_jax.training.step_log import Guard, StepLog, due
 from dga_jax.training.watch import Watch
 
 if TYPE_CHECKING:
@@ -261,20 +261,22 @@ def train(run: Run) -> bool:
         steering_rows=steering_rows(run.mixture.mixer.reads),
     )
     first_step = run.step + 1 if run.resumed else run.step
-    names = trackers.chosen(config.log.trackers)
+    names = metrics.chosen(config.log.trackers)
     active = jax.process_index() == 0
     writer = MetricsWriter(
         run.directory,
         first_step=first_step,
         active=active,
-        tensorboard=trackers.TENSORBOARD in names,
+        tensorboard=metrics.TENSORBOARD in names,
     )
+    services = [name for name in names if name in metrics.SERVICES]
     followers = []
-    if active:
-        before = functools.partial(read_metrics, run.directory)
-        followers = trackers.follow(
-            names, run.directory, config.to_dict(), before, first_step
-        )
+    if active and services:
+        from dga_jax.logs import trackers  # few runs have any
+
+        before = functools.partial(metrics.read_metrics, run.directory)
+        fields = flat(config.to_dict())
+        followers = trackers.follow(services, run.directory, fields, before, first_step)
     writer.follow(followers)
     stop, complete = Stop(), False
     try:

@@ -5,22 +5,25 @@ Joins `mixing` (which knows no data) and `data` (which knows no mixing) for the 
 
 import hashlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from dga_jax.data.digests import file_digest
+from dga_jax import sharding
 from dga_jax.data.sampler import Cumulative, Sampler
 from dga_jax.data.store import Domains, Store
 from dga_jax.errors import UserError
+from dga_jax.files import file_digest
 from dga_jax.mixing import mixers
 from dga_jax.mixing.mixers import MixerState
 from dga_jax.mixing.signals import COUNTED, Signals, spread
 from dga_jax.training import config as configs
-from dga_jax.training.named_weights import named_weights
-from dga_jax.training.row_shares import RowShares
+
+if TYPE_CHECKING:
+    from dga_jax.training.row_shares import RowShares
 
 # More probes than this in one update are a mistake, not a plan.
 _MOST_PROBES = 4096
@@ -138,6 +141,11 @@ class Mixture:
         """The initial weights, as `mixer.weights` says."""
         return mixers.init(self.mixer, self._initial)
 
+    def begin(self, mesh: Mesh) -> MixerState:
+        """The same, placed as the loop has it."""
+        where = sharding.replicated(mesh)
+        return jax.tree.map(lambda x: sharding.place(np.asarray(x), where), self.init())
+
     def weights(self, state: MixerState) -> np.ndarray:
         """What moves, α or w: float64 [n], sums to 1."""
         weights = np.exp(np.asarray(state.log_weights, np.float64))
@@ -169,7 +177,7 @@ class Mixture:
         drawn = np.where(self._first > 0, self._first, 1)
         return (self.domain_weights(state) / drawn).astype(np.float32)
 
-    def probes(self, step: int, shares: RowShares | None = None) -> Probes:
+    def probes(self, step: int, shares: "RowShares | None" = None) -> Probes:
         """What the update after train step `step` measures.
 
         Args:
@@ -266,6 +274,8 @@ class Mixture:
             return bases.importance_weights(
                 self._store, level, mixer.reference, mixer.smoothing, available
             )
+        from dga_jax.training.named_weights import named_weights
+
         return named_weights(text, self.names, available)
 
     def _check_counts(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dga_jax.data.targets import pairs
+from dga_jax.data.domains import pairs
 from dga_jax.errors import UserError
 
 _SUM_TOLERANCE = 1e-3  # of weights a person typed

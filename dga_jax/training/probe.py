@@ -8,20 +8,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
-from ml_collections import ConfigDict
+from jax.sharding import NamedSharding
 
 from dga_jax import sharding
+from dga_jax.data.domains import shared_out
 from dga_jax.data.store import PAD
-from dga_jax.data.targets import shared_out
 from dga_jax.mixing.mixers import MixerState
 from dga_jax.mixing.signals import Signals
 from dga_jax.training import config as configs
 from dga_jax.training.mixture import Probes
 from dga_jax.training.optimizer import learning_rate
-from dga_jax.training.row_shares import RowShares
 from dga_jax.training.steps import StepMetrics, Steps, target_scales, weighted_rows
-from dga_jax.training.train_losses import TrainLosses
 from dga_jax.training.train_state import TrainState
 
 if TYPE_CHECKING:
@@ -69,30 +66,6 @@ class Rows(NamedTuple):
     by_target: Sequence[tuple[Batch, list[jax.Array]]] = ()
 
 
-def batch_shapes(
-    config: ConfigDict, mesh: Mesh, num_probes: int
-) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
-    """Of an update's batches, the target's and the probes', with their shardings."""
-    mixer, width = config.mixer, config.train.seq_len + 1
-    target = mixer.target_rows + _fill(mixer.target_rows, sharding.batch_shards(mesh))
-    shards = sharding.probe_shards(mesh, mixer.probe_rows)
-    probes = num_probes + _fill(num_probes, shards), mixer.probe_rows
-    labels = ("ids", "owners") if mixer.probe_by_error else ("ids",)
-
-    def shapes(where: NamedSharding, *rows: int, **more: np.ndarray) -> dict:
-        batch = weighted_rows(np.zeros((*rows, width), np.int32)) | more
-        return {
-            key: jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=where)
-            for key, value in batch.items()
-        }
-
-    return shapes(sharding.batch_sharding(mesh), target), shapes(
-        sharding.probe_sharding(mesh, mixer.probe_rows),
-        *probes,
-        **{label: np.zeros(probes, np.int32) for label in labels},
-    )
-
-
 class Updates:
     """Updates of a run's weights.
 
@@ -115,14 +88,18 @@ class Updates:
         brought = {"losses"} if "alignments" in self._reads else set()
         self._evaluates = self._reads & _OF_LOSSES - brought
         self._rate = learning_rate(configs.optimizer_config(run.config))
-        self._trained = None
+        # What few runs ask for is imported for them alone.
+        self._trained, self._shares = None, None
         if "train_losses" in self._reads:
+            from dga_jax.training.train_losses import TrainLosses
+
             pending = run.extra.get("train_losses")
             self._trained = TrainLosses(len(run.mixture.domains), pending)
         self._thread = ThreadPoolExecutor(1, "rows of updates")
         self._ahead: dict[int, Future[Rows]] = {}  # by step, of the next update alone
-        self._shares = None
         if run.config.mixer.probe_by_error:
+            from dga_jax.training.row_shares import RowShares
+
             self._shares = RowShares(
                 run.config.mixer.probe_rows, run.extra.get("row_variances")
             )
@@ -342,7 +319,7 @@ class Updates:
     def _probe_batches(self, probes: Probes, rows: np.ndarray) -> Batch:
         """Rows of ids [m, b], the first domain's again where the mesh asks for more."""
         mesh, ids, owners, more = self._run.mesh, probes.rows, probes.owners, {}
-        fill = _fill(len(ids), sharding.probe_shards(mesh, ids.shape[1]))
+        fill = -len(ids) % sharding.probe_shards(mesh, ids.shape[1])
         ids, rows = (
             np.concatenate([x, np.repeat(x[:1], fill, axis=0)])
             for x in (ids, rows.reshape(*ids.shape, -1))
@@ -378,14 +355,9 @@ def _mean_losses(
     return (nats / np.maximum(tokens, 1)).astype(np.float32)
 
 
-def _fill(count: int, parts: int) -> int:
-    """What it takes to make a multiple of it."""
-    return -count % parts
-
-
 def _filled(rows: np.ndarray, parts: int) -> np.ndarray:
     """The rows, and empty ones until they are a multiple of `parts`."""
-    fill = _fill(len(rows), parts)
+    fill = -len(rows) % parts
     return np.pad(rows, ((0, fill), (0, 0)), constant_values=PAD)
 
 

@@ -15,14 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from ml_collections import ConfigDict
 
-from dga_jax import one_of_several
-from dga_jax.data.cache import cache_directory
+from dga_jax import one_of_several, sharding
 from dga_jax.errors import UserError
-from dga_jax.files import made_writable
-from dga_jax.remote import is_remote
+from dga_jax.files import cache_directory, is_remote, made_writable
+from dga_jax.training import config as configs
 from dga_jax.training import distributed
-from dga_jax.training.steps import Steps
+from dga_jax.training.mixture import Mixture
+from dga_jax.training.steps import Steps, weighted_rows
+from dga_jax.training.train_state import TrainState
 
 OFF = "off"
 _FOLDER = "compiled"  # in the cache directory
@@ -139,6 +143,85 @@ def compile_ahead(
                 program.set_exception(RuntimeError(f"{name} was not compiled"))
 
     return programs if _started(begin) else {}
+
+
+def compile_run(
+    config: ConfigDict,
+    mesh: Mesh,
+    mixture: Mixture,
+    steps: Steps,
+    state: TrainState,
+    done: int | None,
+) -> Programs:
+    """Begins to compile the steps of a run, in the order in which the loop needs them.
+
+    Args:
+      config: of the run.
+      mesh: of the run.
+      mixture: of the run.
+      steps: jitted.
+      state: its shapes, dtypes and shardings.
+      done: steps that it was saved after; None for one that begins.
+    """
+    rows = sharding.batch_sharding(mesh)
+
+    def batch(count: int) -> jax.ShapeDtypeStruct:
+        shape = count, config.train.seq_len + 1
+        return jax.ShapeDtypeStruct(shape, np.int32, sharding=rows)
+
+    size = config.train.batch_size
+    arguments = {
+        "evaluate": (state.params, batch(size // config.train.microbatches)),
+        "train": (state, batch(size)),
+    }
+    if mixture.scales_loss:
+        weights = jax.ShapeDtypeStruct((size,), np.float32, sharding=rows)
+        arguments["train"] = (*arguments["train"], weights)
+    if done is not None:  # the evaluation before the first step is done
+        arguments = dict(reversed(arguments.items()))
+    update = configs.next_update(config, done or 0)
+    if not mixture.moves or update > config.train.steps:
+        return compile_ahead(steps, arguments)
+    count = mixture.num_probes
+    if "alignments" in mixture.mixer.reads:
+        arguments["align"] = state, *batch_shapes(config, mesh, count)
+
+    def move() -> None:
+        weights = mixture.begin(mesh)
+        mixture.update(weights, update, np.arange(count), mixture.blank())
+
+    # It runs: several processes would have to do so in one order with all else.
+    alone = jax.process_count() == 1
+    return compile_ahead(steps, arguments, move if alone else tuple)
+
+
+def batch_shapes(
+    config: ConfigDict, mesh: Mesh, num_probes: int
+) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
+    """Of an update's batches, the target's and the probes', with their shardings."""
+    mixer, width = config.mixer, config.train.seq_len + 1
+    target = _multiple(mixer.target_rows, sharding.batch_shards(mesh))
+    shards = sharding.probe_shards(mesh, mixer.probe_rows)
+    probes = _multiple(num_probes, shards), mixer.probe_rows
+    labels = ("ids", "owners") if mixer.probe_by_error else ("ids",)
+
+    def shapes(where: NamedSharding, *rows: int, **more: np.ndarray) -> dict:
+        batch = weighted_rows(np.zeros((*rows, width), np.int32)) | more
+        return {
+            key: jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=where)
+            for key, value in batch.items()
+        }
+
+    return shapes(sharding.batch_sharding(mesh), target), shapes(
+        sharding.probe_sharding(mesh, mixer.probe_rows),
+        *probes,
+        **{label: np.zeros(probes, np.int32) for label in labels},
+    )
+
+
+def _multiple(count: int, parts: int) -> int:
+    """The least multiple of `parts` that is not below."""
+    return -(-count // parts) * parts
 
 
 def _started(target: Callable[..., None], *arguments: Any) -> bool:

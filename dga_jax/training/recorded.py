@@ -43,8 +43,8 @@ class Recorded:
 
     @property
     def first_step(self) -> int:
-        """Steps done before its first one: 0, or those of the run it goes on from."""
-        return first_step(self.config)
+        """Steps done before its first one."""
+        return configs.first_step(self.config)
 
     @property
     def by_rows_until(self) -> float:
@@ -94,12 +94,6 @@ class Recorded:
                 f"{self.directory} was trained; bring that one back"
             )
         return mixture
-
-
-def first_step(config: ConfigDict) -> int:
-    """Steps done before the first one of a run that has begun; see `Recorded`."""
-    origin, what = config.start["from"], config.start.what
-    return int(origin.rpartition("@")[2]) if origin and what == "all" else 0
 
 
 def read(directory: Path) -> Recorded | None:

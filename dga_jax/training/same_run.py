@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from dga_jax.errors import UserError
 from dga_jax.mixing import mixers
 from dga_jax.training import config as configs
-from dga_jax.training.fields import Touches, fields
+from dga_jax.training.fields import Touches, fields, flat
 from dga_jax.training.optimizer import learning_rate
 
 # Which digests in the record's "data" are of what each of these fields gives.
@@ -276,14 +276,3 @@ def _differs(
         f"--workdir={directory} belongs to another run: {name} was {was} and is now "
         f"{now}{others}{reason}; {remedy}"
     )
-
-
-def flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted names."""
-    found = {}
-    for key, value in fields.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[prefix + key] = value
-    return found

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,22 +13,17 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dga_jax import sharding
-from dga_jax.data.answers import Answers
 from dga_jax.data.store import Store
 from dga_jax.errors import UserError
 from dga_jax.model.transformer import parameter_count
 from dga_jax.stores import find_store
 from dga_jax.training import config as configs
-from dga_jax.training import distributed, origins, placement, validation, workdir
-from dga_jax.training.beginning import (
-    abstract_snapshot,
-    fresh_mixer,
-    fresh_snapshot,
-)
+from dga_jax.training import distributed, placement, train_state, validation, workdir
 from dga_jax.training.checkpoint import Checkpoints, Snapshot, size_on_disk
+from dga_jax.training.fields import flat
 from dga_jax.training.mixture import Mixture
-from dga_jax.training.probe import batch_shapes
-from dga_jax.training.programs import Programs, compile_ahead, keep_compiled
+from dga_jax.training.optimizer import make_optimizer
+from dga_jax.training.programs import Programs, compile_run, keep_compiled
 from dga_jax.training.steps import Steps, make_steps
 from dga_jax.training.train_state import TrainState
 
@@ -140,7 +135,7 @@ def check(
       UserError: whatever is wrong; nothing was written by then.
     """
     configs.update_former(config)
-    origins.take_architecture(config, explicit, directory)
+    _take_architecture(config, explicit, directory)
     validation.validate(config)
     store = open_store(config, explicit)
     mesh = placement.make_mesh(config)  # which depends on the vocabulary
@@ -167,16 +162,20 @@ def open_run(parts: Parts, directory: Path, *, ahead: bool = False) -> Run:
     checkpoints = Checkpoints(directory, config.checkpoint.keep)
     before, made_anew = workdir.read_record(directory, checkpoints)
     done = checkpoints.newest_step()
-    origins.settle(config, before)
+    start = before["config"].get("start", {}) if before else {}
+    if start.get("from"):
+        from dga_jax.training import start_from  # few runs go on from another
+
+        start_from.settle(config, start)
     reference = None
     if "reference_losses" in mixture.mixer.reads:
         from dga_jax.training import reference_run  # few runs need it
 
         reference = reference_run.load(config, before, store, mesh)
-    abstract = abstract_snapshot(config, mesh, mixture)
+    abstract = _abstract(parts)
     begin = None
     if done is None:
-        begin = origins.find(config, directory, store, mixture, abstract.train)
+        begin = _taken_over(parts, directory, abstract.train)
         room = (config.checkpoint.keep + 1) * size_on_disk(abstract)
         workdir.check_room(directory, room)
     if not workdir.is_begun(directory, checkpoints):
@@ -191,7 +190,7 @@ def open_run(parts: Parts, directory: Path, *, ahead: bool = False) -> Run:
     )
     programs = {}
     if ahead and (done or 0) < config.train.steps:
-        programs = _compile_ahead(parts, steps, abstract.train, done)
+        programs = compile_run(config, mesh, mixture, steps, abstract.train, done)
     restored = checkpoints.restore(abstract)
     if jax.process_index() == 0:  # nothing is written before all is known to be well
         workdir.write_record(directory, record)
@@ -200,7 +199,7 @@ def open_run(parts: Parts, directory: Path, *, ahead: bool = False) -> Run:
     if restored is not None:
         snapshot, extra, taken = restored.snapshot, restored.extra, ""
     else:
-        snapshot, extra, taken = fresh_snapshot(config, mesh, mixture), {}, ""
+        snapshot, extra, taken = _fresh(parts), {}, ""
         if begin is not None:
             snapshot, extra, taken = begin(snapshot)
     return Run(
@@ -217,44 +216,77 @@ def open_run(parts: Parts, directory: Path, *, ahead: bool = False) -> Run:
     )
 
 
-def _compile_ahead(
-    parts: Parts, steps: Steps, state: TrainState, done: int | None
-) -> Programs:
-    """Begins to compile the steps, in the order in which the loop needs them.
+def _take_architecture(
+    config: ConfigDict, explicit: Iterable[str], directory: Path | None
+) -> None:
+    """Completes a config with the architecture of `model.from`.
 
-    Those of a run that was saved after `done` steps, or None for one that begins.
+    Of a run that was begun in the workdir, its record says what its model is, whether
+    or not `model.from` is given again.
     """
+    before = None
+    if directory is not None:
+        checkpoints = Checkpoints(directory, config.checkpoint.keep)
+        if workdir.is_begun(directory, checkpoints):
+            before = workdir.read_record(directory, checkpoints)[0]
+    begun = before is not None and before["config"].get("model", {}).get("from")
+    if config.model["from"] or begun:
+        from dga_jax.training import from_huggingface  # few runs begin with one
+
+        from_huggingface.take_architecture(config, explicit, before)
+
+
+def _abstract(parts: Parts) -> Snapshot:
+    """Shapes, dtypes and shardings of a run's state; its cursors are zeros."""
     config, _, mesh, mixture = parts
-    rows = sharding.batch_sharding(mesh)
+    optimizer = make_optimizer(configs.optimizer_config(config))
+    train = train_state.abstract_state(configs.model_config(config), optimizer, mesh)
+    where = sharding.replicated(mesh)
+    state = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+        jax.eval_shape(mixture.init),
+    )
+    return Snapshot(train, state, np.zeros(len(mixture.domains), np.int64))
 
-    def batch(count: int) -> jax.ShapeDtypeStruct:
-        shape = count, config.train.seq_len + 1
-        return jax.ShapeDtypeStruct(shape, np.int32, sharding=rows)
 
-    size = config.train.batch_size
-    arguments = {
-        "evaluate": (state.params, batch(size // config.train.microbatches)),
-        "train": (state, batch(size)),
-    }
-    if mixture.scales_loss:
-        weights = jax.ShapeDtypeStruct((size,), np.float32, sharding=rows)
-        arguments["train"] = (*arguments["train"], weights)
-    if done is not None:  # the evaluation before the first step is done
-        arguments = dict(reversed(arguments.items()))
-    update = configs.next_update(config, done or 0)
-    if not mixture.moves or update > config.train.steps:
-        return compile_ahead(steps, arguments)
-    count = mixture.num_probes
-    if "alignments" in mixture.mixer.reads:
-        arguments["align"] = state, *batch_shapes(config, mesh, count)
+def _fresh(parts: Parts) -> Snapshot:
+    """The state of a run that begins."""
+    config, _, mesh, mixture = parts
+    optimizer = make_optimizer(configs.optimizer_config(config))
+    model = configs.model_config(config)
+    train = train_state.create(model, optimizer, mesh, config.seed)
+    cursors = np.zeros(len(mixture.domains), np.int64)
+    return Snapshot(train, mixture.begin(mesh), cursors)
 
-    def move() -> None:
-        weights = fresh_mixer(mixture, mesh)
-        mixture.update(weights, update, np.arange(count), mixture.blank())
 
-    # It runs: several processes would have to do so in one order with all else.
-    alone = jax.process_count() == 1
-    return compile_ahead(steps, arguments, move if alone else tuple)
+def _taken_over(
+    parts: Parts, directory: Path, abstract: TrainState
+) -> Callable[[Snapshot], tuple[Snapshot, dict[str, Any], str]] | None:
+    """Reads what a run begins with that is not begun: of another run, or of a model.
+
+    Returns:
+      What makes of a fresh state the one to begin with, what a checkpoint's JSON would
+      say, and a line; None if the run begins by itself.
+
+    Raises:
+      UserError: it is not there, or does not fit; nothing was written by then.
+    """
+    config, store, _, mixture = parts
+    if config.start["from"]:
+        from dga_jax.training import start_from
+
+        return start_from.find(config, directory, store, mixture, abstract)
+    if not config.model["from"]:
+        return None
+    from dga_jax.training import from_huggingface
+
+    params = from_huggingface.load(config, store, abstract.params)
+    said = f"the parameters of {config.model['from']}"
+    return lambda fresh: (
+        fresh._replace(train=fresh.train._replace(params=params)),
+        {},
+        said,
+    )
 
 
 def open_store(config: ConfigDict, explicit: Iterable[str]) -> Store:
@@ -272,6 +304,8 @@ def open_store(config: ConfigDict, explicit: Iterable[str]) -> Store:
                 f"store {path}: no {split} rows; prepare it again with some"
             )
     if config.data.answers_after:
+        from dga_jax.data.answers import Answers
+
         store.answers = Answers.after(config.data.answers_after, store.tokenizer())
     weights = store.targets.weights(config.mixer.targets)
     needed = 0 if weights is None else np.count_nonzero(weights)
@@ -290,8 +324,6 @@ def _check_same_everywhere(parts: Parts) -> None:
     """Better now than when a collective waits for what another process never does."""
     if jax.process_count() == 1:
         return
-    from dga_jax.training.same_run import flat
-
     basis, fields = parts.mixture.basis, flat(parts.config.to_dict(), "config.")
     mine = {name: fields[name] for name in fields.keys() - _MAY_DIFFER}
     mine["the store's content"] = parts.store.content_hash

@@ -6,7 +6,7 @@ has a meaning. RUN is only read, and not any more once the new run has saved.
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,7 +88,7 @@ def settle(config: ConfigDict, before: Mapping[str, str]) -> None:
 
 def find(
     config: ConfigDict, directory: Path, store: Store, mixture: Mixture, abstract: Any
-) -> Found:
+) -> Callable[[Snapshot], Begun]:
     """Reads what `start` names.
 
     Args:
@@ -97,6 +97,10 @@ def find(
       store: that it trains on.
       mixture: its domains.
       abstract: shapes, dtypes and shardings of its `TrainState`.
+
+    Returns:
+      What makes of the state that the run would begin with by itself the one that it
+      begins with; it writes its cursors down in the workdir.
 
     Raises:
       UserError: RUN, its checkpoint, architecture, tokenizer or step do not fit.
@@ -129,34 +133,18 @@ def find(
     if config.start.what == "params":
         train = TrainState(arrays["train"]["params"], None, None)
         arrays = Snapshot(train, None, None)
-    return Found(run, step, arrays, names, extra)
+    found = Found(run, step, arrays, names, extra)
 
+    def begin(fresh: Snapshot) -> Begun:
+        if config.start.what == "params":
+            begun = _with_params(found, fresh, config)
+        else:
+            begun = _with_all(found, fresh, config, store, mixture)
+        if jax.process_index() == 0:
+            recorded.write_cursors(directory, begun.snapshot.cursors)
+        return begun
 
-def begin(
-    found: Found,
-    fresh: Snapshot,
-    config: ConfigDict,
-    directory: Path,
-    store: Store,
-    mixture: Mixture,
-) -> Begun:
-    """The state that a run begins with; its cursors are written down in its workdir.
-
-    Args:
-      found: what was read.
-      fresh: the state that it would begin with by itself.
-      config: of the new run.
-      directory: its workdir.
-      store: that it trains on.
-      mixture: its domains.
-    """
-    if config.start.what == "params":
-        begun = _with_params(found, fresh, config)
-    else:
-        begun = _with_all(found, fresh, config, store, mixture)
-    if jax.process_index() == 0:
-        recorded.write_cursors(directory, begun.snapshot.cursors)
-    return begun
+    return begin
 
 
 def _with_params(found: Found, fresh: Snapshot, config: ConfigDict) -> Begun:

@@ -13,7 +13,6 @@ from jax.sharding import Mesh
 
 from dga_jax import sharding
 from dga_jax.mixing import alignment
-from dga_jax.mixing.gradients import gradient_moments
 from dga_jax.model.loss import (
     LOGITS_BUDGET,
     Constrain,
@@ -102,7 +101,7 @@ class Gradients(NamedTuple):
 
     Attributes:
       norms: of their mean gradients.
-      variances: of their rows' gradients, see `gradient_moments`.
+      variances: of their rows' gradients, see `alignment.gradient_moments`.
       alignments: with the sum of the mean gradients of all of them.
     """
 
@@ -331,7 +330,7 @@ def _make_gradients(
     def gradients(params: Any, probes: Any, counts: jax.Array) -> Gradients:
         k, b = shape = probes["scale"].shape
         rows_loss, probe_loss = make_alignment_losses(config, options, mesh, shape)
-        norms, variances = gradient_moments(rows_loss, params, probes)
+        norms, variances = alignment.gradient_moments(rows_loss, params, probes)
         flat = {
             "rows": probes["rows"].reshape(k * b, -1),
             "scale": (probes["scale"] * counts[:, None] * k).reshape(-1),

@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from dga_jax.errors import UserError
-from dga_jax.logs import trackers
+from dga_jax.logs import metrics
 from dga_jax.mixing.mixers import MIXERS
 from dga_jax.mixing.recipe import SWITCHES
 from dga_jax.mixing.signals import COUNTED, OF_EQUAL_ROWS
@@ -25,7 +25,7 @@ def validate(config: ConfigDict) -> None:
 
 def _validate_relations(config: ConfigDict) -> None:
     model, train = config.model, config.train
-    trackers.chosen(config.log.trackers)
+    metrics.chosen(config.log.trackers)
     kv_heads = model.num_kv_heads or model.num_heads
     if model.head_dim % 2:
         raise UserError(

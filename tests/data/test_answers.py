@@ -13,7 +13,6 @@ from small import TINY, split
 
 from configs.lego import get_config
 from dga_jax.data.answers import Answers
-from dga_jax.data.row_bytes import row_bytes
 from dga_jax.data.store import PAD, Store
 from dga_jax.errors import UserError
 from dga_jax.model.loss import make_row_losses
@@ -92,7 +91,7 @@ def test_a_store_reads_answers_and_counts_their_bytes(store):
     )
     for row in rows:
         assert bytes(row[row >= 0][:2].astype(np.uint8)).decode() in (" 0", " 1")
-    np.testing.assert_array_equal(row_bytes(opened, "target_eval", np.arange(3)), 2)
+    np.testing.assert_array_equal(opened.row_bytes("target_eval", np.arange(3)), 2)
 
 
 def test_a_mark_that_cannot_be_spelled():

@@ -7,7 +7,7 @@ import pytest
 from runs import Killed, log_of, small_config, stopped, train_run
 
 from dga_jax.errors import UserError
-from dga_jax.logs import trackers
+from dga_jax.logs import metrics, trackers
 from dga_jax.logs.tracker_services import BY_NAME, _messages
 from dga_jax.training.validation import validate
 
@@ -119,8 +119,8 @@ def test_names(byte_store, monkeypatch):
     config.log.trackers = "tensorboard, mlflow"
     with pytest.raises(UserError, match=r"pip install 'dga_jax\[mlflow\]'"):
         validate(config)
-    assert trackers.chosen("tensorboard, ") == ["tensorboard"]
-    assert set(BY_NAME) == set(trackers.SERVICES)
+    assert metrics.chosen("tensorboard, ") == ["tensorboard"]
+    assert set(BY_NAME) == set(metrics.SERVICES)
 
 
 def test_a_log_of_leveldb():
@@ -137,7 +137,7 @@ def test_a_log_of_leveldb():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", trackers.SERVICES)
+@pytest.mark.parametrize("name", metrics.SERVICES)
 def test_services(name, byte_store, tmp_path, monkeypatch):
     """The real ones, on this machine: where they are installed."""
     pytest.importorskip(name)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from runs import mesh_of
 
 from dga_jax.data.answers import Answers
+from dga_jax.data.domains import Targets
 from dga_jax.data.store import PAD, Domains
-from dga_jax.data.targets import Targets
 from dga_jax.model.loss import RowLosses
 from dga_jax.training.evaluate import Evaluator, Group
 
@@ -139,7 +139,7 @@ def test_bytes_that_are_not_known_are_not_made_up(byte_store, monkeypatch, capsy
     """Of a store that an older program made with a tokenizer that changes text."""
     known = evaluator(byte_store)(Model(), None).metrics
     assert capsys.readouterr().out == ""
-    monkeypatch.setattr("dga_jax.data.row_bytes.has_row_bytes", lambda store: False)
+    monkeypatch.setattr("dga_jax.data.store.Store.has_row_bytes", False)
     assert evaluator(byte_store)(Model(), None).metrics == known
     monkeypatch.setattr("dga_jax.tokenizer.BytesTokenizer.is_exact", False)
     unknown = evaluator(byte_store)(Model(), None).metrics

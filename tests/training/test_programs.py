@@ -14,8 +14,8 @@ import pytest
 from processes import ROOT
 from runs import log_of, parts_of, small_config, train_run
 
-from dga_jax.data.cache import cache_directory
 from dga_jax.errors import UserError
+from dga_jax.files import cache_directory
 from dga_jax.mixing import mixers
 from dga_jax.training import loop, programs, workdir
 from dga_jax.training.setup import open_run

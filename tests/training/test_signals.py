@@ -11,8 +11,7 @@ from test_every_mixer import assert_goes_on, tiny
 from test_steering import store_of
 
 from dga_jax import sharding
-from dga_jax.mixing.alignment import tree_dot
-from dga_jax.mixing.gradients import gradient_moments
+from dga_jax.mixing.alignment import gradient_moments, tree_dot
 from dga_jax.training.mixture import Mixture
 from dga_jax.training.probe import Updates
 from dga_jax.training.steps import make_alignment_losses

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from runs import log_of, mesh_of, parts_of, small_config, train_run
 from test_evaluate import Model, sums
 
+from dga_jax.data.domains import Targets, shared_out
 from dga_jax.data.store import PAD, Store
-from dga_jax.data.targets import Targets, shared_out
 from dga_jax.errors import UserError
 from dga_jax.prepare.assemble import prepare_store
 from dga_jax.prepare.corpus import Corpus

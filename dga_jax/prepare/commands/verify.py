@@ -10,12 +10,10 @@ import numpy as np
 from dga_jax.data.digests import (
     RowsDigest,
     content_hash,
-    file_digest,
     level_digest,
     rows_digest,
 )
 from dga_jax.data.remote_store import local_store
-from dga_jax.data.row_bytes import has_row_bytes, row_bytes, token_sums
 from dga_jax.data.store import (
     BASES,
     EVALUATED,
@@ -29,7 +27,7 @@ from dga_jax.data.store import (
     Store,
 )
 from dga_jax.errors import UserError
-from dga_jax.files import OnBytes, read_arrays
+from dga_jax.files import OnBytes, file_digest, read_arrays
 from dga_jax.logs.console import duration, progress
 
 _BATCH_BYTES = 1 << 24  # of rows that are in memory at a time
@@ -148,7 +146,7 @@ def _fail(store: Store, name: str, problem: str) -> NoReturn:
 def _expected(store: Store) -> set[str]:
     """Files that a manifest must list."""
     names = {OFFSETS.format(level=level) for level in range(store.num_levels)}
-    if has_row_bytes(store):
+    if store.has_row_bytes:
         names |= {ROW_BYTES.format(split=split) for split in EVALUATED}
     names |= {TOKEN_BYTES, *([TREE, TARGET_HISTOGRAM] if store.branching else [])}
     if file_name := store.tokenizer().file_name:
@@ -218,7 +216,7 @@ def _verify_rows(store: Store, split: str, finest: _Level, on_bytes: OnBytes) ->
     """Rows of one split against the manifest and the domains; tokens they predict."""
     entry = store.manifest["splits"][split]
     digest = RowsDigest()
-    counted = has_row_bytes(store) and split in EVALUATED
+    counted = store.has_row_bytes and split in EVALUATED
     exact = store.tokenizer().is_exact
     predicted = 0
     by_domain = np.zeros_like(finest.tokens)
@@ -288,10 +286,10 @@ def _verify_bytes(
     store: Store, split: str, first: int, rows: np.ndarray, exact: bool
 ) -> None:
     """Rows, as they are read, have bytes; where tokens say how many, these."""
-    found = row_bytes(store, split, np.arange(first, first + len(rows)))
+    found = store.row_bytes(split, np.arange(first, first + len(rows)))
     wrong = found < 0
     if exact:
-        wrong |= found != token_sums(store, rows)
+        wrong |= found != store.token_sums(rows)
     if wrong.any():
         row = int(np.argmax(wrong))
         what = f"row {first + row:,} has {found[row]:,.0f} bytes"

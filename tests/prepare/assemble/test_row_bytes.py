@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from steps import corpus_of
 
-from dga_jax.data.digests import file_digest
-from dga_jax.data.row_bytes import row_bytes
 from dga_jax.data.store import Store
 from dga_jax.errors import UserError
+from dga_jax.files import file_digest
 from dga_jax.prepare.assemble import engine, prepare_store, rows
 from dga_jax.prepare.assemble.byte_counts import spread_bytes
 from dga_jax.prepare.assemble.engine import Local
@@ -133,9 +132,7 @@ def of_rows(stream):
 def test_rows_have_the_bytes_of_their_text(kind, corpora, tmp_path):
     tokenizer = KINDS[kind]
     store = made(tokenizer, corpora, tmp_path / "store")
-    evaluated = row_bytes(
-        store, "target_eval", np.arange(store.num_rows("target_eval"))
-    )
+    evaluated = store.row_bytes("target_eval", np.arange(store.num_rows("target_eval")))
     stream = by_hand(tokenizer, TARGET)
     assert stream.sum() == sum(
         len(t.encode()) for t in TARGET if encoded(tokenizer, [t])
@@ -148,7 +145,7 @@ def test_rows_have_the_bytes_of_their_text(kind, corpora, tmp_path):
         if name != "large":  # documents are cut: the last tokens are held out
             held = store.read("heldout", np.arange(low, high))
             stream = stream[-np.count_nonzero(held[:, 1:] >= 0) - 1 :]
-        found = row_bytes(store, "heldout", np.arange(low, high))
+        found = store.row_bytes("heldout", np.arange(low, high))
         assert found.tolist() == of_rows(stream), name
     assert {"bytes-heldout.npy", "bytes-target_eval.npy"} < set(store.manifest["files"])
     verify(store)
@@ -210,7 +207,7 @@ def test_damaged_bytes_are_found(corpora, tmp_path):
         verify(store)
     np.save(path, counted[1:])
     with pytest.raises(UserError, match=r"bytes-heldout\.npy is not int64 of"):
-        row_bytes(store, "heldout", np.arange(2))
+        store.row_bytes("heldout", np.arange(2))
 
 
 def without_bytes(store):
@@ -230,14 +227,14 @@ def without_bytes(store):
 def test_stores_of_before(kind, corpora, tmp_path):
     store = made(KINDS[kind], corpora, tmp_path / "store")
     ids = np.arange(store.num_rows("heldout"))
-    found = row_bytes(store, "heldout", ids)
+    found = store.row_bytes("heldout", ids)
     before = without_bytes(store)
     verify(before)
     assert before.counts == {}
     if kind in ("bytes", "byte-level"):
-        assert row_bytes(before, "heldout", ids).tolist() == found.tolist()
+        assert before.row_bytes("heldout", ids).tolist() == found.tolist()
     else:
-        assert np.isnan(row_bytes(before, "heldout", ids)).all()
+        assert np.isnan(before.row_bytes("heldout", ids)).all()
 
 
 def test_the_sample_is_exact():
@@ -252,4 +249,4 @@ def test_a_store_that_the_code_of_before_made(tmp_path):
         ids = np.arange(store.num_rows(split))
         targets = store.read(split, ids)[:, 1:]
         expected = ((targets >= 0) & (targets < 256)).sum(axis=1)
-        assert row_bytes(store, split, ids).tolist() == expected.tolist()
+        assert store.row_bytes(split, ids).tolist() == expected.tolist()
