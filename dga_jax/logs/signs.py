@@ -43,9 +43,9 @@ KINDS = {
         " is nearer to the target than another",
     ),
     "unrelated": Kind(
-        "the target's loss is {:.3f} above that of the first evaluation",
-        "the corpus does not teach the target: look at the target's text, or bring"
-        " domains that are nearer to it",
+        "the target's loss is {:.3f} above its best",
+        "what is drawn does not teach the target, or no longer: look at the target's"
+        " text, bring domains that are nearer to it, or more text of them",
     ),
     "collapse": Kind(
         "the weights have collapsed to {:.2f} effective domains",
@@ -250,6 +250,7 @@ class Targets(NamedTuple):
       steering: loss of the steering part when it was lowest; None if not measured.
       above: evaluations in a row that were above the best while the steering part was
         below what it was then.
+      risen: evaluations in a row that were above the best.
     """
 
     first: float | None = None
@@ -257,6 +258,7 @@ class Targets(NamedTuple):
     best: float | None = None
     steering: float | None = None
     above: int = 0
+    risen: int = 0
 
     def add(self, held_out: float, steering: float | None) -> "Targets":
         """With another evaluation; what is not finite is left out.
@@ -271,15 +273,26 @@ class Targets(NamedTuple):
             first = held_out if self.first is None else self.first
             return Targets(first, held_out, held_out, steering)
         fell = None not in (steering, self.steering) and steering < self.steering
-        apart = fell and held_out - self.best > _ABOVE * abs(self.best)
-        return self._replace(last=held_out, above=self.above + 1 if apart else 0)
+        high = held_out - self.best > _ABOVE * abs(self.best)
+        return self._replace(
+            last=held_out,
+            above=self.above + 1 if high and fell else 0,
+            risen=self.risen + 1 if high else 0,
+        )
 
 
 def unrelated(of: Targets) -> Sign | None:
-    """Whether training has made the target's loss worse than it was at first."""
-    if of.first is None or of.last - of.first <= _ABOVE * abs(of.first):
+    """Whether training makes the target's loss worse, and not by fitting a part of it.
+
+    At once where it is above the first evaluation's, of a model that knew more than
+    chance; else when it stays above its best, as that of text to which a corpus
+    teaches no more than how frequent tokens are.
+    """
+    if of.first is None:
         return None
-    return Sign("unrelated", of.last - of.first)
+    worse = of.last - of.first > _ABOVE * abs(of.first)
+    stays = of.risen >= _IN_A_ROW and not of.above
+    return Sign("unrelated", of.last - of.best) if worse or stays else None
 
 
 def overfit(of: Targets) -> Sign | None:

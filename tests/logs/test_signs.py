@@ -130,6 +130,13 @@ def test_a_target_that_gets_worse_than_it_was():
     assert signs.unrelated(evaluated([5.5], [None])) is None
     assert signs.unrelated(evaluated([5.5, 6.5], [None] * 2)).figure == 1
     assert signs.unrelated(evaluated([5.5, 4, 5.5], [None] * 3)) is None
+    # Of random characters no more is learned than how frequent they are.
+    noise = [7.6, 6.1, 6.4, 6.3]
+    for steering in [None] * 4, noise:
+        found = signs.unrelated(evaluated(noise, steering))
+        assert found.figure == pytest.approx(0.2)
+    assert signs.unrelated(evaluated(noise, [7.6, 6.1, 6, 5.9])) is None  # overfitted
+    assert signs.unrelated(evaluated([7.6, 6.1, 6.4, 6.11], [None] * 4)) is None
     assert signs.unrelated(evaluated([5.5, np.nan], [None] * 2)) is None
 
 
