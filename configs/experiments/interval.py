@@ -18,7 +18,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     config.experiment = Experiment(
         question="How often do the weights need an update?",
         axes={
-            "seed": seeds(2),
+            "seed": seeds(5),
             "target": proxy_clusters.target_axis(("python_docs", "sotu_modern")),
             "interval": {
                 "natural": {"mixer.name": "static", "mixer.weights": "natural"},
@@ -32,6 +32,19 @@ def get_config(argument: str | None = None) -> ConfigDict:
         loss="target/{target}",
         over=("seed", "target"),
         figure=Figure("front", x="", lines="interval", panels="target"),
+        answer=(
+            "At T_r = 10 DGA ends 0.32 nats (0.25 to 0.39) below the natural mixture"
+            " and at T_r = 20 0.30 (0.21 to 0.38), and T_r = 20 needs the fewest FLOPs"
+            " to reach its loss (0.62 of its, probes counted, against 0.84). Every 5"
+            " steps is no better (0.29) and costs more than it saves (1.21); every 50"
+            " gains less (0.23), as four updates are all that there are."
+        ),
+        shows_not=(
+            "A run of 200 steps with 2,500 tokens of each cluster: in a longer one, or"
+            " where less repeats, updates may be rarer. η is in proportion to T_r; with"
+            " one η for all, more updates would also be further ones. Intervals"
+            " overlap: the order of 5, 10 and 20 is not sure."
+        ),
         data=headline.DATA,
     )
     return apply_argument(config, argument)

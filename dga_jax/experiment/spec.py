@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dga_jax.errors import UserError, listed
+from dga_jax.experiment.measures import MEASURES
 
 SEED = "seed"
 KINDS = ("forest", "lines", "curves", "front")
@@ -31,7 +32,7 @@ class Figure:
       x: an axis; not for "forest" and "curves".
       lines: an axis, a colour a point.
       panels: an axis, a panel a point; "" for one panel.
-      y: a measure, see `tables.MEASURES`.
+      y: a measure, see `measures.MEASURES`.
     """
 
     kind: str = "forest"
@@ -58,6 +59,7 @@ class Experiment:
         several and their names are the points of an axis.
       over: axes of which means are taken.
       tables: axes that tell rows apart, a table each; () is one of all but `over`.
+      columns: measures that a table has beside those that all have.
       ranks: an axis whose points are to agree on the order of the others; "" for none.
       figure: what it shows.
       answer: two sentences, for the page.
@@ -72,6 +74,7 @@ class Experiment:
     loss: str = "target"
     over: tuple[str, ...] = (SEED,)
     tables: tuple[tuple[str, ...], ...] = ()
+    columns: tuple[str, ...] = ()
     ranks: str = ""
     figure: Figure = Figure()
     answer: str = ""
@@ -109,6 +112,12 @@ class Experiment:
             raise UserError(
                 f"experiment.figure.kind={figure.kind}: choose from {', '.join(KINDS)}"
             )
+        for name in (figure.y, *self.columns):
+            if name not in MEASURES:
+                raise UserError(
+                    f"experiment: there is no measure {name!r}; there are"
+                    f" {', '.join(MEASURES)}"
+                )
         for axis in (*rows, self.ranks, figure.x, figure.lines, figure.panels):
             if axis and axis not in self.axes:
                 raise UserError(
@@ -157,6 +166,7 @@ def from_description(entry: Mapping[str, Any]) -> Experiment:
             "also": tuple(entry.get("also", ())),
             "over": tuple(entry["over"]),
             "tables": tuple(map(tuple, entry["tables"])),
+            "columns": tuple(entry.get("columns", ())),
             "figure": Figure(**entry["figure"]),
         }
     )

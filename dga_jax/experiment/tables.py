@@ -2,57 +2,17 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from dga_jax.experiment.measures import MEASURES, Line
 from dga_jax.experiment.spec import Experiment
 from dga_jax.experiment.statistics import Difference, Interval, difference, interval
 from dga_jax.logs.console import columns
 
-Line = Mapping[str, Any]
 NOTHING = "-"
-
-
-class Measure(NamedTuple):
-    """A number of a run.
-
-    Attributes:
-      label: heading of a column, axis of a figure.
-      digits: behind the point.
-      of: of a line, and the name of what is its target's loss.
-    """
-
-    label: str
-    digits: int
-    of: Callable[[Line, str], float | None]
-
-
-def _final(name: str) -> Callable[[Line, str], float | None]:
-    return lambda line, _: line["final"].get(name)
-
-
-def _gap(line: Line, _: str) -> float | None:
-    """Held-out loss of what is trained on, less the training loss."""
-    if line["heldout_loss"] is None or line["train_loss"] is None:
-        return None
-    return line["heldout_loss"] - line["train_loss"]
-
-
-MEASURES = {
-    "target": Measure("target loss", 3, lambda line, loss: line["final"].get(loss)),
-    "best": Measure("best target loss", 3, lambda line, loss: line["best"][loss][0]),
-    "natural": Measure("generic, natural", 3, _final("generic_natural")),
-    "uniform": Measure("generic, uniform", 3, _final("generic_uniform")),
-    "effective": Measure(
-        "effective domains", 1, lambda line, _: line["effective_domains"]
-    ),
-    "epochs": Measure("most epochs", 1, lambda line, _: line["most_epochs"]),
-    "gap": Measure("held-out less train", 2, _gap),
-    "movement": Measure("movement", 2, lambda line, _: line["movement"]),
-    "flops": Measure("GFLOPs", 0, lambda line, _: line["cost"]["flops"] / 1e9),
-}
 _SHOWN = ("target", "natural", "uniform", "effective", "epochs", "gap")
 _AGAINST = ("less baseline", "better", "steps", "FLOPs")
 
@@ -201,7 +161,8 @@ def rows(
     compares = bool(experiment.baseline)
     heading = [*axes, "runs", MEASURES[_SHOWN[0]].label]
     heading += _AGAINST if compares else ()
-    heading += [MEASURES[name].label for name in _SHOWN[1:]]
+    beside = _SHOWN[1:] + experiment.columns
+    heading += [MEASURES[name].label for name in beside]
     table = [heading]
     for group in found:
         cells = [*group.points.values(), str(len(group.lines))]
@@ -213,7 +174,7 @@ def rows(
             cells.append(_cell(pairs.interval, 3, "+"))
             cells.append(f"{pairs.better:.0%}" if group.pairs else NOTHING)
             cells += map(_ratio, _savings(experiment, group))
-        for name in _SHOWN[1:]:
+        for name in beside:
             found_mean = mean(experiment, group, name)
             # What is beside the point has no interval, to keep rows short.
             digits = MEASURES[name].digits

@@ -74,6 +74,8 @@ def test_only_and_tasks_choose(byte_store, monkeypatch):
         ({"axes": {}}, [], "each axis needs a point"),
         ({"baseline": {"mixer": "none"}}, [], "not on an axis"),
         ({"over": ("target",)}, [], "no axis 'target'"),
+        ({"columns": ("moved",)}, [], "no measure 'moved'; there are target, "),
+        ({"figure": Figure("front", y="loss")}, [], "no measure 'loss'"),
         ({"figure": Figure("pie")}, [], "choose from forest"),
         ({}, ["seed"], "config.seed was given, but an axis"),
     ],
