@@ -25,7 +25,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     config.experiment = Experiment(
         question="Does steering help on the text that comes with the code?",
         axes={
-            "seed": seeds(3),
+            "seed": seeds(5),
             "tokens": {
                 "2500": {"data.tokens_per_domain": 2500},
                 "all": {"data.tokens_per_domain": 0},
@@ -38,18 +38,18 @@ def get_config(argument: str | None = None) -> ConfigDict:
         figure=Figure("forest", lines="mixer", panels="tokens"),
         answer=(
             "With little text, yes: with 2,500 tokens of each cluster DGA over a basis"
-            " ends 0.25 nats below the natural mixture from even weights, with every"
-            " seed, at no cost on the corpus as it is (0.00) and with 0.64 of the"
-            " FLOPs, probes counted; a fixed mixture, half of it the target's"
-            " histogram, gains 0.09, and importance sampling repeats a cluster 54"
-            " times, learns it by heart and ends 0.45 above. With all text DGA gains"
-            " 0.29 from even weights and 0.31 from half the histogram, but that half"
+            " ends 0.22 nats (0.17 to 0.27) below the natural mixture from even"
+            " weights, with every seed, at 0.08 on the corpus as it is and with 0.65 of"
+            " the FLOPs, probes counted; a fixed mixture, half of it the target's"
+            " histogram, gains 0.05, and importance sampling repeats a cluster 54"
+            " times, learns it by heart and ends 0.47 above. With all text DGA gains"
+            " 0.27 from even weights and 0.29 from half the histogram, but that half"
             " held fixed gains more, 0.36, without a gradient; importance sampling"
-            " gains 0.28 and then loses 1.4 nats on the corpus."
+            " gains 0.31 and loses 1.4 nats on the corpus."
         ),
         shows_not=(
             "One target, whose nearest relative, the source code of Python, is in the"
-            " corpus. 200 steps of a tiny model."
+            " corpus. Five seeds, 200 steps of a tiny model."
         ),
         data=(
             "`sample/` in 16 clusters of 16 clusters each, 4.6 million tokens; the"
