@@ -1,9 +1,12 @@
 """Mixers of other papers that read gradients: DoGE, R&B, FastMix, GRAPE, PiKE.
 
+And controls of DGA, which deal the alignments of an update out to other domains.
+
 Each is a function, as in `mixers`; u are the log-weights, k the domains, a the
 alignments. Every update here comes after `mixer.interval` steps, whatever theirs.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
 
 import jax
@@ -16,6 +19,8 @@ from dga_jax.mixing.recipe import mixer
 from dga_jax.mixing.signals import Signals
 
 _TINY = jnp.finfo(jnp.float32).tiny
+# What is dealt to, and what is dealt, in order; see `_dealt`.
+_Orders = tuple[jax.Array, jax.Array]
 
 
 @mixer(reads=("alignments", "learning_rate"), local=True)
@@ -221,3 +226,107 @@ def pike(
         return zeta1 * signals.gradient_norms**2 - zeta2 * noise / (2 * batch_size)
 
     return optax.stateless(rule)
+
+
+@mixer(reads=("alignments",))
+def random(eta: float, beta: float, seed: int = 0) -> optax.GradientTransformation:
+    """A control: DGA's update by alignments that were dealt out to the domains anew.
+
+    α̂ ∝ α exp(+η a_π), then DGA's EMA, with π a random permutation of those probed,
+    another at each update: the sizes of the steps are those of DGA, and the directions
+    say nothing. It costs what DGA costs.
+
+    Args:
+      eta: η.
+      beta: β.
+      seed: of the permutations.
+    """
+
+    def drawn(signals: Signals, step: jax.typing.ArrayLike) -> _Orders:
+        key = jax.random.fold_in(jax.random.key(seed), jnp.max(jnp.asarray(step)))
+        shape = signals.alignments.shape
+        return jnp.zeros(shape), jax.random.uniform(key, shape)
+
+    return _dealt(drawn, eta, beta)
+
+
+@mixer(reads=("alignments", "losses"))
+def by_loss(eta: float, beta: float) -> optax.GradientTransformation:
+    """A control: DGA's update, the highest alignment dealt to the highest loss ℓ_i.
+
+    As `random`, with π such that a_π is in the order of another signal.
+
+    Args:
+      eta: η.
+      beta: β.
+
+    >>> from dga_jax.mixing.mixers import weights_after
+    >>> signals = dict(alignments=jnp.log(jnp.array([3.0, 1.0])), losses=[4.0, 5.0])
+    >>> print(weights_after(by_loss(eta=1.0, beta=1.0), [0.5, 0.5], **signals))
+    [0.25 0.75]
+    """
+    return _dealt(lambda got, _: (got.losses, got.alignments), eta, beta)
+
+
+@mixer(reads=("alignments", "gradient_norms"))
+def by_norm(eta: float, beta: float) -> optax.GradientTransformation:
+    """A control: `by_loss` in the order of ‖∇ℓ_i‖, norm of a domain's mean gradient.
+
+    Args:
+      eta: η.
+      beta: β.
+    """
+    return _dealt(lambda got, _: (got.gradient_norms, got.alignments), eta, beta)
+
+
+@mixer(reads=("alignments", "gradient_norms", "gradient_variances"))
+def by_fisher(eta: float, beta: float) -> optax.GradientTransformation:
+    """A control: `by_loss` in the order of the empirical Fisher information's trace.
+
+    Σ over rows of ‖∇ℓ(x)‖² / m, which is ‖∇ℓ_i‖² + σ_i², up to σ_i² / m.
+
+    Args:
+      eta: η.
+      beta: β.
+    """
+
+    def trace(signals: Signals, step: jax.typing.ArrayLike) -> _Orders:
+        del step
+        variances = jnp.nan_to_num(signals.gradient_variances)
+        return signals.gradient_norms**2 + variances, signals.alignments
+
+    return _dealt(trace, eta, beta)
+
+
+def _dealt(
+    orders: Callable[[Signals, jax.typing.ArrayLike], _Orders], eta: float, beta: float
+) -> optax.GradientTransformation:
+    """DGA's update, the alignments of those probed dealt out in another order.
+
+    Args:
+      orders: of signals and the train step, two arrays [n]: the domain that is lowest
+        by the first gets the alignment of that lowest by the second, and so on.
+      eta: η.
+      beta: β.
+    """
+    follow = optax.chain(
+        simplex.exponentiated_gradient(eta), simplex.log_space_ema(beta)
+    )
+
+    def update(
+        signals: Signals,
+        log_weights: jax.Array,
+        probed: jax.Array,
+        step: jax.typing.ArrayLike,
+    ) -> jax.Array:
+        here, there = (
+            jnp.argsort(jnp.where(probed, values, jnp.inf), stable=True)
+            for values in orders(signals, step)
+        )
+        values = (
+            jnp.zeros_like(signals.alignments).at[here].set(signals.alignments[there])
+        )
+        state = follow.init(log_weights)
+        return follow.update(values, state, log_weights, probed=probed)[0]
+
+    return simplex.rule(update)

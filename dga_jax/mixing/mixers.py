@@ -2,8 +2,8 @@
 
 Its arguments are its options: `--config.mixer.name` and `--config.mixer.NAME.OPTION`
 then know it. `recipe.mixer` says what it returns, and what is put around all of them.
-Here are the method and its controls; those of others are in `by_alignment`, `by_loss`
-and `by_curve`.
+Here is the method, and what needs no signal; those of others are in `by_loss`,
+`by_curve` and `by_alignment`, and there controls of the method, too.
 """
 
 import functools
@@ -63,42 +63,6 @@ def static() -> optax.GradientTransformation:
 def importance() -> optax.GradientTransformation:
     """Importance sampling: the constant α_i = P(domain i | target), a histogram."""
     return optax.set_to_zero()
-
-
-@mixer(reads=("alignments",))
-def random(eta: float, beta: float, seed: int = 0) -> optax.GradientTransformation:
-    """A control: DGA's update by alignments that were dealt out to the domains anew.
-
-    α̂ ∝ α exp(+η a_π), then DGA's EMA, with π a random permutation of those probed,
-    another at each update: the sizes of the steps are those of DGA, and the directions
-    say nothing. It costs what DGA costs.
-
-    Args:
-      eta: η.
-      beta: β.
-      seed: of the permutations.
-    """
-    follow = optax.chain(
-        simplex.exponentiated_gradient(eta), simplex.log_space_ema(beta)
-    )
-
-    def update(
-        signals: Signals,
-        log_weights: jax.Array,
-        probed: jax.Array,
-        step: jax.typing.ArrayLike,
-    ) -> jax.Array:
-        key = jax.random.fold_in(jax.random.key(seed), jnp.max(jnp.asarray(step)))
-        dealt = jax.random.uniform(key, probed.shape)
-        here = jnp.argsort(~probed, stable=True)
-        there = jnp.argsort(jnp.where(probed, dealt, 2.0), stable=True)
-        values = (
-            jnp.zeros_like(signals.alignments).at[here].set(signals.alignments[there])
-        )
-        state = follow.init(log_weights)
-        return follow.update(values, state, log_weights, probed=probed)[0]
-
-    return simplex.rule(update)
 
 
 class MixerState(NamedTuple):

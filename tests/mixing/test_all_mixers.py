@@ -134,7 +134,7 @@ def of_few(rng, indices, count):
     return Signals(**few), Signals(**wide)
 
 
-@pytest.mark.parametrize("name", [*LOCAL, "random"])
+@pytest.mark.parametrize("name", [*LOCAL, "random", "by_fisher"])
 def test_few_among_many_move_as_if_all_were_looked_at(name):
     """Also twice in a row, with others, and when an update is skipped."""
     mixer, count = MADE[name, "plain"], 9
@@ -193,6 +193,35 @@ def test_only_what_is_read_counts(name):
     missing = read._replace(**{mixer.reads[-1]: None})
     with pytest.raises(TypeError, match=f"reads {mixer.reads[-1]}, which is not"):
         mixers.update(mixer, state, missing, step=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "signals"),
+    [
+        ("by_loss", {"losses": [3.0, 1.0, 9.0, 2.0, 9.0]}),
+        ("by_norm", {"gradient_norms": [0.3, 0.1, 9.0, 0.2, 9.0]}),
+        (  # of which the norms alone would say another order
+            "by_fisher",
+            {
+                "gradient_norms": [0.1, 0.3, 9.0, 0.2, 9.0],
+                "gradient_variances": [5.0, 0.1, 0.0, 0.3, 0.0],
+            },
+        ),
+    ],
+)
+def test_alignments_are_dealt_out_in_the_order_of_another_signal(name, signals):
+    values = np.array([-0.2, 0.9, 7.0, 0.3, 7.0], np.float32)
+    in_order = np.array([0.9, -0.2, 0.0, 0.3, 0.0], np.float32)
+    probed = np.array([True, True, False, True, False])
+    weights = [0.1, 0.2, 0.3, 0.2, 0.2]
+    made, plain = MIXERS[name](2.0, 0.5), mixers.dga(2.0, 0.5)
+    given = {n: jnp.asarray(x) for n, x in signals.items()}
+    read = Signals(alignments=jnp.asarray(values), **given)
+    state = mixers.init(made, weights)
+    found = mixers.update(made, state, read, step=1, probed=probed)
+    state = mixers.init(plain, weights)
+    right = mixers.update(plain, state, in_order, step=1, probed=probed)
+    np.testing.assert_allclose(found.log_weights, right.log_weights, rtol=1e-6)
 
 
 def test_random_deals_out_the_alignments():

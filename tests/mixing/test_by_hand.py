@@ -185,9 +185,10 @@ def test_six_updates(name):
 
 
 def test_every_mixer_has_a_case():
-    """Those that never move aside; `random` and `ado` have tests of their own."""
+    """Those that never move aside, and what have tests of their own."""
     moving = {name for name, recipe in MIXERS.items() if recipe.moves}
-    assert moving == CASES.keys() | {"random", "ado"}
+    dealt = {"random", "by_loss", "by_norm", "by_fisher"}
+    assert moving == CASES.keys() | dealt | {"ado"}
 
 
 def test_a_graph_of_skills(tmp_path):
