@@ -20,9 +20,19 @@ def suited_model(config: ModelConfig, mesh: Mesh) -> ModelConfig:
 
 
 def loss_head(
-    mesh: Mesh, axes: tuple[str, ...] = BATCH_AXES, budget: int = LOGITS_BUDGET
+    mesh: Mesh,
+    axes: tuple[str, ...] = BATCH_AXES,
+    budget: int = LOGITS_BUDGET,
+    batches: int = 1,
 ) -> Head:
-    """How the logits of rows that are sharded over some axes are computed."""
+    """How the logits of rows that are sharded over some axes are computed.
+
+    Args:
+      mesh: of the run.
+      axes: of the mesh, that the rows lie over.
+      budget: of bytes, see `Head`.
+      batches: of rows, side by side on one part of the mesh.
+    """
 
     def place(copies_SxDxV: jax.Array) -> jax.Array:
         vocab = "tensor" if copies_SxDxV.shape[2] % mesh.shape["tensor"] == 0 else None
@@ -37,4 +47,22 @@ def loss_head(
         place=place,
         shards=mesh.shape["tensor"],
         indexed=whole and platform(mesh) == "cpu",
+        cut=_cut_head(mesh, axes, budget),
+        batches=batches,
+    )
+
+
+def _cut_head(mesh: Mesh, axes: tuple[str, ...], budget: int) -> Head | None:
+    """With the vocabulary in parts over `fsdp`, if the rows are."""
+    if "fsdp" not in axes or mesh.shape["fsdp"] == 1:
+        return None
+    # The parameters' part over `tensor` is cut further.
+    others, parts = tuple(a for a in axes if a != "fsdp"), ("tensor", "fsdp")
+    where = NamedSharding(mesh, P(others, parts))
+    return Head(
+        budget=budget,
+        copies=shards(mesh, others),
+        place=lambda x: jax.lax.with_sharding_constraint(x, where),
+        shards=shards(mesh, parts),
+        parts=shards(mesh, parts),
     )
