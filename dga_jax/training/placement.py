@@ -175,8 +175,9 @@ def loss_in_parts(config: ConfigDict, mesh: Mesh) -> str:
         return ""
     rows = config.train.batch_size // config.train.microbatches
     sizes = rows, config.train.seq_len, config.model.vocab_size
-    parts = loss_head(mesh).suited(*sizes).parts
-    return f"; loss: {f'vocabulary in {parts} parts' if parts else 'by rows'}"
+    parts = loss_head(mesh)(*sizes).shards
+    in_parts = parts > mesh.shape["tensor"]
+    return f"; loss: {f'vocabulary in {parts} parts' if in_parts else 'by rows'}"
 
 
 def device_memory(devices: Sequence[jax.Device]) -> float | None:

@@ -80,7 +80,7 @@ def test_what_suits_a_cpu():
     alone, spread = mesh_of(1, 1, 1), mesh_of(1, 8, 1)
     assert loss_head(alone).indexed
     assert loss_head(mesh_of(8, 1, 1)).indexed
-    assert not loss_head(spread).indexed
+    assert not loss_head(spread)(16, 32, 512).indexed
     shallow = ModelConfig(512, 2, 64, 2, 2, 64)
     assert suited_model(shallow, spread).unrolled
     assert not suited_model(dataclasses.replace(shallow, num_layers=99), alone).unrolled
