@@ -128,6 +128,7 @@ def _spread(
 
 def _chunk_sums(kernel_DxV: jax.Array, head: Head) -> _Sums:
     """What `_spread` gives, or a chunk of it -> each row's sums (nll, z), [B]."""
+    lead = (head.copies, head.shards) if head.copies * head.shards > 1 else ()
     # Their gradients are sums over tokens and chunks: in bfloat16 a frequent token's
     # would soon be too large for what is added to change it.
     wide_DxV = kernel_DxV.astype(jnp.float32)
@@ -136,55 +137,55 @@ def _chunk_sums(kernel_DxV: jax.Array, head: Head) -> _Sums:
     parts_WxDxV = jnp.moveaxis(kept_DxV.reshape(len(kept_DxV), head.shards, -1), 1, 0)
     shape = head.copies, *parts_WxDxV.shape
     placed = head.place(jnp.broadcast_to(parts_WxDxV, shape)).astype(jnp.float32)
-    picked = _picked_by_index if head.indexed else _picked_by_mask
+    placed = placed.reshape(*lead, *shape[2:])
+    first_Wx1 = jnp.arange(head.shards)[:, None] * shape[-1]
+    part = jax.vmap(jax.vmap(_part)) if lead else _part
 
     def sums(chunk: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         hidden, targets = chunk
         # One axis of tokens, T, as in `Projection`, of each part of the rows.
-        hidden_TxD = hidden.reshape(*hidden.shape[:2], -1, hidden.shape[-1])
-        targets_T = targets.reshape(*targets.shape[:2], -1)
-        logits_TxV = jnp.matmul(
-            hidden_TxD,
-            placed.astype(hidden_TxD.dtype),
-            preferred_element_type=jnp.float32,
-        )
-        top_T = jax.nn.logsumexp(logits_TxV, axis=(1, -1))
-        nll_T = top_T - picked(hidden_TxD, wide_DxV, logits_TxV, targets_T)
+        hidden_TxD = hidden.reshape(*lead, -1, hidden.shape[-1])
+        targets_Sx1xT = targets.reshape(head.copies, 1, -1)
+        own_T = (targets_Sx1xT - first_Wx1).reshape(*lead, -1)
+        top_T, picked_T = part(hidden_TxD, placed, own_T)
+        if lead:
+            top_T = jax.nn.logsumexp(top_T, axis=1)
+            picked_T = jnp.sum(picked_T, axis=1)
+        if head.indexed:
+            by_index = _picked_by_index(hidden_TxD, wide_DxV, own_T)
+            picked_T = by_index.reshape(top_T.shape)
         real_BxC = targets.reshape(-1, targets.shape[-1]) >= 0
         return tuple(
             jnp.sum(x.reshape(real_BxC.shape), axis=-1, where=real_BxC)
-            for x in (nll_T, top_T**2)
+            for x in (top_T - picked_T, top_T**2)
         )
 
     return sums
 
 
-# The targets' logits [S, T]; where there is no target, any.
-
-
-def _picked_by_mask(
-    hidden_TxD: jax.Array,
-    kernel_DxV: jax.Array,
-    logits_TxV: jax.Array,
-    targets_T: jax.Array,
-) -> jax.Array:
-    del hidden_TxD, kernel_DxV
-    shards, size = logits_TxV.shape[1], logits_TxV.shape[-1]
-    index_WxTxV = jnp.arange(shards * size).reshape(shards, 1, size)
-    is_target = index_WxTxV == targets_T[..., None]
-    return jnp.sum(logits_TxV, axis=(1, -1), where=is_target)
+def _part(
+    hidden_TxD: jax.Array, kernel_DxV: jax.Array, targets_T: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Log Z over some columns, and the targets' logits, 0 where they are of others."""
+    logits_TxV = jnp.matmul(
+        hidden_TxD,
+        kernel_DxV.astype(hidden_TxD.dtype),
+        preferred_element_type=jnp.float32,
+    )
+    is_target = jnp.arange(logits_TxV.shape[-1]) == targets_T[:, None]
+    picked_T = jnp.sum(logits_TxV, axis=-1, where=is_target)
+    return jax.nn.logsumexp(logits_TxV, axis=-1), picked_T
 
 
 def _picked_by_index(
-    hidden_TxD: jax.Array,
-    kernel_DxV: jax.Array,
-    logits_TxV: jax.Array,
-    targets_T: jax.Array,
+    hidden_TxD: jax.Array, kernel_DxV: jax.Array, targets_T: jax.Array
 ) -> jax.Array:
-    """Computed anew, from the target's column: all logits are read once less."""
-    del logits_TxV
+    """Computed anew, from the target's column: all logits are read once less.
+
+    Where there is no target, it is any.
+    """
     columns_TxD = jnp.take(kernel_DxV.T, jnp.maximum(targets_T, 0), axis=0)
-    return jnp.sum(hidden_TxD[:, 0].astype(jnp.float32) * columns_TxD[:, 0], axis=-1)
+    return jnp.sum(hidden_TxD.astype(jnp.float32) * columns_TxD, axis=-1)
 
 
 def _of_chunks(
