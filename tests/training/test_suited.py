@@ -15,7 +15,7 @@ from dga_jax.model.transformer import ModelConfig
 from dga_jax.sharding import batch_sharding, constrain_rows
 from dga_jax.training.suited import loss_head, suited_model
 
-ROWS, LENGTH, WIDTH, VOCAB, CHUNK = 16, 32, 64, 512, 8
+ROWS, LENGTH, WIDTH, VOCAB, CHUNK = 16, 32, 64, 328, 8
 
 
 def compiled(mesh, head):
