@@ -211,12 +211,12 @@ def constrain_rows(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
     Without it the compiler may shard activations as the parameters are, and reduce
     them across the mesh instead of gathering the (smaller) parameters.
     """
-    return _constrain(mesh, BATCH_AXES)
+    return constrain(mesh, BATCH_AXES)
 
 
 def constrain_probe_rows(mesh: Mesh, rows: int) -> Callable[[jax.Array], jax.Array]:
     """The same for one domain's rows, so many; its domain axis is vmapped."""
-    return _constrain(mesh, probe_row_axes(mesh, rows))
+    return constrain(mesh, probe_row_axes(mesh, rows))
 
 
 def constrain_as(abstract: Any) -> Callable[[Any], Any]:
@@ -231,14 +231,20 @@ def constrain_as(abstract: Any) -> Callable[[Any], Any]:
     return lambda tree: jax.lax.with_sharding_constraint(tree, shardings)
 
 
-def _constrain(mesh: Mesh, axes: tuple[str, ...]) -> Callable[[jax.Array], jax.Array]:
-    parts = shards(mesh, axes)
+def constrain(mesh: Mesh, *axes: tuple[str, ...]) -> Callable[[jax.Array], jax.Array]:
+    """Pins an array's leading dimensions to axes of the mesh, each to some.
 
-    def constrain(x: jax.Array) -> jax.Array:
-        spec = P() if x.shape[0] % parts else P(axes)
+    A dimension that these do not divide is whole, as are those that follow.
+    """
+
+    def pin(x: jax.Array) -> jax.Array:
+        sizes = zip(x.shape, axes, strict=False)
+        spec = P(
+            *(over if size % shards(mesh, over) == 0 else None for size, over in sizes)
+        )
         return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
 
-    return constrain
+    return pin
 
 
 def local_rows(sharding: NamedSharding, rows: int) -> np.ndarray:

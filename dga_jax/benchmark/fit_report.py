@@ -110,6 +110,7 @@ class Report:
             f"{config.train.seq_len} tokens a step in {config.train.microbatches} "
             f"microbatches of {rows} rows; attention: "
             f"{configs.attention_kernel(config, self.mesh)[0]}, of alignments xla"
+            f"{placement.loss_in_parts(config, self.mesh)}"
         )
 
     def _bytes(self, fits: Mapping[str, Fit]) -> Table:

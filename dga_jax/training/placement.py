@@ -17,6 +17,7 @@ from dga_jax.model.loss import Head
 from dga_jax.model.transformer import ModelConfig, parameter_count
 from dga_jax.training import config as configs
 from dga_jax.training import distributed
+from dga_jax.training.suited import loss_head
 
 # Parameters, Adam's two moments, a gradient, and the sum of several parts' gradients.
 _COPIES = 5
@@ -141,7 +142,7 @@ def make_mesh(
 
 
 def describe(config: ConfigDict, mesh: Mesh, memory: float | None = None) -> str:
-    """The mesh, the memory and the kernel of attention of a run, on one line.
+    """The mesh, memory, kernel of attention and loss of a run, on one line.
 
     Args:
       config: of the run.
@@ -164,8 +165,19 @@ def describe(config: ConfigDict, mesh: Mesh, memory: float | None = None) -> str
             tight = " (it may not fit: raise train.microbatches or mesh.tensor)"
     return (
         f"mesh: {sizes}: {held} GB a device{tight}; attention: {kernel}"
-        f"{f' ({why})' if why else ''}"
+        f"{f' ({why})' if why else ''}{loss_in_parts(config, mesh)}"
     )
+
+
+def loss_in_parts(config: ConfigDict, mesh: Mesh) -> str:
+    """How the loss of a microbatch is spread over `fsdp`; "" where that is 1."""
+    if mesh.shape["fsdp"] == 1:
+        return ""
+    rows = config.train.batch_size // config.train.microbatches
+    sizes = rows, config.train.seq_len, config.model.vocab_size
+    parts = loss_head(mesh)(*sizes).shards
+    in_parts = parts > mesh.shape["tensor"]
+    return f"; loss: {f'vocabulary in {parts} parts' if in_parts else 'by rows'}"
 
 
 def device_memory(devices: Sequence[jax.Device]) -> float | None:

@@ -244,7 +244,7 @@ def make_alignment_losses(
     chunk = min(options.chunk or count, count)
     together = -(-chunk // sharding.probe_shards(mesh, rows))
     axes = sharding.probe_row_axes(mesh, rows)
-    probe_head = loss_head(mesh, axes, LOGITS_BUDGET // (2 * together))
+    probe_head = loss_head(mesh, axes, LOGITS_BUDGET // (2 * together), together)
 
     def weighted(constrain: Constrain, head: Head) -> alignment.LossFn:
         losses = make_row_losses(

@@ -15,7 +15,7 @@ from dga_jax.model.transformer import ModelConfig
 from dga_jax.sharding import batch_sharding, constrain_rows
 from dga_jax.training.suited import loss_head, suited_model
 
-ROWS, LENGTH, WIDTH, VOCAB, CHUNK = 16, 32, 64, 512, 8
+ROWS, LENGTH, WIDTH, VOCAB, CHUNK = 16, 32, 64, 328, 8
 
 
 def compiled(mesh, head):
@@ -80,7 +80,7 @@ def test_what_suits_a_cpu():
     alone, spread = mesh_of(1, 1, 1), mesh_of(1, 8, 1)
     assert loss_head(alone).indexed
     assert loss_head(mesh_of(8, 1, 1)).indexed
-    assert not loss_head(spread).indexed
+    assert not loss_head(spread)(16, 32, 512).indexed
     shallow = ModelConfig(512, 2, 64, 2, 2, 64)
     assert suited_model(shallow, spread).unrolled
     assert not suited_model(dataclasses.replace(shallow, num_layers=99), alone).unrolled
