@@ -17,7 +17,7 @@ EXPERIMENTS = sorted(
     path.stem for path in (ROOT / "configs" / "experiments").glob("*.py")
 )
 OVER_SAMPLE = ("proxy",)
-OF_ONE_TARGET = ("sample",)
+OF_ONE_TARGET = ("sample", "unrelated")
 TARGETS = ("python_docs", "austen", "sotu_modern", "mmlu", "brown", "foldoc")
 
 
