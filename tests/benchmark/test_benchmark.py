@@ -24,13 +24,7 @@ from dga_jax.benchmark import variants as sizes
 from dga_jax.errors import Stopped, UserError
 
 TINY = dataclasses.replace(
-    sizes.QUICK,
-    model=dataclasses.replace(sizes.QUICK.model, num_layers=1),
-    domains=2,
-    seq_len=16,
-    chunk=1,
-    rounds=1,
-    many=(2, 16),
+    sizes.QUICK, domains=2, seq_len=16, chunk=1, rounds=1, many=(2, 16)
 )
 
 
