@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from meshes import on_one_device
 from runs import log_of, mesh_of, small_config, stopped
 
 from dga_jax import export
@@ -15,6 +16,12 @@ from dga_jax.training import loop, placement, workdir
 from dga_jax.training.setup import check, open_run
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_device():
+    with on_one_device():
+        yield
+
+
 @pytest.fixture(scope="module")
 def old(byte_store, tmp_path_factory):
     """A run of 12 steps, its last line, and its export."""
@@ -22,11 +29,6 @@ def old(byte_store, tmp_path_factory):
     train(small_config(byte_store), folder / "run")
     export.export(folder / "run", folder / "out")
     return log_of(folder / "run")[-1], folder / "out"
-
-
-@pytest.fixture(autouse=True)
-def one_device(monkeypatch):
-    monkeypatch.setattr(placement, "make_mesh", lambda config: mesh_of(1, 1, 1))
 
 
 def train(config, directory, explicit=()):
