@@ -6,6 +6,7 @@ import forks
 import jax
 import numpy as np
 import pytest
+from meshes import on_one_device
 from processes import ROOT
 
 from dga_jax.benchmark import (
@@ -173,7 +174,8 @@ def test_pipeline_part():
 def test_step_part(quick_compilation):
     config = "configs/quickstart.py:debug,data.store=,model.vocab_size=300,"
     config += "train.seq_len=32,model.d_model=32,model.d_ff=64,mixer.probe_rows=2"
-    programs, around = step.run(step.Size(rounds=1, steps=9), [config])
+    with on_one_device():
+        programs, around = step.run(step.Size(rounds=1, steps=9), [config])
     names = {
         "train step",
         "train step, document mask",

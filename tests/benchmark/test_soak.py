@@ -1,6 +1,12 @@
 """What the soak test calls the same, and a short one."""
 
+import os
+import threading
+import types
+
+import forks
 import pytest
+from processes import ROOT
 
 from dga_jax.benchmark import soak
 from dga_jax.errors import UserError
@@ -35,10 +41,30 @@ def test_a_directory_that_exists(tmp_path):
         next(soak.soak(tmp_path, 1))
 
 
+def forked(command, stdout, stderr, env):
+    """As `subprocess.Popen`, of a program whose imports are there already."""
+    process = forks.Process(command[1:], ROOT, env)
+    for pipe, file in ((process.stdout, stdout), (process.stderr, stderr)):
+        copy = open(os.dup(file.fileno()), "w")  # noqa: SIM115
+        threading.Thread(target=_pass_on, args=(pipe, copy)).start()
+    return process
+
+
+def _pass_on(pipe, file):
+    with pipe, file:
+        for line in pipe:
+            file.write(line)
+            file.flush()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("same_mesh", "kills"), [(True, 1), (False, 2)])
-def test_a_short_one(same_mesh, kills, byte_store, tmp_path):
-    config = f"{soak.CONFIG},train.steps=20,data.store={byte_store.path}"
+def test_a_short_one(same_mesh, kills, byte_store, tmp_path, monkeypatch):
+    monkeypatch.setattr(soak, "subprocess", types.SimpleNamespace(Popen=forked))
+    monkeypatch.setattr(soak, "SAME", soak.Shape(1, 1))
+    monkeypatch.setattr(soak, "SHAPES", (soak.Shape(1, 1), soak.Shape(2, 1)))
+    config = f"{soak.CONFIG},train.steps=12,model.num_layers=1,eval.every=6,eval.rows=2"
+    config += f",eval.target_rows=4,data.store={byte_store.path}"
     options = {"seed": 1, "config": config, "within": 600.0}  # others use the machine
     said = list(soak.soak(tmp_path / "soak", kills, same_mesh=same_mesh, **options))
     assert sum(line.startswith("kill ") for line in said) == kills

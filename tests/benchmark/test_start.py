@@ -1,8 +1,13 @@
 """The table of where the seconds of a start go."""
 
-import pytest
+import os
+import types
 
-from dga_jax.benchmark import start
+import forks
+import pytest
+from processes import ROOT
+
+from dga_jax.benchmark import measured, start
 from dga_jax.benchmark.started import PARTS, Laps
 from dga_jax.errors import UserError
 
@@ -41,9 +46,23 @@ def test_laps_add_up():
     assert laps.seconds[PARTS[2]] == [0.0, 0.0]
 
 
+@pytest.fixture
+def _forked(monkeypatch):
+    """Starts have one device, and what they import already."""
+    flags = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")
+    monkeypatch.setenv("XLA_FLAGS", flags)
+
+    def run(command, capture_output, text, env):
+        return forks.run(command[1:], ROOT, env or os.environ)
+
+    monkeypatch.setattr(measured, "subprocess", types.SimpleNamespace(run=run))
+
+
 @pytest.mark.slow
-def test_start_part():
+@pytest.mark.usefixtures("_forked")
+def test_start_part(byte_store):
     small = "configs/quickstart.py:debug,mixer.interval=3,eval.every=0"
+    small += f",model.num_layers=1,data.store={byte_store.path}"
     (table,) = start.run(start.Size(rounds=1), [small])
     cold, warm, restart = table.rows[start.ALL][:3]
     assert min(cold, warm, restart) > 0
@@ -52,6 +71,7 @@ def test_start_part():
     assert evaluation[2] == 0  # it was done before the first step
 
 
+@pytest.mark.usefixtures("_forked")
 @pytest.mark.parametrize(
     ("steps", "said"), [(0, ""), (1, ".*measuring starts needs at least 2")]
 )

@@ -1,6 +1,7 @@
 """A tiny experiment from end to end."""
 
 import json
+import os
 import pathlib
 import shutil
 
@@ -162,17 +163,20 @@ def test_results_are_json_of_numbers(done):
 
 
 @pytest.mark.slow
-def test_the_command(tmp_path):
+def test_the_command(byte_store, tmp_path, monkeypatch):
     """From configs/experiments: it lists, trains what is asked for, and draws."""
-    experiment = "configs/experiments/proxy.py:eval.target_rows=8"
-    only = "--only=model=proxy,mixture=uniform,seed=0"
+    flags = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    experiment = "configs/experiments/quickstart.py:debug,model.num_layers=1"
+    experiment += f",train.steps=4,data.store={byte_store.path}"
+    only = "--only=mixer=uniform,seed=0"
     workdir = f"--workdir={tmp_path}/it"
 
     def run(*arguments):
         return forks.run(["-m", "dga_jax.experiment", *arguments], ROOT)
 
     listed = run(f"--config={experiment}", only, workdir, "--list")
-    assert listed.stdout.split() == ["0-proxy-uniform"], listed.stderr
+    assert listed.stdout.split() == ["0-uniform"], listed.stderr
     missing = run(workdir)
     assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
     assert "--config is missing" in missing.stderr

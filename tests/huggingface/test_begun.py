@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from meshes import on_one_device
 from runs import log_of, mesh_of, small_config, stopped
 
 from dga_jax import export
@@ -15,6 +16,12 @@ from dga_jax.training import loop, placement, workdir
 from dga_jax.training.setup import check, open_run
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_device():
+    with on_one_device():
+        yield
+
+
 @pytest.fixture(scope="module")
 def old(byte_store, tmp_path_factory):
     """A run of 12 steps, its last line, and its export."""
@@ -22,11 +29,6 @@ def old(byte_store, tmp_path_factory):
     train(small_config(byte_store), folder / "run")
     export.export(folder / "run", folder / "out")
     return log_of(folder / "run")[-1], folder / "out"
-
-
-@pytest.fixture(autouse=True)
-def one_device(monkeypatch):
-    monkeypatch.setattr(placement, "make_mesh", lambda config: mesh_of(1, 1, 1))
 
 
 def train(config, directory, explicit=()):
@@ -78,8 +80,8 @@ def test_it_goes_on_without_the_directory(
 
 def test_an_export_of_the_import_is_the_same(old, byte_store, tmp_path):
     """But for the card; nothing was trained in between."""
-    config = beginning(byte_store, old[1], optimizer__learning_rate=1e-30)
-    config.optimizer.update(warmup_steps=0, weight_decay=0.0)
+    config = beginning(byte_store, old[1], train__steps=1, mixer__name="static")
+    config.optimizer.update(learning_rate=1e-30, warmup_steps=0, weight_decay=0.0)
     train(config, tmp_path / "new")
     export.export(tmp_path / "new", tmp_path / "out")
     for path in sorted(old[1].iterdir()):
@@ -89,13 +91,13 @@ def test_an_export_of_the_import_is_the_same(old, byte_store, tmp_path):
 
 def test_on_a_mesh(old, byte_store, tmp_path, monkeypatch):
     """Each device reads its part."""
-    monkeypatch.setattr(placement, "make_mesh", lambda config: mesh_of(2, 2, 2))
-    config = beginning(byte_store, old[1])
+    monkeypatch.setattr(placement, "make_mesh", lambda config: mesh_of(1, 2, 2))
+    config = beginning(byte_store, old[1], train__steps=1, mixer__name="static")
     with workdir.locked(tmp_path / "new"):
         run = open_run(check(config, (), tmp_path / "new"), tmp_path / "new")
         run.checkpoints.close()
     kernel = run.snapshot.train.params["blocks"]["attention"]["query"]["kernel"]
-    assert len(kernel.sharding.device_set) == 8
+    assert len(kernel.sharding.device_set) == 4
     assert not kernel.sharding.is_fully_replicated
     loop.train(run)
     assert log_of(tmp_path / "new")[0]["eval/target/loss"] == pytest.approx(

@@ -5,6 +5,7 @@ import os
 
 import pytest
 from test_prepare import TARGET, fails, run
+from texts import write_beginnings
 
 from dga_jax.data.store import Store
 from dga_jax.prepare.sample import SAMPLE
@@ -28,7 +29,8 @@ def flags_of(output, **changes):
 def made(tmp_path_factory):
     """A store of clusters of the sample, and what was printed."""
     folder = tmp_path_factory.mktemp("made")
-    result = run(*flags_of(folder / "store"))
+    generic = write_beginnings(tmp_path_factory.mktemp("texts"))
+    result = run(*flags_of(folder / "store", generic=generic))
     assert result.returncode == 0, result.stderr
     assert os.listdir(folder) == ["store"]
     return Store.open(folder / "store"), result.stdout

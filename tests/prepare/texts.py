@@ -1,5 +1,6 @@
 """A small corpus of real text, with duplicates, in a few files."""
 
+import itertools
 import json
 import lzma
 
@@ -20,4 +21,15 @@ def write_corpus(folder, documents=60):
     for kind, items in texts.items():
         lines = "".join(json.dumps({"text": text}) + "\n" for text in items)
         (folder / f"{kind}.jsonl").write_text(lines)
+    return f"{folder}/*.jsonl"
+
+
+def write_beginnings(folder, documents=60):
+    """The first documents of each kind of the sample, cut short; returns their glob."""
+    for path in sorted((SAMPLE / "generic").glob("*.jsonl.xz")):
+        with lzma.open(path, "rt") as file:
+            first = itertools.islice(file, documents)
+            texts = [json.loads(line)["text"][:3000] for line in first]
+        lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+        (folder / path.name.removesuffix(".xz")).write_text(lines)
     return f"{folder}/*.jsonl"

@@ -1,0 +1,8 @@
+import pytest
+from meshes import on_one_device
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _one_device():
+    with on_one_device():
+        yield
