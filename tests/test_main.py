@@ -257,9 +257,7 @@ def main(argv):
 
 cli.run(main)
 """
-    process = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT
-    )
+    process = forks.run(["-c", script], ROOT)
     assert process.stdout == "tidied up\n"
     said = process.stderr.splitlines()
     assert said == ["error: stopped by SIGTERM; run the same command to go on"]
@@ -287,9 +285,7 @@ def main(argv):
 
 cli.run(main)
 """
-    process = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, cwd=ROOT
-    )
-    said = process.stderr.decode().splitlines()
+    process = forks.run(["-c", script], ROOT)
+    said = process.stderr.splitlines()
     assert said == ["error: stopped by SIGTERM; run the same command to go on"]
     assert process.returncode == 143

@@ -29,15 +29,16 @@ def opened(store, folder, **fields):
         yield run, updates, run.snapshot.train
 
 
-def row_gradients(run, batch):
-    """The gradient of each row's loss, by rows in turn, and of their mean."""
+def row_gradients(run):
+    """A function of a batch: the gradient of each row's loss, by rows in turn."""
     from dga_jax.training import config as configs
 
     model = configs.model_config(run.config)
     options = configs.step_options(run.config, run.mesh, 8)
     loss, _ = make_alignment_losses(model, options, run.mesh, (8, ROWS))
     params = run.snapshot.train.params
-    return jax.jacrev(lambda p: loss(p, batch))(params)
+    compiled = jax.jit(jax.jacrev(loss))
+    return lambda batch: compiled(params, batch)
 
 
 def flat(tree, axes):
@@ -51,10 +52,9 @@ def gradients(byte_store, tmp_path_factory):
     """Those of the probe rows [8, ROWS, ...] after step 2."""
     folder = tmp_path_factory.mktemp("gradients")
     with opened(byte_store, folder / "rows") as (run, updates, _):
-        probes = updates._read(2).probes
+        probes, of_rows = updates._read(2).probes, row_gradients(run)
         found = [
-            flat(row_gradients(run, {k: x[i] for k, x in probes.items()}), 1)
-            for i in range(8)
+            flat(of_rows({k: x[i] for k, x in probes.items()}), 1) for i in range(8)
         ]
     return np.stack(found)
 
@@ -114,12 +114,13 @@ def test_alignments_of_the_head_alone(tied, byte_store, tmp_path):
         found = updates.measure(run.snapshot.train, 2)
         rows = updates._read(2)
     head = "embed" if tied else "unembed"
-    target = jax.tree.map(lambda x: x.mean(axis=0), row_gradients(run, rows.target))
+    of_rows = row_gradients(run)
+    target = jax.tree.map(lambda x: x.mean(axis=0), of_rows(rows.target))
     norm = np.sqrt(float(tree_dot(target[head], target[head])))
     assert found.target_norm == pytest.approx(norm, rel=1e-3)
     for i in (0, 5):
         batch = {k: x[i] for k, x in rows.probes.items()}
-        mean = jax.tree.map(lambda x: x.mean(axis=0), row_gradients(run, batch))
+        mean = jax.tree.map(lambda x: x.mean(axis=0), of_rows(batch))
         expected = float(tree_dot(mean[head], target[head]))
         assert found.signals.alignments[i] == pytest.approx(expected, rel=1e-2)
 
@@ -147,7 +148,7 @@ def test_a_row_counts_as_much_as_its_weight(byte_store, tmp_path):
             _, found = run.steps.train(fresh, placed, jnp.asarray(weights))
         tokens = (rows[:, 1:] >= 0).sum(axis=1)
         batch = {"rows": rows, "scale": np.ones(8, np.float32)}
-        each = flat(row_gradients(run, batch), 1)
+        each = flat(row_gradients(run)(batch), 1)
         expected = np.linalg.norm(weights @ each) / tokens.sum()
         assert float(found.gradient_norm) == pytest.approx(expected, rel=1e-3)
         assert float(found.loss) == pytest.approx(float(told.loss), rel=1e-6)
