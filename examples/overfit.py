@@ -73,7 +73,7 @@ def programs(vocab_size: int) -> Programs:
         return jnp.sum(found.nll) / jnp.sum(found.count)
 
     def begin(key: jax.Array) -> tuple:
-        params = nnx.state(Transformer(config, rngs=nnx.Rngs(key)))
+        params = nnx.state(Transformer(config, rngs=nnx.Rngs(key)), nnx.Param)
         params = nnx.to_pure_dict(params)
         return params, optimizer.init(params)
 
