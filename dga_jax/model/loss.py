@@ -60,7 +60,11 @@ class Head:
         del length
         copies = 1 if rows % self.copies else self.copies
         shards = 1 if vocab_size % self.shards else self.shards
-        return dataclasses.replace(self, copies=copies, shards=shards)
+        head = dataclasses.replace(self, copies=copies, shards=shards)
+        if copies * shards > 1:
+            return head
+        # Under `jax.vmap` a pin of what is whole would gather it for all batches.
+        return dataclasses.replace(head, place=lambda x: x, keep=lambda x: x)
 
     def chunk(self, rows: int, length: int, vocab_size: int) -> int:
         """Positions of so many rows whose logits fit; chunks of a row are alike."""
