@@ -163,9 +163,13 @@ def test_errors_are_the_spread_over_draws(rows, lengths, estimator):
 
 
 @settings(max_examples=12, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 3]), st.sampled_from([0, 2]))
-def test_rows_read_again_and_rows_without_tokens_tell_nothing(seed, times, empty):
-    """Nor does the unit of their weights, or the order that they come in."""
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 3]))
+def test_rows_read_again_and_rows_without_tokens_tell_nothing(seed, times):
+    """Nor does the unit of their weights, or the order that they come in.
+
+    Of twelve rows a domain, those that are not four read again have no tokens.
+    """
+    empty = 12 - 4 * times
     rng = np.random.default_rng(seed)
     tokens = rng.integers(1, 9, (5, 4))
     nats = rng.normal(size=(5, 4)) * tokens
@@ -203,8 +207,8 @@ def test_of_one_row_there_is_no_error(tokens, ids, estimator):
 
 @pytest.mark.parametrize(
     ("domains", "chunk", "estimator"),
-    [(7, chunk, "forward") for chunk in (1, 2, 3, 5, 6, 7, 100)]
-    + [(6, 2, "forward"), (6, 3, "forward"), (7, 3, "reverse")],
+    [(7, chunk, "forward") for chunk in (1, 3, 6, 100)]
+    + [(6, 3, "forward"), (7, 3, "reverse")],
 )
 def test_chunks_change_nothing(case, domains, chunk, estimator):
     params, target, probes, *_ = case
@@ -286,7 +290,7 @@ def test_direction_need_not_be_the_gradient(case):
     np.testing.assert_allclose(result.alignments, expected, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 4, 8])
+@pytest.mark.parametrize("chunk", [1, 4, 8])
 def test_target_direction_in_chunks(case, chunk):
     params, target, _, _, target_gradient = case
     direction, norm = target_direction(row_losses, params, target, chunk=chunk)
