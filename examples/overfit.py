@@ -1,6 +1,6 @@
 """Does the gradient of a domain fall as it is learnt by heart?
 
-    python -m examples.overfit [--seeds=3] [--figure=overfit.png]
+    python -m examples.overfit [--seeds=5] [--figure=overfit.png]
 
 A small transformer on the text that comes with the code, in 16 clusters of 16 rows.
 Some are read forty times and some once; which, the seed draws. At times the gradients
@@ -167,7 +167,7 @@ def draw(found: np.ndarray, path: str, every: int = EVERY) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--figure", default="overfit.png")
     flags = parser.parse_args()
     store = Store.open(find_store("sample-clusters", 64))
