@@ -135,9 +135,14 @@ def report(found: np.ndarray) -> str:
         by_cluster = np.stack([correlation(x[:, a], x[:, b]) for x in found])
         ranked = np.take_along_axis(by_cluster, order, axis=1)
         values = over, ranked[:, -third:].mean(axis=1), ranked[:, :third].mean(axis=1)
-        cells = ["{:+.2f} [{:+.2f}, {:+.2f}]".format(*interval(x)[:3]) for x in values]
+        cells = [_cell(*interval(x)[:3]) for x in values]
         lines.append(f"{name:36}{cells[0]:>27}{cells[1]:>24}{cells[2]:>24}")
     return "\n".join(lines)
+
+
+def _cell(mean: float, low: float, high: float) -> str:
+    """Without the interval, which one seed has none of."""
+    return f"{mean:+.2f}" + ("" if np.isnan(low) else f" [{low:+.2f}, {high:+.2f}]")
 
 
 def draw(found: np.ndarray, path: str, every: int = EVERY) -> None:
