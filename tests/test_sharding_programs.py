@@ -101,11 +101,18 @@ def test_no_device_holds_all_of_the_layers(name, sizes):
 
 
 def test_probe_rows_that_fsdp_does_not_divide():
-    """Of activations no more than a number a token is reduced or gathered."""
+    """Of activations no more than a number a token is reduced or gathered.
+
+    But for the target's, of 8 rows, beside parts of the vocabulary.
+    """
+    target = 8, 32, 64
     _, text = compiled("align", (1, 8, 1), probe_rows=4)
     for one in collectives(text):
         if one.op in ("all-reduce", "all-gather"):
-            sizes = [np.prod(shape) for shape in one.shapes if 32 in shape]
+            shapes = [
+                shape for shape in one.shapes if 32 in shape and shape[-3:] != target
+            ]
+            sizes = [np.prod(shape) for shape in shapes]
             assert max(sizes, default=0) <= 8 * 4 * 32, one
 
 
