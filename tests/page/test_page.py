@@ -107,7 +107,7 @@ def test_the_answer_is_that_of_the_numbers(tmp_path):
     assert "rose from 5.000 to 5.500" in page.text
     assert "lowest at step 1, 4.000; it ends 1.500 above" in page.text
     assert "1 sign of failure was seen" in page.text
-    assert "0.500 above that of the first evaluation" in page.text
+    assert "0.500 above its best" in page.text
 
 
 def test_what_was_drawn_is_beside_weights_that_it_is_not(tmp_path):
