@@ -17,6 +17,8 @@ def on_one_device():
     make_mesh = placement.make_mesh
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(
-            placement, "make_mesh", lambda config: make_mesh(config, jax.devices()[:1])
+            placement,
+            "make_mesh",
+            lambda config, devices=None: make_mesh(config, jax.devices()[:1]),
         )
         yield

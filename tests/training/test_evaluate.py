@@ -9,7 +9,7 @@ from runs import mesh_of
 
 from dga_jax.data.answers import Answers
 from dga_jax.data.domains import Targets
-from dga_jax.data.store import PAD, Domains
+from dga_jax.data.store import PAD, Domains, Store
 from dga_jax.model.loss import RowLosses
 from dga_jax.training.evaluate import Evaluator, Group
 
@@ -108,6 +108,9 @@ class Uneven:
 
     def read(self, split, ids):
         return self.rows[ids] if split == "heldout" else self.rows[[0, 0, 0]]
+
+    def row_bytes(self, split, ids):
+        return Store.token_sums(self, self.read(split, ids)).astype(float)
 
 
 @settings(max_examples=30, deadline=None)
