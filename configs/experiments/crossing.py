@@ -16,7 +16,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     config = proxy_clusters.get_config()
     mixers = headline.mixers()
     config.experiment = Experiment(
-        question="How much text of each kind must there be for a fixed mixture?",
+        question="How much text of each kind does importance sampling need?",
         axes={
             "seed": seeds(2),
             "target": proxy_clusters.target_axis(("python_docs", "sotu_modern")),
