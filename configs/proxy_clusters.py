@@ -12,6 +12,12 @@ from dga_jax.training.config import apply_argument
 BASIS = "target+natural+level0"
 # Even weights of these, with nothing on the histograms of a store's other targets.
 OWN = "target/{target}=.0556,natural=.0556,level0:*=.8888"
+NATURAL = {"mixer.name": "static", "mixer.weights": "natural"}
+# The points of an axis: little text of each cluster, and all there is.
+LITTLE_AND_ALL = {
+    "2500": {"data.tokens_per_domain": 2500},
+    "all": {"data.tokens_per_domain": 0},
+}
 SHARE = 0.5  # of the weight on the target's histogram, where DGA begins there
 
 

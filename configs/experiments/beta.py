@@ -21,7 +21,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
             "seed": seeds(5),
             "target": proxy_clusters.target_axis(("python_docs", "sotu_modern")),
             "beta": {
-                "natural": {"mixer.name": "static", "mixer.weights": "natural"},
+                "natural": proxy_clusters.NATURAL,
                 **betas,
             },
         },

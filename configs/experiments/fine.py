@@ -22,7 +22,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
             "seed": seeds(2),
             "target": proxy_clusters.target_axis(("python_docs", "sotu_modern")),
             "mixer": {
-                "natural": {"mixer.name": "static", "mixer.weights": "natural"},
+                "natural": proxy_clusters.NATURAL,
                 **dict(_over_levels()),
             },
         },

@@ -27,7 +27,7 @@ def mixers() -> dict[str, dict[str, object]]:
     own = basis | {"mixer.weights": proxy_clusters.OWN}
     return {
         "uniform": {"mixer.name": "static"},
-        "natural": {"mixer.name": "static", "mixer.weights": "natural"},
+        "natural": proxy_clusters.NATURAL,
         "importance": {"mixer.name": "importance"},
         "held": begun | {"mixer.name": "static"},
         "dga-even": basis | {"mixer.name": "dga"},

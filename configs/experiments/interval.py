@@ -21,7 +21,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
             "seed": seeds(5),
             "target": proxy_clusters.target_axis(("python_docs", "sotu_modern")),
             "interval": {
-                "natural": {"mixer.name": "static", "mixer.weights": "natural"},
+                "natural": proxy_clusters.NATURAL,
                 **{
                     str(n): begun | {"mixer.interval": n, "mixer.eta": _ETA * n / 20}
                     for n in (5, 10, 20, 50)

@@ -27,10 +27,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
         axes={
             "seed": seeds(5),
             "target": proxy_clusters.target_axis(headline.TARGETS),
-            "tokens": {
-                "2500": {"data.tokens_per_domain": 2500},
-                "all": {"data.tokens_per_domain": 0},
-            },
+            "tokens": proxy_clusters.LITTLE_AND_ALL,
             "mixer": {name: mixers[name] for name in _MIXERS},
         },
         baseline={"mixer": "natural"},

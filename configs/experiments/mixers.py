@@ -14,21 +14,16 @@ _OVER_BASIS = ("dga", "doge", "rb", "fastmix", "grape", "random")
 def get_config(argument: str | None = None) -> ConfigDict:
     """Over a basis where they can be, else over the clusters themselves."""
     config = proxy_clusters.get_config()
-    begun = headline.mixers()["dga-begun"]
+    mixers = headline.mixers()
+    begun = mixers["dga-begun"]
     config.experiment = Experiment(
         question="How do the rules of other papers compare?",
         axes={
             "seed": seeds(3),
             "target": proxy_clusters.target_axis(("python_docs", "sotu_modern")),
-            "tokens": {
-                "2500": {"data.tokens_per_domain": 2500},
-                "all": {"data.tokens_per_domain": 0},
-            },
+            "tokens": proxy_clusters.LITTLE_AND_ALL,
             "mixer": {
-                **{
-                    x: headline.mixers()[x]
-                    for x in ("uniform", "natural", "held", "dga-even")
-                },
+                **{name: mixers[name] for name in _FROM_HEADLINE},
                 **{name: begun | {"mixer.name": name} for name in _OVER_BASIS},
                 "dga-direct": {"mixer.name": "dga", "mixer.probe_domains": 20},
                 "odm": {"mixer.name": "odm"},

@@ -36,7 +36,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
             "seed": seeds(3),
             "target": proxy_clusters.target_axis(tune.TARGETS),
             "option": {
-                "natural": {"mixer.name": "static", "mixer.weights": "natural"},
+                "natural": proxy_clusters.NATURAL,
                 "dga": even,
                 **{name: even | fields for name, fields in _OPTIONS.items()},
             },

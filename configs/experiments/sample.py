@@ -26,10 +26,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
         question="Does steering help on the text that comes with the code?",
         axes={
             "seed": seeds(5),
-            "tokens": {
-                "2500": {"data.tokens_per_domain": 2500},
-                "all": {"data.tokens_per_domain": 0},
-            },
+            "tokens": proxy_clusters.LITTLE_AND_ALL,
             "mixer": mixers_of_one_target(),
         },
         baseline={"mixer": "natural"},

@@ -25,10 +25,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
         axes={
             "seed": seeds(1),
             "target": proxy_clusters.target_axis(("python_docs", "sotu_modern")),
-            "tokens": {
-                "2500": {"data.tokens_per_domain": 2500},
-                "all": {"data.tokens_per_domain": 0},
-            },
+            "tokens": proxy_clusters.LITTLE_AND_ALL,
             "model": {
                 "2x64": {},
                 "3x128": _size(3, 128, 3e-3),

@@ -20,10 +20,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
         axes={
             "seed": seeds(3),
             "target": proxy_clusters.target_axis(("python_docs", "sotu_modern")),
-            "tokens": {
-                "2500": {"data.tokens_per_domain": 2500},
-                "all": {"data.tokens_per_domain": 0},
-            },
+            "tokens": proxy_clusters.LITTLE_AND_ALL,
             "signal": {
                 "natural": mixers["natural"],
                 **{name: even | {"mixer.name": name} for name in _SIGNALS},

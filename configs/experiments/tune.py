@@ -19,14 +19,11 @@ def get_config(argument: str | None = None) -> ConfigDict:
     config.experiment = Experiment(
         question="Where should DGA begin, and how far should an update go?",
         axes={
-            "tokens": {
-                "2500": {"data.tokens_per_domain": 2500},
-                "all": {"data.tokens_per_domain": 0},
-            },
+            "tokens": proxy_clusters.LITTLE_AND_ALL,
             "target": proxy_clusters.target_axis(TARGETS),
             "mixer": {
                 "uniform": {"mixer.name": "static"},
-                "natural": {"mixer.name": "static", "mixer.weights": "natural"},
+                "natural": proxy_clusters.NATURAL,
                 "importance": {"mixer.name": "importance"},
                 **_begun(0.0, 20.0),
                 **_begun(0.5, 5.0),
