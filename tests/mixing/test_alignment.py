@@ -207,7 +207,7 @@ def test_of_one_row_there_is_no_error(tokens, ids, estimator):
 
 @pytest.mark.parametrize(
     ("domains", "chunk", "estimator"),
-    [(7, chunk, "forward") for chunk in (1, 3, 6, 100)]
+    [(7, chunk, "forward") for chunk in (1, 3, 6, 7, 100)]
     + [(6, 3, "forward"), (7, 3, "reverse")],
 )
 def test_chunks_change_nothing(case, domains, chunk, estimator):
