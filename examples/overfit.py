@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from scipy import stats
 
 from dga_jax.data.store import Store
 from dga_jax.experiment.statistics import interval
+from dga_jax.experiment.tables import spearman
 from dga_jax.mixing.alignment import tree_dot
 from dga_jax.model.loss import make_row_losses
 from dga_jax.model.transformer import ModelConfig, Transformer, abstract
@@ -120,8 +120,7 @@ def train(
 
 def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Spearman's, along the first axis."""
-    a, b = (stats.zscore(stats.rankdata(x, axis=0), axis=0) for x in (a, b))
-    return np.mean(a * b, axis=0)
+    return np.vectorize(spearman, signature="(n),(n)->()")(a.T, b.T)
 
 
 def report(found: np.ndarray) -> str:
