@@ -15,9 +15,11 @@ is not read, and moved to WORKDIR/series/unknown_domains when its run goes on.
 """
 
 import dataclasses
+import itertools
 import json
+import operator
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,6 +31,7 @@ from dga_jax.errors import UserError
 MAX_LOGGED = 64  # domains of a series that the log still holds in full
 NUM_LEADING = 16  # domains of a larger one that it keeps
 
+_NAMES_AT_ONCE = 65_536
 _FOLDER = "series"
 _ASIDE = "unknown_domains"
 # Series over all whose weights move, and the series of these weights.
@@ -75,7 +78,10 @@ def key(name: str, domain: str) -> str:
 def leading(values: np.ndarray, count: int = NUM_LEADING) -> np.ndarray:
     """Indices of the `count` largest of `values` [k], largest first, ties in order."""
     ranks = np.where(np.isnan(values), -np.inf, values)
-    return np.argsort(-ranks, kind="stable")[:count]
+    places = np.arange(len(ranks))
+    if count < len(ranks):  # to sort millions for a few of them takes seconds
+        places = np.flatnonzero(ranks >= -np.partition(-ranks, count - 1)[count - 1])
+    return places[np.argsort(-ranks[places], kind="stable")[:count]]
 
 
 class SeriesFiles:
@@ -92,7 +98,7 @@ class SeriesFiles:
     def __init__(self, workdir: Path, first_step: int):
         self._folder = workdir / _FOLDER
         self._files: dict[str, BinaryIO] = {}
-        self._domains: dict[str, list[str]] = {}
+        self._domains: dict[str, Sequence[str]] = {}
         for name in _ALIGNMENTS:
             if _of_unknown_domains(self._folder, name):
                 _move_aside(_header_path(self._folder, name))
@@ -104,15 +110,16 @@ class SeriesFiles:
     ) -> None:
         """Adds the record of one step; `values` is [k], as `domains`.
 
-        A file of other domains that is there is moved aside, with a line to say so.
+        A file of other domains that is there is moved aside, with a line to say so. To
+        compare millions of names takes seconds: give the same object at every step.
 
         Raises:
             ValueError: this series has been given other domains.
         """
         if name not in self._files:
             self._files[name] = self._open(name, domains)
-            self._domains[name] = list(domains)
-        elif self._domains[name] != list(domains):
+            self._domains[name] = domains
+        elif not _equal(self._domains[name], domains):
             raise ValueError(f"{name}: a series is over the same domains in all steps")
         record = np.zeros((), _record(len(domains)))
         record["step"], record["values"] = step, values
@@ -135,11 +142,10 @@ class SeriesFiles:
     def _open(self, name: str, domains: Sequence[str]) -> BinaryIO:
         self._folder.mkdir(parents=True, exist_ok=True)
         header = _header_path(self._folder, name)
-        if not header.exists() or _domains(header) != list(domains):
+        if not header.exists() or not _equal(_domains(header), domains):
             _move_aside(header)
-            content = json.dumps({"name": name, "domains": list(domains)})
             with files.replaced(header) as file:
-                file.write(content.encode())
+                file.writelines(_header(name, domains))
         return open(header.with_suffix(".bin"), "ab")
 
 
@@ -214,6 +220,22 @@ def _from_lines(name: str, lines: Sequence[Mapping[str, float]]) -> Series | Non
     domains = sorted(set().union(*rows))
     values = np.array([[row.get(name) for name in domains] for row in rows], float)
     return Series(domains, np.array(steps), values)
+
+
+def _equal(names: Sequence[str], others: Sequence[str]) -> bool:
+    if names is others:
+        return True
+    return len(names) == len(others) and all(map(operator.eq, names, others))
+
+
+def _header(name: str, domains: Sequence[str]) -> Iterator[bytes]:
+    """The content of a header, piece by piece: the names may be millions."""
+    yield f'{{"name": {json.dumps(name)}, "domains": ['.encode()
+    names, comma = iter(domains), b""
+    while some := list(itertools.islice(names, _NAMES_AT_ONCE)):
+        yield comma + json.dumps(some)[1:-1].encode()
+        comma = b", "
+    yield b"]}"
 
 
 def _header_path(folder: Path, name: str) -> Path:

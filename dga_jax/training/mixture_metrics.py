@@ -200,6 +200,8 @@ class MixtureMetrics:
     def newly_used_up(self, state: MixerState, cursors: np.ndarray) -> str | None:
         """A line about domains used up since the last call, or None without any."""
         mixture = self._mixture
+        if not mixture.sampler.max_epochs:
+            return None
         used_up = mixture.sampler.used_up(cursors)
         fresh = np.flatnonzero(used_up & ~self._told)
         self._told |= used_up

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dga_jax.data import digests
+from dga_jax.data.domains import ClusterNames
 from dga_jax.data.store import PAD, SPLITS, Domains, Store
 from dga_jax.errors import UserError
 from dga_jax.prepare import store_writer
@@ -23,6 +24,13 @@ class WideTokenizer(BytesTokenizer):
     @property
     def token_bytes(self):
         return np.ones(self.vocab_size, np.int32)
+
+
+@pytest.mark.parametrize("branching", [(3,), (12, 1, 101), (2, 10, 11)])
+def test_names_of_clusters_are_the_same_all_at_once_and_one_by_one(branching):
+    names = ClusterNames(branching)
+    assert [*names] == [names[i] for i in range(len(names))]
+    assert names[-1] == ".".join(str(count - 1) for count in branching)
 
 
 @pytest.fixture(autouse=True)

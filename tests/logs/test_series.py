@@ -1,9 +1,12 @@
 import json
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
 from dga_jax.errors import UserError
+from dga_jax.logs import series
 from dga_jax.logs.metrics import MetricsWriter, read_metrics
 from dga_jax.logs.series import leading, read_newest, read_series
 
@@ -84,6 +87,41 @@ def test_a_series_never_written_is_none(tmp_path):
 def test_leading_breaks_ties_in_order_and_puts_nan_last():
     values = np.array([1, np.nan, 2, 2, -np.inf])
     np.testing.assert_array_equal(leading(values, 3), [2, 3, 0])
+
+
+@hypothesis.given(
+    st.lists(st.sampled_from([1.0, 0.0, -0.0, 2.5, np.nan, np.inf, -np.inf])),
+    st.integers(1, 20),
+)
+def test_the_leading_are_the_first_of_all_in_order(values, count):
+    ranks = [-np.inf if np.isnan(value) else value for value in values]
+    expected = sorted(range(len(values)), key=lambda i: -ranks[i])[:count]
+    assert leading(np.array(values, float), count).tolist() == expected
+
+
+class Counted(list):
+    """Names that count how often somebody goes through them."""
+
+    passes = 0
+
+    def __iter__(self):
+        self.passes += 1
+        return super().__iter__()
+
+
+def test_names_are_written_once_and_not_looked_at_again(tmp_path, monkeypatch):
+    """To go through 262,144 of them for each record took seconds a step."""
+    monkeypatch.setattr(series, "_NAMES_AT_ONCE", 7)
+    names = Counted(f'c"{i:05}' for i in range(100))
+    writer = MetricsWriter(tmp_path, first_step=0)
+    for step in range(3):
+        writer.write_series(step, "mixture/weight", np.zeros(100), names)
+    with pytest.raises(ValueError, match="same domains"):
+        writer.write_series(3, "mixture/weight", np.zeros(100), [*names[1:], "other"])
+    writer.close()
+    assert names.passes == 2  # into the header, and to compare with the others
+    content = (tmp_path / "series" / "mixture_weight.json").read_text()
+    assert content == json.dumps({"name": "mixture/weight", "domains": [*names]})
 
 
 ALIGNMENT = "series/mixture_alignment"
