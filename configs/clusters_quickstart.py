@@ -10,5 +10,5 @@ def get_config(argument: str | None = None) -> ConfigDict:
     """The finest of two levels of clusters; the basis is the 16 of the coarser one."""
     config = quickstart.get_config()
     config.data.update(store="sample-clusters", level=1)
-    config.mixer.basis = "level0"
+    config.mixer.update(basis="level0", interval=10, eta=5.0)
     return apply_argument(config, argument)

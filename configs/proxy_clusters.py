@@ -18,6 +18,7 @@ LITTLE_AND_ALL = {
     "2500": {"data.tokens_per_domain": 2500},
     "all": {"data.tokens_per_domain": 0},
 }
+MOST = 0.9  # the same, where text is plenty
 SHARE = 0.5  # of the weight on the target's histogram, where DGA begins there
 
 

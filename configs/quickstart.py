@@ -12,7 +12,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     config.model.remat = "none"
     config.train.update(steps=300, batch_size=16, seq_len=128)
     config.optimizer.learning_rate = 3e-3
-    config.mixer.update(interval=10, eta=5.0, beta=0.3, probe_rows=4, target_rows=16)
+    config.mixer.update(interval=50, eta=25.0, beta=0.3, probe_rows=4, target_rows=16)
     config.data.store = "sample"
     config.eval.update(every=50, rows=16, target_rows=128)
     config.checkpoint.every = 100

@@ -51,7 +51,7 @@ def small_config(store, **fields):
     config = get_config("debug")
     config.model.update(num_layers=2, d_model=32, num_heads=4, d_ff=64)
     config.train.update(steps=12, batch_size=8)
-    config.mixer.update(interval=3, probe_rows=2, target_rows=8)
+    config.mixer.update(interval=3, eta=5.0, probe_rows=2, target_rows=8)
     config.eval.update(every=4, rows=2, target_rows=4)
     config.checkpoint.update(every=5)
     config.log.update(every=1, console=100)

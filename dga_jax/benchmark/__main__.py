@@ -53,6 +53,7 @@ def _define_flags() -> None:
         "part", [], PARTS, "What to measure, as positional arguments do; default all."
     )
     flags.DEFINE_bool("quick", False, "Small sizes, in seconds: a trial run.")
+    flags.DEFINE_bool("most", False, "Of `domains`: over 16,777,216 of them.")
     flags.DEFINE_multi_string(
         "config",
         ["configs/quickstart.py"],
@@ -79,6 +80,8 @@ def _runner(part: str) -> Callable[[], Iterator[Table]]:
         large = variants.SMALL if jax.default_backend() == "cpu" else variants.LARGE
         return functools.partial(alignment.run, variants.QUICK if quick else large)
     size = module.QUICK if quick else module.Size()
+    if part == "domains" and flags.FLAGS.most:
+        size = domains.MOST
     configs = [flags.FLAGS.config] if part in ("start", "step") else []
     return functools.partial(module.run, size, *configs)
 

@@ -53,8 +53,8 @@ class Experiment:
         `{AXIS}` stands for the point on that axis.
       baseline: what the others are compared with, a point on one axis or several; pairs
         agree on all other axes.
-      also: two points on the baseline's axis, of which the page says how far the first
-        is from the second; () for none.
+      also: points on the baseline's axis, two by two: the page says how far the first
+        of each pair is from the second.
       loss: which loss is "target": "target", or "target/{AXIS}" where the store has
         several and their names are the points of an axis.
       over: axes of which means are taken.
@@ -101,11 +101,11 @@ class Experiment:
                 )
         axis = next(iter(self.baseline), "")
         if self.also and (
-            len(self.also) != 2 or not {*self.also} <= {*self.axes.get(axis, ())}
+            len(self.also) % 2 or not {*self.also} <= {*self.axes.get(axis, ())}
         ):
             raise UserError(
-                f"experiment.also={self.also}: give two points of axis {axis!r}, that"
-                " of the baseline"
+                f"experiment.also={self.also}: give points of axis {axis!r}, that of"
+                " the baseline, two by two"
             )
         figure, rows = self.figure, itertools.chain(self.over, *self.tables)
         if figure.kind not in KINDS:

@@ -191,13 +191,17 @@ def tables(experiment: Experiment, lines: Sequence[Line]) -> list[list[list[str]
 
 
 def other_differences(experiment: Experiment, lines: Sequence[Line]) -> list[str]:
-    """How far the first point of `also` is from the second, pair by pair.
+    """How far the first of each two points of `also` is from the second, pair by pair.
 
     A line for each combination of points on the axes that no mean is taken of.
     """
-    if not experiment.also:
-        return []
-    first, second = experiment.also
+    twos = zip(experiment.also[::2], experiment.also[1::2], strict=True)
+    return [line for two in twos for line in _difference(experiment, lines, *two)]
+
+
+def _difference(
+    experiment: Experiment, lines: Sequence[Line], first: str, second: str
+) -> list[str]:
     axis = next(iter(experiment.baseline))
     other = dataclasses.replace(experiment, baseline={axis: second})
     rest = [a for a in experiment.axes if a not in (axis, *experiment.over)]

@@ -38,6 +38,7 @@ from dga_jax.training.integrity import (
 )
 from dga_jax.training.train_state import TrainState
 
+_SMALLEST_PART = 1 << 20  # bytes of an array that a device writes for others
 _ASIDE = "damaged-"  # before the step, in the name of a folder
 _FULL = ("No space left", "ENOSPC", "Disk quota exceeded")
 
@@ -336,10 +337,22 @@ def manager(
     """Saves with `PyTreeSave` as `state` and `JsonSave` as `record`; restores too.
 
     Arrays are not compressed: floats that were trained become little smaller, and to
-    decompress them takes longer than to read them.
+    decompress them takes longer than to read them. Of what several devices hold alike,
+    small arrays are written by one of them: to cut them up takes a program for each.
     """
     registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
-    saves = ocp.PyTreeCheckpointHandler(use_compression=False)
+    arrays = ocp.type_handlers.create_type_handler_registry(
+        (np.ndarray, ocp.type_handlers.NumpyHandler()),
+        (
+            jax.Array,
+            ocp.type_handlers.ArrayHandler(
+                min_slice_bytes_for_replica_parallel=_SMALLEST_PART
+            ),
+        ),
+    )
+    saves = ocp.PyTreeCheckpointHandler(
+        use_compression=False, type_handler_registry=arrays
+    )
     registry.add("state", ocp.args.PyTreeSave, saves)
     registry.add("state", ocp.args.StandardRestore, ocp.StandardCheckpointHandler())
     record = ocp.JsonCheckpointHandler()

@@ -29,9 +29,7 @@ def test_how_far_a_point_is_from_another_than_the_baseline():
     assert "dga less held, 2 pairs: target loss -0.150 [-0.200, -0.100]" in said
     known = from_description(json.loads(json.dumps(both.described())))
     assert tables.other_differences(known, lines) == [said]
-    with pytest.raises(
-        UserError, match=r"experiment\.also=.*two points of axis 'mixer'"
-    ):
+    with pytest.raises(UserError, match=r"experiment\.also=.*points of axis 'mixer'"):
         dataclasses.replace(experiment, also=("dga", "none")).check()
 
 
