@@ -1,14 +1,14 @@
 """Eight CPU devices before JAX wakes up, and stores of real text."""
 
-import atexit
+import contextlib
 import gc
 import json
 import lzma
 import os
-import shutil
+import pathlib
 import signal
 import sys
-import tempfile
+import time
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 # The tests' programs are small: to compile them well takes longer than to run them.
@@ -18,13 +18,11 @@ _XLA_FLAGS = [
 ]
 _INHERITED = os.environ.get("XLA_FLAGS", "").split()
 os.environ["XLA_FLAGS"] = " ".join(dict.fromkeys([*_INHERITED, *_XLA_FLAGS]))
-# Runs differ in few programs: each is compiled once, also by the processes of a test.
-# Workers of xdist inherit the folder of the process that started them. The smallest are
-# kept too: of those each process has many.
-if "PYTEST_XDIST_WORKER" not in os.environ:
-    _COMPILED = tempfile.mkdtemp(prefix="dga_jax_tests_")
-    atexit.register(shutil.rmtree, _COMPILED, ignore_errors=True)
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED
+# Runs differ in few programs: each is compiled once, also by the processes of a test,
+# and kept for the next time, which takes half as long. `--cache-clear` of pytest throws
+# them away. The smallest are kept too: of those each process has many.
+_COMPILED = pathlib.Path(__file__).parents[1] / ".pytest_cache" / "d" / "compiled"
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_COMPILED)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["COLUMNS"] = "110"  # of the console, whoever runs the tests
 
@@ -36,6 +34,7 @@ hypothesis.settings.register_profile("any speed", deadline=None)
 hypothesis.settings.load_profile("any speed")
 
 _DOMAIN_BYTES = 30_000
+_WEEK = 7 * 24 * 3600.0
 
 
 def pytest_collection_modifyitems(config, items):
@@ -57,6 +56,15 @@ def pytest_collection_finish():
         tfidf.DIM = 32
     gc.collect()
     gc.freeze()
+
+
+def pytest_sessionfinish(session):
+    """Programs that no run of the last week compiled or read are not kept."""
+    if not hasattr(session.config, "workerinput"):
+        for path in _COMPILED.glob("*"):
+            with contextlib.suppress(OSError):  # another run may do the same
+                if time.time() - path.stat().st_atime > _WEEK:
+                    path.unlink()
 
 
 @pytest.fixture(scope="session")

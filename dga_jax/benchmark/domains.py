@@ -112,11 +112,7 @@ def _child(
 
 
 def _measure(store: str, out: Path, level: int, steps: int, basis: str) -> list[float]:
-    """Milliseconds a step, host MB, checkpoint MB, seconds to open the run again.
-
-    A step's are what passes, updates of the weights and the writing of the log
-    included: the mean, as what is slow may be so at few of them.
-    """
+    """Milliseconds a step, host MB, checkpoint MB, seconds to open the run again."""
     config = get_config()
     config.data.update(store=store, level=level)
     config.train.seq_len = Store.open(store).seq_len
@@ -135,11 +131,18 @@ def _measure(store: str, out: Path, level: int, steps: int, basis: str) -> list[
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     files = (out / "checkpoints" / str(steps)).rglob("*")
     size = sum(path.stat().st_size for path in files if path.is_file()) / 1e6
-    at, seconds = history(read_metrics(out), "perf/seconds")
-    # The first steps wait for the compiler; in the line of the last all is evaluated.
-    first = len(at) // 4
-    step = (seconds[-2] - seconds[first]) / (at[-2] - at[first]) * 1e3
+    step = _seconds_a_step(*history(read_metrics(out), "perf/seconds")) * 1e3
     return [step, peak, size, resume]
+
+
+def _seconds_a_step(steps: np.ndarray, seconds: np.ndarray) -> float:
+    """What passes, updates of the weights and the writing of the log included.
+
+    The mean: what is slow may be so at few of them. The first quarter waits for the
+    compiler, and in the last line all is evaluated.
+    """
+    first = len(steps) // 4
+    return float((seconds[-2] - seconds[first]) / (steps[-2] - steps[first]))
 
 
 if __name__ == "__main__":
