@@ -48,7 +48,8 @@ def get_config(argument: str | None = None) -> ConfigDict:
             " is not limited."
         ),
         shows_not=(
-            "200 steps of a tiny model, five seeds; intervals take pairs of seed and"
+            "Nothing bounds how often text is read: `capped` has that. 200 steps of a"
+            " tiny model, five seeds; intervals take pairs of seed and"
             " target for independent. Importance sampling is read at its end, not at"
             " its best; stopped in time it would still be above the natural mixture"
             " (0.23, by the best losses in `results.jsonl`), but for `mmlu`, whose"
