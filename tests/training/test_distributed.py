@@ -24,6 +24,7 @@ FIELDS = {
     "model.num_heads": 4,
     "model.d_ff": 64,
     "mixer.interval": 3,
+    "mixer.eta": 5.0,
     "mixer.probe_rows": 2,
     "mixer.target_rows": 8,
     "eval.every": 4,
@@ -199,16 +200,18 @@ def test_who_cannot_be_reached(alone, monkeypatch):
 @pytest.mark.parametrize("index", [0, 1])
 def test_the_others_do_not_come(index):
     """They may be late: it is not the user's mistake, and a scheduler tries again."""
-    script = """
+    script = f"""
+import os
+
+if os.environ["JAX_PROCESS_ID"] != "{index}":
+    raise SystemExit  # to kill it may be too late
 from dga_jax import cli
 from dga_jax.training import distributed
 
 distributed._COME_SECONDS = 2
 cli.run(lambda _: distributed.initialize(), distributed.tell)
 """
-    processes = start(["-c", script])
-    processes[1 - index].send_signal(signal.SIGKILL)
-    codes, said = ended(processes)
+    codes, said = ended(start(["-c", script]))
     assert codes[index] == 143
     (line,) = said[index]
     assert line.startswith("error: the processes of this run did not find each other")
