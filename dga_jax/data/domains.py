@@ -76,7 +76,7 @@ class ClusterNames(Sequence):
         return self._length
 
     def __iter__(self) -> Iterator[str]:
-        """All of them in order, some ten times as fast as one by one."""
+        """All of them in order, in less time than one by one."""
         parts = (
             [f"{child:0{digits}d}" for child in range(count)]
             for count, digits in zip(self._branching, self._digits, strict=True)
