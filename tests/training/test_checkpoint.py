@@ -141,3 +141,26 @@ def test_nothing_is_compressed(tmp_path):
         manager.save(1, args=ocp.args.Composite(**args))
     sizes = [path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()]
     assert sum(sizes) > arrays["zeros"].nbytes
+
+
+@pytest.mark.parametrize(("rows", "whole"), [(8 * 13, True), (8 << 15, False)])
+def test_small_arrays_are_not_cut_up_to_be_saved(tmp_path, rows, whole):
+    """Of arrays that all devices hold: to cut one takes a program for each of them."""
+    mesh = jax.make_mesh((8,), ("data",))
+    alike = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    arrays = {"alike": jax.device_put(np.ones((rows, 8), np.float32), alike)}
+    lowered = []
+
+    def listen(event, *_, **__):
+        if event == "/jax/core/compile/jaxpr_to_mlir_module_duration":
+            lowered.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        with checkpoint.manager(tmp_path) as manager:
+            state = ocp.args.PyTreeSave(arrays)
+            args = ocp.args.Composite(state=state, record=ocp.args.JsonSave({}))
+            manager.save(1, args=args)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert (not lowered) == whole
