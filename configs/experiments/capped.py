@@ -8,7 +8,12 @@ from dga_jax.experiment.spec import Experiment, Figure, seeds
 from dga_jax.training.config import apply_argument
 
 _BOUNDS = (4, 16)  # epochs
-_FIXED = {"importance": "importance", "half": "held", "most": "held-most"}
+_BOUNDED = {
+    "importance": "importance",
+    "half": "held",
+    "most": "held-most",
+    "dga": "dga-begun",
+}
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
@@ -18,7 +23,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     mixers = headline.mixers() | headline.most()
     bounded = {
         f"{short}-{bound}": mixers[name] | {"data.max_epochs": bound}
-        for short, name in (_FIXED | {"dga": "dga-begun"}).items()
+        for short, name in _BOUNDED.items()
         for bound in _BOUNDS
     }
     config.experiment = Experiment(

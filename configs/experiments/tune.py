@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from ml_collections import ConfigDict
 
 from configs import proxy_clusters
+from configs.experiments import headline
 from dga_jax.experiment.spec import Experiment, Figure, seeds
 from dga_jax.training.config import apply_argument
 
@@ -30,11 +31,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
                 **_begun(0.5, 20.0),
                 **_begun(0.9, 5.0),
                 **_begun(0.9, 20.0),
-                "held0.9": {
-                    "mixer.name": "static",
-                    "mixer.basis": proxy_clusters.BASIS,
-                    "mixer.weights": proxy_clusters.begin(0.9),
-                },
+                "held0.9": headline.most()["held-most"],
                 **_begun(0.5, 20.0, "shrink", {"mixer.shrink": True}),
                 **_begun(0.9, 20.0, "shrink", {"mixer.shrink": True}),
                 **_begun(0.5, 20.0, "rows16", _ROWS),
