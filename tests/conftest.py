@@ -19,8 +19,8 @@ _XLA_FLAGS = [
 _INHERITED = os.environ.get("XLA_FLAGS", "").split()
 os.environ["XLA_FLAGS"] = " ".join(dict.fromkeys([*_INHERITED, *_XLA_FLAGS]))
 # Runs differ in few programs: each is compiled once, also by the processes of a test,
-# and kept for the next time, which takes half as long. `--cache-clear` of pytest throws
-# them away. The smallest are kept too: of those each process has many.
+# and kept for the next time. `--cache-clear` of pytest throws them away. The smallest
+# are kept too: of those each process has many.
 _COMPILED = pathlib.Path(__file__).parents[1] / ".pytest_cache" / "d" / "compiled"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_COMPILED)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
+from runs import small_config
 
 from dga_jax.benchmark import domains
 from dga_jax.benchmark.synthetic import write_cluster_store
-from tests.runs import small_config
 
 
 def test_a_step_that_is_slow_counts_among_many_that_are_not():
