@@ -13,6 +13,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     config = proxy_clusters.get_config()
     config.data.tokens_per_domain = 2500
     config.mixer.interval = 5
+    config.log.every = 1  # or a rise of the train loss is not seen
     begun = headline.mixers()["dga-begun"]
     betas = {f"{beta:g}": begun | {"mixer.beta": beta} for beta in (0.03, 0.1, 0.3, 1)}
     config.experiment = Experiment(
@@ -28,7 +29,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
         baseline={"beta": "natural"},
         loss="target/{target}",
         over=("seed", "target"),
-        columns=("movement",),
+        columns=("movement", "rise"),
         figure=Figure("curves", lines="beta", panels="target"),
         answer=(
             "Without it (β = 1) the weights move two and a half times as far as with β"

@@ -19,7 +19,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     config.experiment = Experiment(
         question="How fine should the domains be?",
         axes={
-            "seed": seeds(2),
+            "seed": seeds(5),
             "target": proxy_clusters.target_axis(("python_docs", "sotu_modern")),
             "mixer": {
                 "natural": proxy_clusters.NATURAL,

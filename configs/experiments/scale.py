@@ -23,7 +23,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     config.experiment = Experiment(
         question="Does the order hold for larger models?",
         axes={
-            "seed": seeds(1),
+            "seed": seeds(3),
             "target": proxy_clusters.target_axis(("python_docs", "sotu_modern")),
             "tokens": proxy_clusters.LITTLE_AND_ALL,
             "model": {

@@ -13,11 +13,13 @@ class Measure(NamedTuple):
       label: heading of a column, axis of a figure.
       digits: behind the point.
       of: of a line, and the name of what is its target's loss.
+      says: what it is, where the heading does not say it and not every table has it.
     """
 
     label: str
     digits: int
     of: Callable[[Line, str], float | None]
+    says: str = ""
 
 
 def _final(name: str) -> Callable[[Line, str], float | None]:
@@ -41,6 +43,19 @@ MEASURES = {
     ),
     "epochs": Measure("most epochs", 1, lambda line, _: line["most_epochs"]),
     "gap": Measure("held-out less train", 2, _gap),
-    "movement": Measure("movement", 2, lambda line, _: line["movement"]),
+    "movement": Measure(
+        "movement",
+        2,
+        lambda line, _: line["movement"],
+        "how far the weights went in all, half the sum of their changes",
+    ),
+    # Results of before this was measured do not have it.
+    "rise": Measure(
+        "largest rise",
+        2,
+        lambda line, _: line.get("rise"),
+        "how far the train loss rose at most, from five lines of a run's log to the"
+        " next five, its first tenth left out",
+    ),
     "flops": Measure("GFLOPs", 0, lambda line, _: line["cost"]["flops"] / 1e9),
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 from dga_jax.errors import UserError
 from dga_jax.experiment import figure, results, tables
+from dga_jax.experiment.measures import MEASURES
 from dga_jax.experiment.spec import SEED, Experiment, from_description
 from dga_jax.files import replaced
 
@@ -125,6 +126,8 @@ def _page(
         base=base or "the baseline",
         same=", ".join(same),
     )
+    for measure in (MEASURES[name] for name in experiment.columns):
+        how += f" *{measure.label}* is {measure.says}." if measure.says else ""
     parts = [f"# {experiment.question}"]
     parts += [experiment.answer] if experiment.answer else []
     parts += [f"![{experiment.question}]({FIGURE})"] if drawn else []

@@ -37,6 +37,8 @@ _LOSSES = "eval/{}/loss"
 _GENERIC = ("generic_uniform", "generic_natural")
 _KEPT_WEIGHTS = 16
 _LAST = 0.1  # of the steps, over which the training loss is averaged
+_FIRST = 0.1  # of the steps, in which the loss falls too steeply to see a rise
+_BESIDE = 5  # lines on either side of a rise, over which the loss is averaged
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 Lines = Sequence[Mapping[str, float | None]]
@@ -111,6 +113,7 @@ def outcome(folder: Path, run: Planned) -> dict[str, Any]:
         "final": {name: values[-1] for name, (_, values) in curves.items()},
         "best": {name: _best(*curve) for name, curve in curves.items()},
         "train_loss": _train_loss(lines),
+        "rise": rise(lines),
         "curves": {name: list(curve) for name, curve in curves.items()},
         **_of_mixture(folder, lines),
         "cost": cost.of_run(lines),
@@ -142,6 +145,20 @@ def _train_loss(lines: Lines) -> float | None:
     steps, values = history(lines, "train/loss")
     late = values[steps > (1 - _LAST) * lines[-1]["step"]]
     return late.mean().item() if len(late) else None
+
+
+def rise(lines: Lines) -> float | None:
+    """How far the train loss rose at most, from five lines to the next five.
+
+    Leaves out the first tenth of the steps; negative if it fell all the way, None of
+    fewer than ten lines.
+    """
+    steps, values = history(lines, "train/loss")
+    values = values[steps > _FIRST * lines[-1]["step"]]
+    if len(values) < 2 * _BESIDE:
+        return None
+    means = np.convolve(values, np.full(_BESIDE, 1 / _BESIDE), mode="valid")
+    return (means[_BESIDE:] - means[:-_BESIDE]).max().item()
 
 
 def _of_mixture(folder: Path, lines: Lines) -> dict[str, Any]:

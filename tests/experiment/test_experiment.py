@@ -58,6 +58,22 @@ def test_a_line_a_run_with_what_came_of_it(done, byte_store):
     )
 
 
+def test_a_rise_of_the_train_loss_is_measured():
+    def log(losses):
+        return [{"step": i, "train/loss": loss} for i, loss in enumerate(losses)]
+
+    falling = [8.0 - 0.1 * i for i in range(50)]
+    assert results.rise(log(falling)) == pytest.approx(-0.5)
+    # At the first steps the loss does what it likes; a spike counts by what it lasts.
+    assert results.rise(log([1.0, *falling])) == pytest.approx(-0.5)
+    flat = [3.0] * 50
+    flat[30:40] = [4.0] * 10
+    assert results.rise(log(flat)) == pytest.approx(1.0)
+    flat[31:40] = [3.0] * 9
+    assert results.rise(log(flat)) == pytest.approx(0.2)
+    assert results.rise(log(falling[:9])) is None
+
+
 def test_pairs_begin_with_the_same_model(done):
     lines = results.read_lines(done)
     first = {line["name"]: line["curves"]["target"][1][0] for line in lines}
