@@ -79,18 +79,20 @@ def take_over(runs: Sequence[Planned], directory: Path, others: Sequence[Path]) 
     Args:
       runs: that may be taken over.
       directory: of this experiment.
-      others: of those that have results.
+      others: of those that have results; their runs need not be there.
 
     Raises:
       UserError: a file of theirs cannot be read, or there is none.
     """
     found = {}
     for other in others:
-        paths = sorted((other / results.RUNS).glob(f"*/{results.RESULT}"))
-        if not paths:
+        there = (other / results.RESULTS).is_file()
+        lines = results.read_lines(other) if there else []
+        done = [line for line in lines if "failed" not in line]
+        if not done:
             raise UserError(f"--reuse={other}: no finished run is there; leave it out")
-        for path in paths:
-            result = results.read(path)
+        for line in done:
+            result = {k: v for k, v in line.items() if k not in ("name", "axes")}
             found[results.identity(result["config"])] = result
     for run in runs:
         path = _folder(directory, run, results.RESULT)
