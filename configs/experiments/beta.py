@@ -37,8 +37,8 @@ def get_config(argument: str | None = None) -> ConfigDict:
             " spikes: from five steps to the next five it rises by 0.59 nats at most,"
             " with β of .03 to .3 by 0.25 to 0.32, under the natural mixture, which"
             " never moves, by 0.20. It ends on 23 effective domains of 256 and not 41,"
-            " and costs 0.68 nats on the corpus as it is; the target gains 0.27 (0.16 to"
-            " 0.38). With β = .3 it gains most, 0.39 (0.33 to 0.46), at"
+            " and costs 0.68 nats on the corpus as it is; the target gains 0.27 (0.16"
+            " to 0.38). With β = .3 it gains most, 0.39 (0.33 to 0.46), at"
             " less than half of that cost; with β = .03 the weights hardly leave where"
             " they began, and it gains 0.21."
         ),

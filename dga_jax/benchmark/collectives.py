@@ -33,18 +33,36 @@ class Collective(NamedTuple):
       op: as HLO calls it, such as "all-reduce". A sum of which each device keeps its
         part alone is a "reduce-scatter", also where HLO has it as an all-reduce and a
         slice in one fusion, as TPU does.
-      shapes: of its results on one device; several where operations were combined.
-      bytes: of these results.
+      arrays: its results on one device; several where operations were combined.
       executions: how often it runs: the product of the trip counts of the loops around
         it, where a loop whose count is not known counts once.
       group: how many devices take part in it together.
+      origins: of each array, the operation of the traced function that it came from;
+        "" where the compiler notes none.
     """
 
     op: str
-    shapes: tuple[tuple[int, ...], ...]
-    bytes: int
+    arrays: tuple[Array, ...]
     executions: int
     group: int = 1
+    origins: tuple[str, ...] = ()
+
+    def of(self, scope: str) -> "Collective":
+        """The same with the arrays alone that come from a `jax.named_scope`."""
+        both = zip(self.arrays, self.origins, strict=True)
+        kept = [(array, origin) for array, origin in both if scope in origin]
+        arrays, origins = zip(*kept, strict=True) if kept else ((), ())
+        return self._replace(arrays=arrays, origins=origins)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Of its results."""
+        return tuple(array.shape for array in self.arrays)
+
+    @property
+    def bytes(self) -> int:
+        """Of its results."""
+        return sum(array.bytes for array in self.arrays)
 
     @property
     def total_bytes(self) -> int:
@@ -97,10 +115,10 @@ def of_program(program: Program) -> list[Collective]:
         found.append(
             Collective(
                 "reduce-scatter" if scattered else kind,
-                tuple(array.shape for array in results),
-                sum(array.bytes for array in results),
+                results,
                 times,
                 _group(one, program.devices),
+                _origins(program, name, one, len(results)),
             )
         )
     return found
@@ -154,6 +172,17 @@ def _results(one: Instruction, kind: str) -> tuple[Array, ...]:
         return one.arrays
     operands = len(one.operands)
     return one.arrays[operands : 2 * operands]
+
+
+def _origins(
+    program: Program, computation: str, one: Instruction, count: int
+) -> tuple[str, ...]:
+    """Of each result; where operations were combined, of what each is made from."""
+    if count == 1 or count != len(one.operands):
+        return (one.origin,) * count
+    made = program.computations[computation]
+    operands = (made.get(name) for name in one.operands)
+    return tuple((x.origin if x else "") or one.origin for x in operands)
 
 
 def _group(one: Instruction, devices: int) -> int:

@@ -21,6 +21,7 @@ from dga_jax.benchmark.fit_programs import (
     Programs,
 )
 from dga_jax.benchmark.tables import Table, number
+from dga_jax.model.loss import SCOPE
 from dga_jax.model.transformer import parameter_count
 from dga_jax.training import config as configs
 from dga_jax.training import placement, validation
@@ -145,6 +146,9 @@ class Report:
             rows[f"  {kind}"] = tuple(kinds[name][kind] / 1e9 for name in fits)
         rows["  arrays with the vocabulary"] = each(
             lambda fit: sent_bytes(self._of_vocabulary(fit.collectives)) / 1e9
+        )
+        rows["  of the loss"] = each(
+            lambda fit: sent_bytes(one.of(SCOPE) for one in fit.collectives) / 1e9
         )
         return Table("work of a chip", tuple(fits), rows)
 

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+# In the names of a compiled program's operations, to tell what it spends on the loss.
+SCOPE = "next_token_loss"
 Constrain = Callable[[jax.Array], jax.Array]  # pins the sharding of an array
 
 # Bytes of float32 logits that a device holds at a time where no chunk is given. Beside
@@ -100,14 +102,17 @@ def row_losses(
     inputs, targets = rows_BxS[:, :-1], rows_BxS[:, 1:]
     tokens_BxL = jnp.where(inputs < 0, jnp.maximum(-2 - inputs, 0), inputs)
     hidden_BxLxD = model.hidden(tokens_BxL, constrain)
-    kernel_DxV = model.unembedding()
-    sizes = *inputs.shape, kernel_DxV.shape[1]
-    chosen = head(*sizes)
-    length = inputs.shape[1]
-    chunk = min(chunk or chosen.chunk(*sizes), length)
-    sums = _chunk_sums(kernel_DxV, chosen)
-    spread = _spread(constrain(hidden_BxLxD), targets, chosen)
-    nll_B, z_B = sums(spread) if chunk == length else _of_chunks(sums, *spread, chunk)
+    with jax.named_scope(SCOPE):
+        kernel_DxV = model.unembedding()
+        sizes = *inputs.shape, kernel_DxV.shape[1]
+        chosen = head(*sizes)
+        length = inputs.shape[1]
+        chunk = min(chunk or chosen.chunk(*sizes), length)
+        sums = _chunk_sums(kernel_DxV, chosen)
+        spread = _spread(constrain(hidden_BxLxD), targets, chosen)
+        nll_B, z_B = (
+            sums(spread) if chunk == length else _of_chunks(sums, *spread, chunk)
+        )
     count_B = jnp.sum(targets >= 0, axis=1, dtype=jnp.float32)
     return RowLosses(nll_B, z_B, count_B)
 

@@ -13,10 +13,12 @@ from processes import ROOT
 
 from dga_jax import sharding
 from dga_jax.benchmark import fit, fit_chips, fit_report, fit_search, fit_table
+from dga_jax.benchmark.collectives import sent_bytes
 from dga_jax.benchmark.fit_bounds import Bounds, best_mfu, bounds
 from dga_jax.benchmark.fit_chips import Chip
 from dga_jax.benchmark.fit_programs import PROGRAMS, TRAIN, DoesNotFit
 from dga_jax.errors import UserError
+from dga_jax.model.loss import SCOPE
 from dga_jax.training.config import apply_argument, default_config
 
 CHIP = Chip(memory=100.0, peak=10.0, bandwidth=5.0, network=2.0)
@@ -87,6 +89,19 @@ def test_matrix_products_are_those_of_the_model(report):
     assert report.model_flops < executed < 1.5 * report.model_flops
 
 
+def test_what_the_loss_sends_is_told_apart(report):
+    """Of 2 x 8 rows of 32 tokens; the layers are 2, of 32, the vocabulary 512."""
+    sent = report.fits[TRAIN].collectives
+    loss = [one.of(SCOPE) for one in sent]
+    assert 0 < sent_bytes(loss) < sent_bytes(sent) / 2
+    shapes = {shape for one in loss for shape in one.shapes}
+    assert (1, 8, 32, 32) in shapes  # all rows' activations, to each part
+    assert any(64 in shape for shape in shapes)  # a part of the unembedding
+    # No kernel of a layer, though their gradients' sums are combined with the loss's.
+    assert not {(32, 32), (32, 128), (128, 32)} & shapes
+    assert any((32, 128) in one.shapes for one in sent)
+
+
 def test_report_says_all(report):
     text = str(report)
     for said in (
@@ -94,6 +109,7 @@ def test_report_says_all(report):
         "GiB of a chip, which has 74.51",
         "temporaries",
         "all-gather",
+        "of the loss",
         "best MFU to hope for",
         "12LdT",
         "an estimate: compiled for CPU devices",

@@ -14,7 +14,7 @@ from dga_jax.benchmark.collectives import (
     sent_bytes,
 )
 from dga_jax.benchmark.flops import matmul_flops
-from dga_jax.benchmark.program import Program, arrays
+from dga_jax.benchmark.program import Array, Program, arrays
 
 
 def compiled_text(function, *shapes, in_specs, out_specs, mesh=None):
@@ -41,7 +41,7 @@ def test_collectives_in_a_loop_count_every_time():
         out_specs=(P("data"), P()),
     )
     (found,) = collectives(text)
-    assert found == ("all-reduce", ((96,),), 96 * 4, 5, 8)
+    assert found[:4] == ("all-reduce", (Array("f32", (96,)),), 5, 8)
     assert collective_bytes(text) == 96 * 4 * 5
     assert found.sent_bytes == 2 * 7 / 8 * 96 * 4 * 5
 
@@ -87,7 +87,7 @@ def test_every_kind_in_nested_loops():
     ],
 )
 def test_what_each_of_four_sends(op, sent):
-    assert Collective(op, ((25,),), 100, 1, 4).sent_bytes == sent
+    assert Collective(op, (Array("f32", (25,)),), 1, 4).sent_bytes == sent
 
 
 _ASYNCHRONOUS = """
@@ -118,10 +118,29 @@ backend_config={"known_trip_count":{"n":"3"}}
 def test_asynchronous_collectives_count_their_results_once():
     found = {one.op: one for one in collectives(_ASYNCHRONOUS)}
     assert set(found) == {"all-gather", "collective-permute", "all-reduce"}
-    assert found["all-gather"][:4] == ("all-gather", ((8,),), 16, 3)
+    gathered = found["all-gather"]
+    assert (gathered.shapes, gathered.bytes, gathered.executions) == (((8,),), 16, 3)
     assert found["collective-permute"].total_bytes == 16
     assert found["all-reduce"].shapes == ((2, 3), (5,))
     assert found["all-reduce"].bytes == 2 * 3 * 4 + 5
+
+
+_COMBINED = """
+ENTRY %main (a: f32[8]) -> (f32[8], f32[4]) {
+  %x = f32[8]{0} negate(%a), metadata={op_name="jit(f)/layers/neg"}
+  %y = f32[4]{0} slice(%a), metadata={op_name="jit(f)/transpose(jvp(head))/dot"}
+  ROOT %s = (f32[8]{0}, f32[4]{0}) all-reduce(%x, %y), to_apply=%add, \
+metadata={op_name="jit(f)/layers/neg"}
+}
+"""
+
+
+def test_what_was_combined_is_of_where_each_comes_from():
+    (one,) = collectives(_COMBINED)
+    assert one.bytes == 48
+    assert (one.of("head").shapes, one.of("head").bytes) == (((4,),), 16)
+    assert one.of("layers").shapes == ((8,),)
+    assert one.of("nobody").sent_bytes == 0
 
 
 # As TPU writes loops: no trip count, bounds and first values behind copies, a constant
