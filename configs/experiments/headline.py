@@ -10,7 +10,7 @@ TARGETS = ("python_docs", "austen", "sotu_modern", "mmlu")
 DATA = (
     "`stores/report`, made as the [index](../README.md) says: 14 corpora in 256"
     " clusters, four targets that are in none of them. What was chosen (where DGA"
-    " begins, η, β) was chosen by `configs/experiments/tune.py` on two other targets."
+    " begins, η) was chosen by `configs/experiments/tune.py` on two other targets."
 )
 
 
@@ -80,12 +80,13 @@ def get_config(argument: str | None = None) -> ConfigDict:
             " less; only from half the histogram does steering add something (0.04)."
         ),
         shows_not=(
-            "200 steps of a tiny model, in which no text comes twice: the setting in"
-            " which importance sampling does best; `limited` has the other. Five seeds,"
-            " and intervals that take pairs of seed and target for independent. Towards"
-            " `mmlu` no form of DGA gains anything that is sure. η and T_r were hardly"
-            " searched. A run steered by few probe rows is chaotic: one of ours, on one"
-            " core in place of two, which only rounds otherwise, ended 0.03 off."
+            "200 steps of a tiny model, in which hardly any text comes twice: the"
+            " setting in which importance sampling does best; `limited` has the"
+            " other. Five seeds, and intervals that take pairs of seed and target for"
+            " independent. Towards `mmlu` no form of DGA gains anything that is sure."
+            " η and T_r were hardly searched. A run steered by few probe rows is"
+            " chaotic: one of ours, on one core in place of two, which only rounds"
+            " otherwise, ended 0.03 off."
         ),
         data=DATA,
     )

@@ -49,10 +49,10 @@ def get_config(argument: str | None = None) -> ConfigDict:
         ),
         shows_not=(
             "Nothing bounds how often text is read: `capped` has that. 200 steps of a"
-            " tiny model, five seeds; intervals take pairs of seed and"
-            " target for independent. Importance sampling is read at its end, not at"
-            " its best; stopped in time it would still be above the natural mixture"
-            " (0.23, by the best losses in `results.jsonl`), but for `mmlu`, whose"
+            " tiny model, five seeds; intervals take pairs of seed and target for"
+            " independent. Importance sampling is read at its end, not at its best;"
+            " stopped in time it would still be above the natural mixture (0.23 on"
+            " average, by the best losses in `results.jsonl`), but for `mmlu`, whose"
             " histogram is broad: there it is 0.11 below."
         ),
         data=headline.DATA,

@@ -49,9 +49,9 @@ def get_config(argument: str | None = None) -> ConfigDict:
             "None that three seeds of two targets could tell: no option's interval is"
             " off zero, so no default changes. Nearest to it are rows drawn with less"
             " chance (`data.systematic`, -0.06, from -0.16 to 0.03) and alignments of"
-            " the unembedding alone (`mixer.head`, -0.05, from -0.16 to 0.06), which"
-            " cost less; a step of 0.5 in KL is the same as η 20 (0.00), one of 0.1 too"
-            " short (+0.04). Steering at all is 0.13 (0.04 to 0.17)."
+            " the unembedding alone (`mixer.head`, -0.05, from -0.16 to 0.05); a step"
+            " of 0.5 in KL is the same as η 20 (0.00), one of 0.1 ends 0.04 above it"
+            " (-0.04 to 0.12). Steering at all is 0.13 (0.04 to 0.17)."
         ),
         shows_not=(
             "2,500 tokens of each cluster, 200 steps, and only these two targets, on"

@@ -31,7 +31,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     config.experiment = Experiment(
         question="Does the proxy rank mixtures as the quickstart's model does?",
         axes={
-            "seed": seeds(2),
+            "seed": seeds(1),
             "model": {
                 name: {field: get(one, field) for field in _MODEL}
                 for name, one in models.items()

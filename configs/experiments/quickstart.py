@@ -30,11 +30,11 @@ def get_config(argument: str | None = None) -> ConfigDict:
         baseline={"mixer": "uniform"},
         figure=Figure("forest", lines="mixer"),
         answer=(
-            "Seldom: with η in proportion an update every 50 steps, as it has now, ends"
-            " 0.29 nats (0.25 to 0.33) below uniform weights, one every 10 steps 0.27"
-            " (0.21 to 0.32), and every 50 reaches their loss with 0.56 of the FLOPs,"
-            " not 0.73, probes counted. Between 10 and 50 the differences are those of"
-            " chance (every 20: 0.27, every 30: 0.20)."
+            "Seldom: with η in proportion an update every 50 steps, as it has now,"
+            " ends 0.29 nats (0.25 to 0.33) below uniform weights, one every 10 steps"
+            " 0.27 (0.21 to 0.32), and every 50 reaches their loss with 0.56 of the"
+            " FLOPs, not 0.73, probes counted. Between 10 and 50 nothing speaks for"
+            " more updates (every 20: 0.27, every 30: 0.20)."
         ),
         shows_not=(
             "Three seeds, one target, 300 steps, in which text hardly repeats: a"

@@ -33,11 +33,11 @@ def get_config(argument: str | None = None) -> ConfigDict:
         figure=Figure("forest", lines="signal", panels="tokens"),
         answer=(
             "It is the alignments. With steps as large as DGA's, from the same even"
-            " weights, the order of the domains' losses gains nothing (+0.04), that of"
-            " their gradients' norms costs 0.36 to 0.41 nats of the target, that of"
-            " their Fisher information 0.25 to 0.28, and random directions 0.05 to"
-            " 0.07; DGA gains 0.24 with little text and 0.25 with all (0.15 to 0.33 and"
-            " 0.35)."
+            " weights, the order of the domains' losses gains nothing (+0.04), that"
+            " of their gradients' norms costs 0.36 to 0.41 nats of the target, that"
+            " of their Fisher information 0.25 to 0.28, and random directions 0.05 to"
+            " 0.07; DGA gains 0.24 with little text and 0.25 with all (0.18 to 0.33,"
+            " and 0.15 to 0.35)."
         ),
         shows_not=(
             "Two targets and three seeds. Only the order of a signal is used; by their"
