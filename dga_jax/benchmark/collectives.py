@@ -177,12 +177,16 @@ def _results(one: Instruction, kind: str) -> tuple[Array, ...]:
 def _origins(
     program: Program, computation: str, one: Instruction, count: int
 ) -> tuple[str, ...]:
-    """Of each result; where operations were combined, of what each is made from."""
+    """Of each result; where operations were combined, of what each is made from.
+
+    TPU notes it of a fusion, and not of the operation inside.
+    """
+    own = one.origin or program.caller_origins.get(computation, "")
     if count == 1 or count != len(one.operands):
-        return (one.origin,) * count
+        return (own,) * count
     made = program.computations[computation]
     operands = (made.get(name) for name in one.operands)
-    return tuple((x.origin if x else "") or one.origin for x in operands)
+    return tuple((x.origin if x else "") or own for x in operands)
 
 
 def _group(one: Instruction, devices: int) -> int:

@@ -167,6 +167,15 @@ class Program:
             return None
         return self.computations[_CALLS.findall(one.attributes)[0]]
 
+    @functools.cached_property
+    def caller_origins(self) -> dict[str, str]:
+        """What the instruction that runs a computation came from, by computation."""
+        return {
+            callee: one.origin
+            for _, one, _ in self.instructions()
+            for callee, _ in self._callees(one)
+        }
+
     def fused(self) -> set[str]:
         """Computations whose inner results are never arrays in memory."""
         return {

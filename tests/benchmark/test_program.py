@@ -246,7 +246,8 @@ ENTRY %main (a: f32[64,16], b: bf16[1,16]) -> f32[8,16] {
   %b = bf16[1,16]{1,0} parameter(1)
   %f = bf16[4,16]{1,0} fusion(%b), kind=kCustom, calls=%start
   %g2 = bf16[4,16]{1,0} fusion(%b), kind=kCustom, calls=%goes_on
-  ROOT %e = f32[8,16]{1,0} fusion(%a), kind=kCustom, calls=%all-reduce-scatter.1
+  ROOT %e = f32[8,16]{1,0} fusion(%a), kind=kCustom, calls=%all-reduce-scatter.1, \
+metadata={op_name="jit(f)/transpose(jvp(head))/reduce_sum"}
 }
 """
 
@@ -257,6 +258,8 @@ def test_fusions_with_collectives():
         ("reduce-scatter", ((8, 16),), 512, 1, 4),
         ("all-gather", ((4, 16),), 128, 1, 4),
     ]
+    scattered, gathered = (one.of("head") for one in collectives(_SCATTERED))
+    assert (scattered.bytes, gathered.bytes) == (512, 0)  # as its fusion says
 
 
 _TRAFFIC = """HloModule jit_f
