@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -10,6 +11,10 @@ from runs import parts_of, small_config, train_run
 
 from dga_jax.data.store import Store
 from dga_jax.errors import UserError
+from dga_jax.prepare.assemble import prepare_store
+from dga_jax.prepare.corpus import Corpus
+from dga_jax.prepare.sources import Shard
+from dga_jax.tokenizer import BytesTokenizer
 from dga_jax.training.probe import Updates
 from dga_jax.training.setup import open_run
 
@@ -22,6 +27,18 @@ def opened(store, folder, **fields):
     run.checkpoints.close()
     with contextlib.closing(Updates(run, run.steps)) as updates:
         yield run.snapshot.train, updates
+
+
+def with_a_short_target(corpora, folder):
+    """The store of bytes with one document to steer by, and another one's rows."""
+    path = folder / "short.jsonl"
+    (shard,) = corpora["target"].shards
+    path.write_bytes(Path(shard.paths[0]).read_bytes().splitlines(True)[0])
+    short = corpora | {"target": Corpus((Shard.of(path),))}
+    prepare_store(
+        **short, tokenizer=BytesTokenizer(), seq_len=32, output=folder / "store"
+    )
+    return Store.open(folder / "store")
 
 
 def no_read(*arguments):
@@ -42,8 +59,9 @@ def test_what_was_read_ahead_is_what_would_be_read(byte_store, tmp_path, monkeyp
         jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
-def test_a_target_that_stays_is_read_once(byte_store, tmp_path, monkeypatch):
+def test_a_target_that_stays_is_read_once(byte_corpora, tmp_path, monkeypatch):
     """All of it twice over; part of it is another part at every update."""
+    store = with_a_short_target(byte_corpora, tmp_path)
     read, threads, read_of = [], [], Store.read
 
     def noted(self, split, ids):
@@ -54,10 +72,10 @@ def test_a_target_that_stays_is_read_once(byte_store, tmp_path, monkeypatch):
         return read_of(self, split, ids)
 
     monkeypatch.setattr(Store, "read", noted)
-    rows = byte_store.num_rows("target")
+    rows = store.num_rows("target")
     for wanted, times in ((2 * rows, 1), (rows - 1, 4)):
         read.clear()
-        config = small_config(byte_store, mixer__target_rows=wanted)
+        config = small_config(store, mixer__target_rows=wanted)
         assert train_run(config, tmp_path / str(wanted))
         assert read.count("target") == times + 1  # what steers is evaluated, too
     assert threads.count(threading.main_thread()) == 2  # once in each run, for that
