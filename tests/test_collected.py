@@ -2,6 +2,8 @@
 
 import ast
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -32,6 +34,17 @@ def test_every_test_file_is_collected(request):
     assert there
     missing = [p for p in there if not (collected(request.session, p) and has_tests(p))]
     assert missing == []
+
+
+def test_folders_with_a_conftest_go_together():
+    """Two of them in one command; as modules of one name they would not."""
+    folders = sorted({path.parent for path in TESTS.rglob("conftest.py")} - {TESTS})
+    assert len(folders) > 1
+    command = [sys.executable, "-m", "pytest", "--collect-only", "--quiet", *folders]
+    done = subprocess.run(
+        command, cwd=TESTS.parent, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
 
 
 def test_a_folder_that_pytest_skips(request, tmp_path):
