@@ -2,19 +2,15 @@
 
 import contextlib
 import threading
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from runs import parts_of, small_config, train_run
+from stores import store_with, text_of
 
 from dga_jax.data.store import Store
 from dga_jax.errors import UserError
-from dga_jax.prepare.assemble import prepare_store
-from dga_jax.prepare.corpus import Corpus
-from dga_jax.prepare.sources import Shard
-from dga_jax.tokenizer import BytesTokenizer
 from dga_jax.training.probe import Updates
 from dga_jax.training.setup import open_run
 
@@ -27,18 +23,6 @@ def opened(store, folder, **fields):
     run.checkpoints.close()
     with contextlib.closing(Updates(run, run.steps)) as updates:
         yield run.snapshot.train, updates
-
-
-def with_a_short_target(corpora, folder):
-    """The store of bytes with one document to steer by, and another one's rows."""
-    path = folder / "short.jsonl"
-    (shard,) = corpora["target"].shards
-    path.write_bytes(Path(shard.paths[0]).read_bytes().splitlines(True)[0])
-    short = corpora | {"target": Corpus((Shard.of(path),))}
-    prepare_store(
-        **short, tokenizer=BytesTokenizer(), seq_len=32, output=folder / "store"
-    )
-    return Store.open(folder / "store")
 
 
 def no_read(*arguments):
@@ -61,7 +45,8 @@ def test_what_was_read_ahead_is_what_would_be_read(byte_store, tmp_path, monkeyp
 
 def test_a_target_that_stays_is_read_once(byte_corpora, tmp_path, monkeypatch):
     """All of it twice over; part of it is another part at every update."""
-    store = with_a_short_target(byte_corpora, tmp_path)
+    short = text_of(byte_corpora["target"])[:1000]
+    store = store_with(tmp_path / "text", byte_corpora, target=short)
     read, threads, read_of = [], [], Store.read
 
     def noted(self, split, ids):

@@ -1,18 +1,11 @@
 """Runs that go wrong in a way that was planted say so; one that does not, nothing."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 from runs import Killed, log_of, small_config, stopped, train_run
+from stores import store_with, text_of
 
-from dga_jax.data.store import Store
-from dga_jax.prepare.assemble import prepare_store
-from dga_jax.prepare.corpus import Corpus
-from dga_jax.prepare.sources import Shard
 from dga_jax.report import write_report
-from dga_jax.tokenizer import BytesTokenizer
 
 
 def watched(store, **fields):
@@ -43,32 +36,6 @@ def signs_of(folder):
             if group == "warning":
                 found.setdefault(name, {})[line["step"]] = value
     return found
-
-
-def shard_of(folder, name, text, size=1000):
-    path = folder / f"{name}.jsonl"
-    pieces = [text[i : i + size] for i in range(0, len(text), size)]
-    path.write_text("".join(json.dumps({"text": piece}) + "\n" for piece in pieces))
-    return Shard.of(path)
-
-
-def text_of(corpus):
-    (shard,) = corpus.shards
-    lines = Path(shard.paths[0]).read_text(encoding="utf-8").splitlines()
-    return "".join(json.loads(line)["text"] for line in lines)
-
-
-def store_with(folder, corpora, more=(), **replaced):
-    """The store of bytes with further domains, or with another target."""
-    folder.mkdir()
-    more = [shard_of(folder, *domain) for domain in more]
-    parts = dict(corpora)
-    parts["generic"] = Corpus((*corpora["generic"].shards, *more))
-    for name, text in replaced.items():
-        parts[name] = Corpus((shard_of(folder, name, text),))
-    path = folder / "store"
-    prepare_store(**parts, tokenizer=BytesTokenizer(), seq_len=32, output=path)
-    return Store.open(path)
 
 
 def test_steps_that_are_much_too_large_swing(byte_store, tmp_path, monkeypatch, capsys):
