@@ -23,6 +23,8 @@ import threading
 import types
 import warnings
 
+from jax._src import api
+
 # Not modules that define flags: a program does that when it begins.
 _IMPORTED = (
     "dga_jax.cli",
@@ -176,8 +178,10 @@ def _become(how, what, *arguments):
 
 
 def _end(status):
-    """As a program ends, but for freeing all that was imported: half a second."""
+    """As a program ends, but for freeing what it imported and compiled: a second."""
     threading._shutdown()
+    if "JAX_COORDINATOR_ADDRESS" not in os.environ:
+        atexit.unregister(api.clean_up)
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

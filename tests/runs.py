@@ -1,6 +1,7 @@
 """Small runs in this process, for the tests of the loop."""
 
 import contextlib
+import dataclasses
 import functools
 import json
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 
 from configs.quickstart import get_config
 from dga_jax.sharding import make_mesh
+from dga_jax.training import config as configs
 from dga_jax.training import (
     loop,
     setup,
@@ -20,6 +22,8 @@ from dga_jax.training.mixture import Mixture
 from dga_jax.training.setup import Parts, open_run, open_store
 
 ONE_DEVICE = (1, 1, 1)
+# As runs are by default; `small_config` has it otherwise.
+DECAYING = {"optimizer__schedule": "cosine", "optimizer__warmup_steps": -1}
 _shared = functools.lru_cache(maxsize=32)
 
 
@@ -31,6 +35,17 @@ train_state.create = lambda *args, **named: jax.tree.map(
 )
 train_state.abstract_state = _shared(train_state.abstract_state)
 setup.make_steps = _shared(setup.make_steps)
+_optimizer_config = configs.optimizer_config
+
+
+def _without_length(config):
+    """A schedule that does not decay does not ask how long a run is."""
+    found = _optimizer_config(config)
+    constant = found.schedule == "constant"
+    return dataclasses.replace(found, steps=0) if constant else found
+
+
+configs.optimizer_config = _without_length
 
 
 class Killed(BaseException):
@@ -46,11 +61,13 @@ def mesh_of(data, fsdp, tensor):
 def small_config(store, **fields):
     """Two layers of 32, 12 steps, an update of the weights every 3, all logged.
 
+    The learning rate does not decay: runs of any length have the same programs.
     `fields` are config fields, with "__" for the dot.
     """
     config = get_config("debug")
     config.model.update(num_layers=2, d_model=32, num_heads=4, d_ff=64)
     config.train.update(steps=12, batch_size=8)
+    config.optimizer.update(schedule="constant", warmup_steps=1)
     config.mixer.update(interval=3, eta=5.0, probe_rows=2, target_rows=8)
     config.eval.update(every=4, rows=2, target_rows=4)
     config.checkpoint.update(every=5)

@@ -48,7 +48,7 @@ def main(out: pathlib.Path) -> None:
         output=STORE,
     )
     store = Store.open(STORE)
-    config = runs.small_config(store)
+    config = runs.small_config(store, **runs.DECAYING)
     config.model.update(num_layers=1, d_model=8, num_heads=2, d_ff=16)
     runs.train_run(config, pathlib.Path("whole"))
     shutil.copy("whole/metrics.jsonl", UNDISTURBED)

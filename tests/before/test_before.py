@@ -6,7 +6,7 @@ import shutil
 import tarfile
 
 import pytest
-from runs import log_of, parts_of, small_config, train_run
+from runs import DECAYING, log_of, parts_of, small_config, train_run
 
 from dga_jax.data.store import Store
 from dga_jax.errors import UserError
@@ -27,7 +27,7 @@ def before(tmp_path):
 
 def config_of(before):
     """That of the run; its store has moved since."""
-    config = small_config(Store.open(before / "store"))
+    config = small_config(Store.open(before / "store"), **DECAYING)
     config.model.update(num_layers=1, d_model=8, num_heads=2, d_ff=16)
     return config
 

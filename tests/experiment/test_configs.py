@@ -90,15 +90,16 @@ def test_its_runs_are_of_its_store(name, chosen):
 
 @pytest.mark.slow
 def test_each_mixer_trains_and_is_measured(chosen, tmp_path):
-    """Two steps and one update; which target it is makes no other program."""
-    runs = {}
+    """Two steps and one update, of each, and over each basis however begun.
+
+    Which target it is makes no other program.
+    """
+    runs, seen = [], set()
     for of_one in chosen.values():
         for (mixer, basis, begun), run in of_one.items():
-            kind = begun if begun == "natural" else bool(begun)
-            runs.setdefault((mixer, basis, kind), run)
-    runs = [
-        run._replace(name=f"{number}-{run.name}")
-        for number, run in enumerate(runs.values())
-    ]
+            kinds = {mixer, (basis, begun if begun == "natural" else bool(begun))}
+            if not kinds <= seen:
+                runs.append(run._replace(name=f"{len(runs)}-{run.name}"))
+            seen |= kinds
     trained = runner.train_all(runs, runs, tmp_path, [])
     assert trained.failed == []

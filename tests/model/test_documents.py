@@ -154,7 +154,7 @@ def test_positions_and_what_they_see(tokens, end):
     )
 
 
-@pytest.mark.parametrize("remat", ["none", "dots", "full"])
+@pytest.mark.parametrize("remat", ["none", "full"])
 def test_the_mask_is_held_once(remat):
     """Not by layer, nor by head, by the gradient: B L² bytes and what is B L."""
 

@@ -66,18 +66,17 @@ def scores(text):
     ]
 
 
-@pytest.mark.parametrize("document_end", [None, 0], ids=["whole rows", "documents"])
-def test_splash_holds_no_scores(document_end):
-    text = train_step("splash", document_end)
+@pytest.mark.parametrize(
+    ("document_end", "slices"),
+    [(None, 2), (0, 1)],
+    ids=["whole rows on a hybrid mesh", "documents"],
+)
+def test_splash_holds_no_scores(document_end, slices):
+    text = train_step("splash", document_end, slices)
     assert "splash_mha_fwd" in text
     assert "splash_mha_dkv" in text
-    assert scores(text) == []
-
-
-def test_two_slices():
-    """The step compiles for a hybrid mesh."""
-    text = train_step("splash", None, slices=2)
     assert "replica_groups" in text
+    assert scores(text) == []
 
 
 def test_xla_holds_scores():

@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import shutil
 from concurrent import futures
 
 import pytest
@@ -17,9 +18,15 @@ def test_is_small_and_has_its_notices():
         assert f"{path.parent.name}/{path.name}" in readme
 
 
-def test_prepared_once(tmp_path, monkeypatch):
-    path = sample.sample_store(64, tmp_path)
-    assert list(tmp_path.iterdir()) == [path]
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Where it lies in a cache of its own."""
+    return sample.sample_store(64, tmp_path_factory.mktemp("cache"))
+
+
+def test_prepared_once(prepared, monkeypatch):
+    path, cache = prepared, prepared.parent
+    assert list(cache.iterdir()) == [path]
     store = Store.open(path)
     assert store.seq_len == 64
     assert store.vocab_size == 2048
@@ -28,7 +35,7 @@ def test_prepared_once(tmp_path, monkeypatch):
         pytest.fail("it was there")
 
     monkeypatch.setattr(sample, "prepare_store", prepare_again)
-    assert sample.sample_store(64, tmp_path) == path
+    assert sample.sample_store(64, cache) == path
 
 
 def test_runs_side_by_side(tmp_path):
@@ -41,11 +48,11 @@ def test_runs_side_by_side(tmp_path):
     Store.open(paths.pop())
 
 
-def test_the_slower_of_two_takes_what_the_quicker_made(tmp_path, monkeypatch):
+def test_the_slower_of_two_takes_what_the_quicker_made(prepared, tmp_path, monkeypatch):
     prepare = sample.prepare_store
 
     def prepare_after_another(**arguments):
-        prepare(**arguments)
+        shutil.copytree(prepared, arguments["output"])
         prepare(**arguments)
 
     monkeypatch.setattr(sample, "prepare_store", prepare_after_another)
@@ -77,8 +84,8 @@ def test_a_cache_that_cannot_be_written_to(tmp_path):
         sample.sample_store(64, tmp_path / "file" / "cache")
 
 
-def test_a_cache_that_was_damaged(tmp_path):
-    path = sample.sample_store(64, tmp_path)
+def test_a_cache_that_was_damaged(prepared, tmp_path):
+    path = shutil.copytree(prepared, tmp_path / prepared.name)
     (path / "token_bytes.npy").unlink()
     with pytest.raises(UserError, match=rf"token_bytes\.npy.*remove {path}"):
         sample.sample_store(64, tmp_path)

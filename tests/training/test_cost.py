@@ -79,7 +79,7 @@ def test_an_update_passes_what_is_counted(name, byte_store, reference, tmp_path)
         run = dataclasses.replace(run, reference=of)
     with contextlib.closing(Updates(run, counted.steps)) as updates:
         updates.measure(run.snapshot.train, 2, run.snapshot.cursors)
-    found = of_update(MIXERS[name].reads, probe_rows=16, target_rows=2)
+    found = of_update(MIXERS[name].reads, probe_rows=16, target_rows=8)
     gradients = {kind: found[kind].gradients for kind in ("probe", "target")}
     assert gradients == counted.gradients
     forwards = found["probe"].forwards + found["target"].forwards
@@ -116,9 +116,9 @@ def test_what_a_run_spent_by_hand(byte_store, tmp_path):
     for kind, rows in tokens.items():
         assert last[f"cost/{kind}_tokens"] == rows * TOKENS
     model = configs.model_config(config)
-    gradient = 6 * matrix_parameter_count(model) + 12 * 1 * 8 * TOKENS
+    gradient = 6 * matrix_parameter_count(model) + 12 * 2 * 32 * TOKENS
     assert gradient == perf.model_flops_per_token(
-        matrix_parameter_count(model), 1, 8, TOKENS
+        matrix_parameter_count(model), 2, 32, TOKENS
     )
     forward = gradient / 3
     rows = (7 * 8 + 3 * 8 * 2 + 3 * 8) * gradient + 2 * EVALUATED * forward

@@ -23,6 +23,8 @@ FIELDS = {
     "model.d_model": 32,
     "model.num_heads": 4,
     "model.d_ff": 64,
+    "optimizer.schedule": "constant",
+    "optimizer.warmup_steps": 1,
     "mixer.interval": 3,
     "mixer.eta": 5.0,
     "mixer.probe_rows": 2,

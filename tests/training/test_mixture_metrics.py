@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runs import Killed, log_of, small_config, stopped, train_run
+from runs import DECAYING, Killed, log_of, small_config, stopped, train_run
 
 from dga_jax.data.store import Domains, Store
 from dga_jax.logs import series
@@ -268,7 +268,7 @@ def test_a_run_of_before_goes_on_and_counts_from_there(tmp_path):
         with tarfile.open(BEFORE / f"{name}.tar.xz") as archive:
             archive.extractall(tmp_path, filter="data")
     store = Store.open(tmp_path / "store")
-    config = small_config(store)
+    config = small_config(store, **DECAYING)
     config.model.update(num_layers=1, d_model=8, num_heads=2, d_ff=16)
     assert train_run(config, tmp_path / "run")
     tokens = store.domains().tokens_per_row

@@ -5,15 +5,24 @@ import shutil
 
 import numpy as np
 import pytest
-from runs import Killed, fingerprint, log_of, parts_of, small_config, stopped, train_run
+from runs import (
+    DECAYING,
+    Killed,
+    fingerprint,
+    log_of,
+    parts_of,
+    small_config,
+    stopped,
+    train_run,
+)
 
 from dga_jax.errors import UserError
 from dga_jax.training.setup import open_run
 
 STEPS = 12
 # Updates follow steps 3, 6, 9, 12; evaluations 4, 8, 12; checkpoints 5, 10, 12.
-KILLS = [1, 4, 5, 6, 7, 9, 10, 11]
-STOPS = [2, 3, 4, 8, 11]
+KILLS = [1, 5, 6, 7, 9, 11]
+STOPS = [2, 3, 8, 11]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +45,7 @@ def _fields(variant, store, folder):
     if variant == "plain":
         return {}
     if variant == "static":
-        return {"mixer__name": "static", "mixer__weights": "natural"}
+        return {"mixer__name": "static", "mixer__weights": "natural"} | DECAYING
     if variant == "basis":
         rng = np.random.default_rng(0)
         matrix = rng.dirichlet(np.ones(len(store.domains())), size=3)
@@ -209,13 +218,20 @@ def test_what_may_change_on_resume(whole, byte_store, tmp_path, monkeypatch):
         ("model.num_layers", 2, 3),
         ("optimizer.learning_rate", 0.003, 0.1),
         ("data.tokens_per_domain", 0, 320),
-        ("train.steps", 12, 13),
-        ("train.steps", 12, 11),
     ],
 )
 def test_what_may_not(field, before, now, whole, byte_store):
-    _, reference = whole("plain")
-    config = small_config(byte_store, **{field.replace(".", "__"): now})
+    _assert_refused(field, before, now, whole("plain"), byte_store)
+
+
+@pytest.mark.parametrize("steps", [STEPS - 1, STEPS + 1])
+def test_how_long_a_decay_is_may_not(steps, whole, byte_store):
+    _assert_refused("train.steps", STEPS, steps, whole("static"), byte_store)
+
+
+def _assert_refused(field, before, now, run, byte_store):
+    fields, reference = run
+    config = small_config(byte_store, **fields | {field.replace(".", "__"): now})
     kept = (reference / "config.json").read_bytes()
     with pytest.raises(UserError, match=f"{field} was {before!r} and is now {now!r}"):
         train_run(config, reference)
@@ -226,7 +242,7 @@ def test_what_may_not(field, before, now, whole, byte_store):
 def test_a_constant_schedule_lets_a_run_be_prolonged(byte_store, tmp_path, monkeypatch):
     """With the warm-up that it had and is in, automatic as it was or stated."""
     stated = {"optimizer__schedule": "constant", "optimizer__warmup_steps": 4}
-    automatic = {"optimizer__schedule": "constant"}
+    automatic = stated | {"optimizer__warmup_steps": -1}
 
     def run(directory, stop, steps, fields):
         config = small_config(byte_store, train__steps=steps, **fields)
@@ -358,8 +374,7 @@ def test_a_run_that_computed_nothing_may_become_any(byte_store, tmp_path):
 
 
 def test_schedules_of_the_mixer_count(byte_store, tmp_path):
-    fields = {"optimizer__schedule": "constant", "optimizer__warmup_steps": 0}
-    fields |= {"mixer__interval": 1, "mixer__eta_end": 0.0, "log__every": 100}
+    fields = {"mixer__interval": 1, "mixer__eta_end": 0.0, "log__every": 100}
     train_run(small_config(byte_store, train__steps=1, **fields), tmp_path)
     # η of the update after step 1 was 0 and would have been η/2 of the way.
     with pytest.raises(UserError, match=r"train\.steps was 1 and is now 2"):

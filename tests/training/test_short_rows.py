@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runs import parts_of, small_config
+from runs import DECAYING, parts_of, small_config
 
 from dga_jax.data.domains import ClusterNames, Domains, coarsened
 from dga_jax.data.store import PAD, Store
@@ -218,7 +218,7 @@ def test_a_run_that_drew_by_rows_goes_on_by_tokens(tmp_path, monkeypatch, capsys
         with tarfile.open(BEFORE / f"{name}.tar.xz") as archive:
             archive.extractall(tmp_path, filter="data")
     monkeypatch.chdir(tmp_path)
-    config = small_config(Store.open("store"))
+    config = small_config(Store.open("store"), **DECAYING)
     config.model.update(num_layers=1, d_model=8, num_heads=2, d_ff=16)
     config.model.attention, config.train.loss_chunk, config.mesh.fsdp = "xla", 128, 1
     said = []

@@ -14,11 +14,9 @@ def watched(store, **fields):
         store,
         **{
             "train__steps": 60,
-            "train__batch_size": 16,
             "mixer__interval": 5,
             "mixer__beta": 0.3,
             "mixer__probe_rows": 4,
-            "mixer__target_rows": 16,
             "eval__every": 20,
             "eval__target_rows": 32,
             "checkpoint__every": 42,
@@ -102,6 +100,7 @@ def test_a_domain_that_holds_the_steering_part_is_overfitted(byte_corpora, tmp_p
     config = watched(
         store,
         train__steps=200,
+        train__batch_size=16,
         optimizer__learning_rate=1e-2,
         optimizer__schedule="constant",
         model__d_model=64,

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -39,6 +40,21 @@ def labelled(tmp_path_factory):
     return Corpus(shards), np.tile(np.arange(4), 100)
 
 
+@pytest.fixture(scope="module")
+def whole(labelled, tmp_path_factory):
+    """Of a job that nothing disturbed: the clusters, what it found, its folder."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(corpus, "_PIECE_DOCUMENTS", 50)
+        return *clustered(labelled[0], OPTIONS, folder), folder
+
+
+@pytest.fixture
+def work(whole, tmp_path):
+    """A copy of its folder."""
+    return shutil.copytree(whole[2], tmp_path / "work")
+
+
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch):
     monkeypatch.setattr(corpus, "_PIECE_DOCUMENTS", 50)
@@ -46,9 +62,8 @@ def _small_pieces(monkeypatch):
     clustering._cached_tree.cache_clear()
 
 
-def test_clusters_recover_the_kinds(labelled, tmp_path):
-    documents, kinds = labelled
-    clusters, _ = clustered(documents, OPTIONS, tmp_path)
+def test_clusters_recover_the_kinds(labelled, whole):
+    kinds, clusters = labelled[1], whole[0]
     assert clusters.shape == (400,)
     assert 0 <= clusters.min() <= clusters.max() < 24
     table = np.zeros((8, 4))
@@ -69,14 +84,12 @@ class Elsewhere(Local):
         super().map(step, items, on_bytes)
 
 
-def test_an_engine_embeds_and_assigns(labelled, tmp_path):
+def test_an_engine_embeds_and_assigns(labelled, whole, tmp_path):
     """The tree alone is trained here; the steps read it where they run."""
-    documents, _ = labelled
-    expected, _ = clustered(documents, OPTIONS, tmp_path / "here")
     engine = Elsewhere()
-    found, _ = clustered(documents, OPTIONS, tmp_path / "there", engine=engine)
+    found, _ = clustered(labelled[0], OPTIONS, tmp_path, engine=engine)
     assert engine.ran == ["SampleTexts", "Vectors", "Assign"]
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(found, whole[0])
 
 
 class Stopped(BaseException):
@@ -84,9 +97,9 @@ class Stopped(BaseException):
 
 
 @pytest.mark.parametrize("stage", ["fit", "embed", "level", "assign"])
-def test_goes_on_where_it_was(labelled, tmp_path, monkeypatch, stage):
+def test_goes_on_where_it_was(labelled, whole, tmp_path, monkeypatch, stage):
     documents, _ = labelled
-    whole, first = clustered(documents, OPTIONS, tmp_path / "whole")
+    expected, first, _ = whole
     calls = {"fit": 0, "embed": 0, "level": 0, "assign": 0}
     armed = [stage]
 
@@ -108,7 +121,7 @@ def test_goes_on_where_it_was(labelled, tmp_path, monkeypatch, stage):
         clustered(documents, OPTIONS, tmp_path / "work")
     armed.clear()
     clusters, found = clustered(documents, OPTIONS, tmp_path / "work")
-    np.testing.assert_array_equal(clusters, whole)
+    np.testing.assert_array_equal(clusters, expected)
     assert found.embedder.digest == first.embedder.digest
     # What was done was not done again, but for what was being done.
     assert calls["fit"] == 1 + (stage == "fit")
@@ -121,11 +134,9 @@ def test_goes_on_where_it_was(labelled, tmp_path, monkeypatch, stage):
     assert calls == before
 
 
-def test_other_clusters_of_the_same_embeddings(labelled, tmp_path, monkeypatch):
-    documents, _ = labelled
-    clustered(documents, OPTIONS, tmp_path)
+def test_other_clusters_of_the_same_embeddings(labelled, work, monkeypatch):
     monkeypatch.setattr(tfidf.TfidfEmbedder, "embed", None)
-    clusters, _ = clustered(documents, ClusterOptions((2, 2, 2)), tmp_path)
+    clusters, _ = clustered(labelled[0], ClusterOptions((2, 2, 2)), work)
     assert clusters.max() < 8
 
 
@@ -140,17 +151,16 @@ def test_what_is_left_out_is_not_learned_from(labelled, tmp_path):
     np.testing.assert_array_equal(clusters[:200], expected)
 
 
-def test_a_lost_embedding_is_made_again(labelled, tmp_path):
+def test_a_lost_embedding_is_made_again(labelled, whole, work):
     documents, _ = labelled
-    whole, _ = clustered(documents, OPTIONS, tmp_path)
-    for path in tmp_path.glob("tree-*/*.npz"):
+    for path in work.glob("tree-*/*.npz"):
         path.unlink()
     shard = documents.shards[0].digest[:32]
-    (folder,) = tmp_path.glob(f"tfidf-*/embeddings/{shard}")
+    (folder,) = work.glob(f"tfidf-*/embeddings/{shard}")
     (folder / "000001.npy").unlink()
     (folder / "done").unlink()
-    found, _ = clustered(documents, OPTIONS, tmp_path)
-    np.testing.assert_array_equal(found, whole)
+    found, _ = clustered(documents, OPTIONS, work)
+    np.testing.assert_array_equal(found, whole[0])
 
 
 def test_a_sample_smaller_than_the_tree(labelled, tmp_path):
@@ -175,15 +185,13 @@ def test_more_clusters_than_documents_before_any_is_embedded(labelled, tmp_path)
 
 
 @pytest.mark.parametrize("shape", [(50, 7), (49, 128), (50,)])
-def test_embeddings_of_something_else(labelled, tmp_path, shape):
-    documents, _ = labelled
-    clustered(documents, OPTIONS, tmp_path)
-    for path in tmp_path.glob("tree-*/*.npz"):
+def test_embeddings_of_something_else(labelled, work, shape):
+    for path in work.glob("tree-*/*.npz"):
         path.unlink()
-    path = next(tmp_path.glob("tfidf-*/embeddings/*/000001.npy"))
+    path = next(work.glob("tfidf-*/embeddings/*/000001.npy"))
     np.save(path, np.zeros(shape, np.float32))
     with pytest.raises(UserError, match="expected") as error:
-        clustered(documents, OPTIONS, tmp_path)
+        clustered(labelled[0], OPTIONS, work)
     assert f"remove {path.parent}" in str(error.value)
 
 
@@ -197,20 +205,18 @@ def test_embeddings_of_something_else(labelled, tmp_path, shape):
         "tokens/*/000001.npz",
     ],
 )
-def test_damaged_files(labelled, tmp_path, name):
-    documents, _ = labelled
-    clustered(documents, OPTIONS, tmp_path)
-    path = next(tmp_path.glob(name))
+def test_damaged_files(labelled, work, name):
+    path = next(work.glob(name))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    for folder in tmp_path.glob("tree-*"):
+    for folder in work.glob("tree-*"):
         for part in folder.iterdir():
             if part != path and part.is_file():
                 part.unlink()
     clustering._load_embedder.cache_clear()
-    for clusters in tmp_path.glob("tree-*/clusters/*"):
+    for clusters in work.glob("tree-*/clusters/*"):
         clusters.unlink()
     with pytest.raises(UserError, match=r"damaged|cannot read") as error:
-        clustered(documents, OPTIONS, tmp_path)
+        clustered(labelled[0], OPTIONS, work)
     assert path.name in str(error.value)
 
 

@@ -116,7 +116,7 @@ def expected(shards, count, group, every, seq_len):
     return streams
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     corpora(),
     st.integers(2, 7),
