@@ -34,10 +34,19 @@ def state_on(mesh=(1, 1, 1)):
     return train_state.create(MODEL, make_optimizer(ADAM), mesh_of(*mesh), seed=1)
 
 
-@functools.partial(jax.jit, static_argnames="z_loss")
-@functools.partial(jax.value_and_grad, has_aux=True)
 def direct(params, rows, z_loss=0.0):
-    """Loss and gradient of all rows at once: (objective, nats per token)."""
+    """Loss and gradient of all rows at once: (objective, nats per token).
+
+    Filled up with rows of padding, of which one program is needed and not many.
+    """
+    count = 8 if len(rows) <= 8 else -(-len(rows) // 64) * 64
+    filled = np.pad(rows, ((0, count - len(rows)), (0, 0)), constant_values=PAD)
+    return of_filled(params, filled, z_loss)
+
+
+@jax.jit
+@functools.partial(jax.value_and_grad, has_aux=True)
+def of_filled(params, rows, z_loss):
     model = nnx.merge(train_state.graph(MODEL), params)
     logits = model(jnp.maximum(rows[:, :-1], 0))
     targets = rows[:, 1:]
@@ -67,21 +76,22 @@ def assert_close(tree, expected, tolerance):
         np.testing.assert_allclose(found, want, atol=tolerance * scale)
 
 
-@pytest.mark.parametrize(
-    ("microbatches", "mesh", "z_loss"),
-    [
-        (1, (1, 1, 1), 0.0),
-        (4, (1, 1, 1), Z_LOSS),
-        pytest.param(2, (2, 2, 1), Z_LOSS, marks=pytest.mark.slow),
-    ],
+CAREFUL = {"skip_nonfinite": True, "z_loss": Z_LOSS}
+ON_A_MESH = pytest.param(
+    CAREFUL | {"microbatches": 2}, (2, 2, 1), marks=pytest.mark.slow
 )
-def test_a_train_step(microbatches, mesh, z_loss, padded):
+IN_PARTS = CAREFUL | {"microbatches": 4}, (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "mesh"), [({}, (1, 1, 1)), IN_PARTS, ON_A_MESH], ids=str
+)
+def test_a_train_step(options, mesh, padded):
     """Tokens weigh the same, in whatever row, microbatch or part of the mesh."""
-    state = state_on(mesh)
+    state, z_loss = state_on(mesh), options.get("z_loss", 0.0)
     params = jax.tree.map(np.array, state.params)
     rows = sharding.place(padded, sharding.batch_sharding(mesh_of(*mesh)))
-    step = steps_of(mesh, microbatches=microbatches, z_loss=z_loss).train
-    new, metrics = step(state, rows)
+    new, metrics = steps_of(mesh, **options).train(state, rows)
     (_, loss), gradient = direct(params, padded, z_loss)
     assert metrics.tokens == 32 + 32 + 19 + 1 + 0 + 32 + 6 + 11
     assert float(metrics.loss) == pytest.approx(float(loss), rel=1e-5)
@@ -98,13 +108,9 @@ def test_a_train_step(microbatches, mesh, z_loss, padded):
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
 
 
-@pytest.mark.parametrize(
-    ("microbatches", "mesh"),
-    [(4, (1, 1, 1)), pytest.param(1, (2, 2, 1), marks=pytest.mark.slow)],
-)
-def test_a_step_that_is_not_finite_is_skipped(microbatches, mesh, padded):
+@pytest.mark.parametrize(("options", "mesh"), [IN_PARTS, ON_A_MESH], ids=str)
+def test_a_step_that_is_not_finite_is_skipped(options, mesh, padded):
     """Bit for bit as if it had not been; the next one is the one it would have been."""
-    options = {"microbatches": microbatches, "skip_nonfinite": True}
     train = steps_of(mesh, **options).train
     rows = sharding.place(padded, sharding.batch_sharding(mesh_of(*mesh)))
     state, _ = train(state_on(mesh), rows)
@@ -144,11 +150,11 @@ def test_evaluation_is_by_row(padded):
 @pytest.mark.parametrize("chunk", [8, 32])
 def test_logits_of_a_batch_are_never_held(chunk, byte_store):
     """Of V = 257, the compiled step knows no array of B x L; unless asked for."""
-    rows = byte_store.read("train", np.arange(16))
+    rows = byte_store.read("train", np.arange(8))
     compiled = steps_of(loss_chunk=chunk).train.lower(state_on(), rows).compile()
     floats = [x for x in arrays(compiled.as_text()) if x.kind in ("f32", "bf16")]
     largest = max(np.prod(x.shape) for x in floats if 257 in x.shape)
-    assert largest == 16 * chunk * 257
+    assert largest == 8 * chunk * 257
 
 
 @pytest.fixture(scope="module")
@@ -192,32 +198,27 @@ def plain(probed):
     [
         {},
         {"estimator": "reverse"},
-        {"chunk": 3, "target_chunk": 2},
+        {"chunk": 3, "target_chunk": 2, "normalise": True},
     ],
     ids=str,
 )
-def test_alignments(options, probed):
-    """To 1e-4 of ‖∇ℓ_i‖‖∇ℓ_target‖ of the products of gradients."""
+def test_alignments(options, probed, plain):
+    """To 1e-4 of ‖∇ℓ_i‖‖∇ℓ_target‖ of the products of gradients.
+
+    Over ‖∇ℓ_target‖ where they are normalised, as are their errors.
+    """
     *_, gradient, gradients, losses = probed
     result, norm = aligned(probed, **options)
     target_norm = dot(gradient, gradient) ** 0.5
     assert float(norm) == pytest.approx(target_norm, rel=1e-4)
     np.testing.assert_allclose(result.losses, losses, rtol=1e-5)
+    scale = float(norm) if options.get("normalise") else 1.0
     for found, one in zip(result.alignments, gradients, strict=True):
         bound = 1e-4 * dot(one, one) ** 0.5 * target_norm
-        assert abs(float(found) - dot(one, gradient)) <= bound
-    assert (np.asarray(result.standard_errors) > 0).all()
-
-
-def test_normalised(probed, plain):
-    plain, norm = plain
-    scaled, same = aligned(probed, normalise=True)
-    assert norm == same
-    np.testing.assert_allclose(scaled.alignments * norm, plain.alignments, rtol=1e-4)
-    np.testing.assert_allclose(
-        scaled.standard_errors * norm, plain.standard_errors, rtol=1e-4
-    )
-    np.testing.assert_array_equal(scaled.losses, plain.losses)
+        assert abs(float(found) * scale - dot(one, gradient)) <= bound
+    errors = plain[0].standard_errors
+    assert (np.asarray(errors) > 0).all()
+    np.testing.assert_allclose(result.standard_errors * scale, errors, rtol=1e-3)
 
 
 def test_preconditioned(probed):
