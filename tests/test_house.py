@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "model": set(),
     "tokenizer": set(),
     "logs": set(),
-    "data": {"mixing", "tokenizer"},
+    "data": {"tokenizer"},
     "harness": {"data", "logs", "model", "tokenizer"},
     "huggingface": {"model", "tokenizer"},
     "training": {
