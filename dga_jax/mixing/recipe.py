@@ -83,6 +83,18 @@ SHARED = (*SCHEDULED, *SWITCHES, *OF_RUN)
 _AROUND = ("floor", "shrink")
 
 
+class UnfitError(ValueError):
+    """What an option holds does not fit the domains; the message says why.
+
+    Attributes:
+      option: its name.
+    """
+
+    def __init__(self, option: str, message: str):
+        super().__init__(message)
+        self.option = option
+
+
 class Recipe:
     """A mixer by name: called with its options, `floor`, `shrink`, it is the `Mixer`.
 
@@ -124,7 +136,7 @@ class Recipe:
         self.shared = tuple(name for name in SHARED if name in arguments)
         self._off = {n: SWITCHES[n].default for n in self.shared if n in SWITCHES}
         self.options = {
-            name: _option(function, argument)
+            name: _option(function, argument, name in files)
             for name, argument in arguments.items()
             if name not in SHARED
         }
@@ -205,8 +217,10 @@ def mixer(
         if the weights never move.
       start: where they begin, unless the config says: "uniform" or "importance".
       head: whether its alignments are those of the output head alone.
-      files: names of its options that name a file, or nothing with "". What is in it is
-        part of the run.
+      files: names of its options that name a file of `np.save`, or nothing with "". It
+        gets what is in it, an array of finite float32, or None, which is the default.
+        What is in it is part of the run; `UnfitError` says that it is not for these
+        domains.
       local: whether it asks nothing of domains that were not probed, and keeps nothing
         of them but what it knew: then an update costs what those probed do, however
         many domains there are.
@@ -294,7 +308,9 @@ def _check_name(function: Callable, argument: inspect.Parameter) -> None:
         )
 
 
-def _option(function: Callable, argument: inspect.Parameter) -> Option:
+def _option(
+    function: Callable, argument: inspect.Parameter, is_file: bool = False
+) -> Option:
     name, default = argument.name, argument.default
     where = f"mixer {function.__name__}: argument {name}"
     if default is argument.empty:
@@ -302,6 +318,12 @@ def _option(function: Callable, argument: inspect.Parameter) -> Option:
     about = _documented(function).get(name)
     if not about:
         raise TypeError(f"{where} has no line under Args: in the docstring")
+    if is_file:
+        if default is not None:
+            raise TypeError(
+                f"{where}={default!r} is what a file holds; its default is None"
+            )
+        return Option("", None, about)
     hint = typing.get_type_hints(function, include_extras=True).get(name)
     kind, rules = hint, []
     if typing.get_origin(hint) is typing.Annotated:

@@ -257,6 +257,23 @@ def test_what_is_put_around_is_no_option(name):
         mixer(reads=("alignments",))(found["mine"])
 
 
+@pytest.mark.usefixtures("registry")
+def test_a_file_is_given_as_what_it_holds():
+    def mine(graph: np.ndarray | None = None, other: str = "") -> None:
+        """Something.
+
+        Args:
+          graph: who teaches whom.
+          other: a word.
+        """
+
+    mixer(reads=("losses",), files=("graph",))(mine)
+    found = recipe.MIXERS["mine"].options
+    assert found["graph"] == Option("", None, "who teaches whom")
+    with pytest.raises(TypeError, match="other='' is what a file holds; its default"):
+        mixer(reads=("losses",), files=("graph", "other"))(mine)
+
+
 def test_switches_are_off_unless_asked_for():
     """Whoever takes one, by its name alone."""
     found = []
