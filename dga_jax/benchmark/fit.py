@@ -27,6 +27,7 @@ from dga_jax.benchmark.fit_programs import (
 )
 from dga_jax.benchmark.fit_report import Report
 from dga_jax.errors import UserError
+from dga_jax.mixing.mixers import MIXERS
 from dga_jax.training import config as configs
 from dga_jax.training import fields, setup, validation
 from dga_jax.training.mixture import Mixture
@@ -162,7 +163,7 @@ def _num_probes(config: ConfigDict, explicit: set[str], domains: int) -> int:
 
 def _measures(config: ConfigDict) -> bool:
     """Whether the weights of a run move by alignments."""
-    return "alignments" in configs.make_mixer(config).reads
+    return "alignments" in MIXERS[config.mixer.name].reads
 
 
 def _versions() -> str:

@@ -9,9 +9,9 @@ from grain.experimental import index_shuffle
 from scipy import sparse
 
 from dga_jax.benchmark.tables import Check, Table, interleaved
+from dga_jax.data.basis import Basis
 from dga_jax.data.sampler import Cumulative, Sampler
 from dga_jax.mixing import mixers
-from dga_jax.mixing.basis import Basis
 
 _GOAL_DOMAINS = 262_144
 # Milliseconds a step for row ids, and an update for new weights.

@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+from dga_jax.data.basis import Basis
 from dga_jax.data.basis_file import load_basis
 from dga_jax.data.histograms import Histograms
 from dga_jax.data.store import BASES, TARGET_HISTOGRAM, Domains, Store
 from dga_jax.errors import UserError, listed
 from dga_jax.files import made_writable, read_arrays, replaced
-from dga_jax.mixing.basis import Basis
 
 TARGET, NATURAL = "target", "natural"
 _SHOWN = 10  # names in an error

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dga_jax.data.basis import Basis
 from dga_jax.errors import UserError
-from dga_jax.mixing.basis import Basis
 
 _TOLERANCE = 1e-4  # of a row's sum: what float32 files of 262,144 columns come with
 

@@ -60,6 +60,12 @@ class Domains:
         return np.diff(self.heldout_offsets)
 
 
+def entropy(weights: np.ndarray) -> float:
+    """Of weights over domains that sum to 1, in nats; e to it are effective domains."""
+    positive = weights[weights > 0]
+    return float(-np.sum(positive * np.log(positive)))
+
+
 class ClusterNames(Sequence):
     """Names of the clusters of one level, "03.17", made when they are asked for.
 

@@ -80,7 +80,7 @@ def target_direction(
             return jax.tree.map(jnp.add, total, gradient(params, part)), None
 
         zero = constrain(jax.tree.map(jnp.zeros_like, params))
-        direction, _ = jax.lax.scan(add, zero, _split(batch, rows // chunk))
+        direction, _ = jax.lax.scan(add, zero, strided(batch, rows // chunk))
     return direction, jnp.sqrt(tree_dot(direction, direction))
 
 
@@ -176,10 +176,7 @@ def gradient_moments(
         count = jax.tree.leaves(rows)[0].shape[0]
 
         def add(total: tuple[PyTree, jax.Array], row: PyTree) -> tuple:
-            def loss_of(p: PyTree) -> jax.Array:
-                return loss_fn(p, jax.tree.map(lambda x: x[None], row))[0]
-
-            gradient = jax.grad(loss_of)(params)
+            gradient = jax.grad(_alone(loss_fn, row))(params)
             squares = total[1] + tree_dot(gradient, gradient)
             return (jax.tree.map(jnp.add, total[0], gradient), squares), None
 
@@ -191,6 +188,17 @@ def gradient_moments(
         return jnp.sqrt(square), variance
 
     return jax.lax.map(of_domain, probe_batches)
+
+
+def strided(batch: PyTree, parts: int) -> PyTree:
+    """Leading axis [b] as [parts, b / parts]: part j holds rows j, j + parts, ...
+
+    Cut so, the sharded major part of the row axis stays in front and no row changes
+    device.
+    """
+    return jax.tree.map(
+        lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), batch
+    )
 
 
 def tree_dot(a: PyTree, b: PyTree) -> jax.Array:
@@ -272,13 +280,15 @@ def _reverse_rates(
     """The same from one gradient a row; rows in turn, so that one is held at a time."""
 
     def rate(row: PyTree) -> tuple[jax.Array, jax.Array]:
-        def loss_of(p: PyTree) -> jax.Array:
-            return loss_fn(p, jax.tree.map(lambda x: x[None], row))[0]
-
-        loss, gradient = jax.value_and_grad(loss_of)(params)
+        loss, gradient = jax.value_and_grad(_alone(loss_fn, row))(params)
         return tree_dot(gradient, direction), loss
 
     return jax.lax.map(rate, batch)
+
+
+def _alone(loss_fn: LossFn, row: PyTree) -> Callable[[PyTree], jax.Array]:
+    """The loss [] of one row, of the parameters."""
+    return lambda params: loss_fn(params, jax.tree.map(lambda x: x[None], row))[0]
 
 
 def _map_chunks(
@@ -302,11 +312,11 @@ def _map_chunks(
     size = chunk if full else -(-k // rounds)
     fill = size * rounds - k
 
-    def strided(x: jax.Array) -> jax.Array:
+    def in_rounds(x: jax.Array) -> jax.Array:
         filled = jnp.concatenate([x, x[:fill]]) if fill else x
         return filled.reshape(size, rounds, *x.shape[1:])
 
-    parts = jax.tree.map(strided, batches)
+    parts = jax.tree.map(in_rounds, batches)
 
     def one_round(i: jax.Array) -> PyTree:
         # Indexed here, not scanned over: a transposed copy of all rows would be held.
@@ -315,11 +325,4 @@ def _map_chunks(
     results = jax.lax.map(one_round, jnp.arange(rounds))
     return jax.tree.map(
         lambda x: jnp.moveaxis(x, 0, 1).reshape(-1, *x.shape[2:])[:k], results
-    )
-
-
-def _split(batch: PyTree, parts: int) -> PyTree:
-    """Leading axis [b] as [parts, b / parts]; strided, as in `_map_chunks`."""
-    return jax.tree.map(
-        lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), batch
     )

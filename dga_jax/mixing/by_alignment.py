@@ -159,7 +159,8 @@ class TargetState(NamedTuple):
 def grape(
     rate: Annotated[float, AtLeast(0)] = 1.5,
     target_rate: Annotated[float, AtLeast(0)] = 10.0,
-    targets: int = 1,
+    *,
+    targets: int,
 ) -> optax.GradientTransformation:
     """GRAPE, for several targets (2025, arXiv 2505.20380).
 
@@ -173,7 +174,7 @@ def grape(
 
     >>> from dga_jax.mixing.mixers import weights_after
     >>> signals = dict(target_alignments=[[3.0, -1.0]], target_losses=[4.0])
-    >>> print(weights_after(grape(), [0.5, 0.5], **signals))
+    >>> print(weights_after(grape(targets=1), [0.5, 0.5], **signals))
     [0.81759995 0.18239999]
     """
 
@@ -204,7 +205,8 @@ def grape(
 def pike(
     zeta1: Annotated[float, AtLeast(0)] = 1.0,
     zeta2: Annotated[float, AtLeast(0)] = 1.0,
-    batch_size: int = 1,
+    *,
+    batch_size: int,
 ) -> optax.GradientTransformation:
     """PiKE (2025, arXiv 2502.06244): large gradients and little noise, no target.
 
@@ -217,7 +219,7 @@ def pike(
 
     >>> from dga_jax.mixing.mixers import weights_after
     >>> signals = dict(gradient_norms=[1.0, 1.0], gradient_variances=[1.0, 3.0])
-    >>> print(weights_after(pike(), [0.5, 0.5], **signals))
+    >>> print(weights_after(pike(batch_size=1), [0.5, 0.5], **signals))
     [0.73109996 0.2689    ]
     """
 
@@ -229,7 +231,7 @@ def pike(
 
 
 @mixer(reads=("alignments",))
-def random(eta: float, beta: float, seed: int = 0) -> optax.GradientTransformation:
+def random(eta: float, beta: float, seed: int) -> optax.GradientTransformation:
     """A control: DGA's update by alignments that were dealt out to the domains anew.
 
     α̂ ∝ α exp(+η a_π), then DGA's EMA, with π a random permutation of those probed,

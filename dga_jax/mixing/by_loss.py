@@ -12,9 +12,8 @@ import numpy as np
 import optax
 
 from dga_jax.bounds import AtLeast, Within
-from dga_jax.errors import UserError
 from dga_jax.mixing import simplex
-from dga_jax.mixing.recipe import mixer
+from dga_jax.mixing.recipe import UnfitError, mixer
 from dga_jax.mixing.signals import Signals
 
 _TINY = jnp.finfo(jnp.float32).tiny
@@ -134,7 +133,7 @@ class WindowState(NamedTuple):
 def skill_it(
     rate: Annotated[float, AtLeast(0)] = 0.5,
     window: Annotated[int, AtLeast(1)] = 3,
-    graph: str = "",
+    graph: np.ndarray | None = None,
 ) -> optax.GradientTransformation:
     """Skill-it with a graph that is given (2023, arXiv 2307.14430).
 
@@ -150,14 +149,15 @@ def skill_it(
     >>> print(weights_after(skill_it(), [0.5, 0.5], losses=[4.0, 2.0]))
     [0.73109996 0.2689    ]
     """
-    given = _graph(graph)
 
     def init(log_weights: jax.Array) -> WindowState:
         size = log_weights.shape[0]
-        if given is not None and given.shape != (size, size):
-            raise UserError(
-                f"config.mixer.skill_it.graph={graph}: it is {_by(given)}, but there "
-                f"are {size} domains; give one of {size} x {size}"
+        if graph is not None and graph.shape != (size, size):
+            found = " x ".join(map(str, graph.shape)) or "a number"
+            raise UnfitError(
+                "graph",
+                f"it is {found}, but there are {size} domains; give one of "
+                f"{size} x {size}",
             )
         return WindowState(jnp.zeros(size), jnp.zeros((window, size)))
 
@@ -171,33 +171,11 @@ def skill_it(
     ) -> tuple[jax.Array, WindowState]:
         measured = True if probed is None else probed
         losses = jnp.where(measured, signals.losses, state.losses)
-        taught = losses if given is None else jnp.asarray(given) @ losses
+        taught = losses if graph is None else jnp.asarray(graph) @ losses
         last = jnp.concatenate([state.window[1:], taught[None]])
         return rate * jnp.sum(last, axis=0) - params, WindowState(losses, last)
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _graph(path: str) -> np.ndarray | None:
-    if not path:
-        return None
-    where = f"config.mixer.skill_it.graph={path}"
-    try:
-        given = np.load(path)
-    except OSError as error:
-        raise UserError(f"{where}: {error.strerror or error}") from None
-    except ValueError as error:
-        raise UserError(f"{where}: no .npy file of numbers: {error}") from None
-    if not isinstance(given, np.ndarray) or not np.issubdtype(given.dtype, np.number):
-        raise UserError(f"{where}: expected one array of numbers, as np.save writes it")
-    given = given.astype(np.float32)
-    if not np.isfinite(given).all():
-        raise UserError(f"{where}: it holds numbers that are not finite")
-    return given
-
-
-def _by(array: np.ndarray) -> str:
-    return " x ".join(map(str, array.shape)) or "a number"
 
 
 class RewardState(NamedTuple):

@@ -26,9 +26,10 @@ from dga_jax.mixing.signals import Signals, gathered, spread
 def dga(
     eta: float,
     beta: float,
-    kl: float = 0.0,
-    debias: bool = False,
-    adapt: bool = False,
+    *,
+    kl: float,
+    debias: bool,
+    adapt: bool,
 ) -> optax.GradientTransformation:
     """Dynamic Gradient Alignment (Fan, Grangier and Ablin 2024, arXiv 2410.02498).
 
@@ -37,7 +38,8 @@ def dga(
     Args:
       eta: step size η ≥ 0 of mirror ascent.
       beta: EMA coefficient β in (0, 1].
-      kl: departure from the paper, as `debias` and `adapt`: see `ascent.dga`.
+      kl: departure from the paper, see `ascent.dga`; as with the other two, what it
+        means and that it is off by default is in `recipe.SWITCHES`.
       debias: likewise.
       adapt: likewise.
 

@@ -14,17 +14,10 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from dga_jax.bounds import Rule
+from dga_jax.bounds import AtLeast, Rule
 from dga_jax.mixing import ascent, simplex
 from dga_jax.mixing.signals import Signals, only
 
-# What mixers share, `config.mixer.eta` and so on: may be schedules of the train step.
-SCHEDULED = ("eta", "beta")
-# Those that not every mixer has a use for; off where they are 0 or False.
-SWITCHES = ("kl", "debias", "adapt")
-# Of the run: its seed, how many targets it has, rows of a batch.
-OF_RUN = ("seed", "targets", "batch_size")
-SHARED = (*SCHEDULED, *SWITCHES, *OF_RUN)
 _TYPES = (float, int, bool, str)
 
 
@@ -54,7 +47,7 @@ class Mixer(NamedTuple):
 
 
 class Option(NamedTuple):
-    """An option of one mixer alone: `config.mixer.NAME.OPTION`.
+    """An option of mixers: of one alone it is `config.mixer.NAME.OPTION`.
 
     Attributes:
       default: of its type, which is float, int, bool or str.
@@ -65,6 +58,41 @@ class Option(NamedTuple):
     default: float | int | bool | str
     rule: Rule | None
     about: str
+
+
+# What mixers share, `config.mixer.eta` and so on: may be schedules of the train step.
+SCHEDULED = ("eta", "beta")
+# Those that not every mixer has a use for, `config.mixer.kl` and so on; by default off.
+SWITCHES = {
+    "kl": Option(
+        0.0,
+        AtLeast(0),
+        "a step without units: η is such that KL(α̂ ‖ α) is this; 0: η is eta",
+    ),
+    "debias": Option(
+        False, None, "take off what the noise of alignments adds to weights"
+    ),
+    "adapt": Option(
+        False, None, "β times the part of the alignments that is not noise"
+    ),
+}
+# Of the run: its seed, how many targets it has, rows of a batch.
+OF_RUN = ("seed", "targets", "batch_size")
+SHARED = (*SCHEDULED, *SWITCHES, *OF_RUN)
+# What every mixer is called with beside its own.
+_AROUND = ("floor", "shrink")
+
+
+class UnfitError(ValueError):
+    """What an option holds does not fit the domains; the message says why.
+
+    Attributes:
+      option: its name.
+    """
+
+    def __init__(self, option: str, message: str):
+        super().__init__(message)
+        self.option = option
 
 
 class Recipe:
@@ -102,10 +130,14 @@ class Recipe:
         self.files, self.local = tuple(files), local
         self._function = function
         self._signature = inspect.signature(function)
-        self.shared = tuple(n for n in SHARED if n in self._signature.parameters)
+        arguments = self._signature.parameters
+        for argument in arguments.values():
+            _check_name(function, argument)
+        self.shared = tuple(name for name in SHARED if name in arguments)
+        self._off = {n: SWITCHES[n].default for n in self.shared if n in SWITCHES}
         self.options = {
-            name: _option(function, parameter)
-            for name, parameter in self._signature.parameters.items()
+            name: _option(function, argument, name in files)
+            for name, argument in arguments.items()
             if name not in SHARED
         }
 
@@ -123,9 +155,9 @@ class Recipe:
           *args: of the function.
           floor: least weight of any domain (or basis distribution) with rows.
           shrink: alignments are shrunk by their errors before it reads them.
-          **options: of the function.
+          **options: of the function; those of `SWITCHES` are off if left out.
         """
-        given = self._signature.bind(*args, **options).arguments
+        given = self._signature.bind(*args, **self._off | options).arguments
         if not self.reads:
             still = optax.with_extra_args_support(self._function(**given))
             return Mixer(*still, self.reads, self.start)
@@ -169,23 +201,26 @@ def mixer(
 ) -> Callable[[Callable[..., optax.GradientTransformation]], Recipe]:
     """Makes a function a mixer, which `--config.mixer.name` knows by its name.
 
-    It takes those of `SHARED` that it wants, such as η and β, as `eta` and `beta`;
-    every other argument has a default and is an option of its own. Its annotation is
-    the option's type, with a bound if need be (`Annotated[float, AtLeast(0)]`), its
-    line under "Args:" the meaning. It returns an optax transform from `Signals` to an
-    increment of the log-weights [n], a higher one for whom is to gain:
-    `optax.stateless` makes one of a function of both, `simplex.reading` of a transform
-    of one signal, `simplex.rule` of a function that also asks who was probed.
-    Normalising, the floor, weights of those not probed and numbers that are not finite
-    are no concern of it: that is put around it. What was not measured is 0.
+    It takes those of `SHARED` that it wants, such as η and β, as `eta` and `beta`,
+    without a default, as the run has them; every other argument has a default and is an
+    option of its own. Its annotation is the option's type, with a bound if need be
+    (`Annotated[float, AtLeast(0)]`), its line under "Args:" the meaning. It returns an
+    optax transform from `Signals` to an increment of the log-weights [n], a higher one
+    for whom is to gain: `optax.stateless` makes one of a function of both,
+    `simplex.reading` of a transform of one signal, `simplex.rule` of a function that
+    also asks who was probed. Normalising, the floor, weights of those not probed and
+    numbers that are not finite are no concern of it: that is put around it. What was
+    not measured is 0.
 
     Args:
       reads: names of fields of `Signals`: what it gets, and all that is measured; ()
         if the weights never move.
       start: where they begin, unless the config says: "uniform" or "importance".
       head: whether its alignments are those of the output head alone.
-      files: names of its options that name a file, or nothing with "". What is in it is
-        part of the run.
+      files: names of its options that name a file of `np.save`, or nothing with "". It
+        gets what is in it, an array of finite float32, or None, which is the default.
+        What is in it is part of the run; `UnfitError` says that it is not for these
+        domains.
       local: whether it asks nothing of domains that were not probed, and keeps nothing
         of them but what it knew: then an update costs what those probed do, however
         many domains there are.
@@ -260,13 +295,35 @@ def _shrunk(
     return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
-def _option(function: Callable, parameter: inspect.Parameter) -> Option:
-    name, default = parameter.name, parameter.default
+def _check_name(function: Callable, argument: inspect.Parameter) -> None:
+    """Raises TypeError where its value would not be the one that it is given."""
+    name, default = argument.name, argument.default
     where = f"mixer {function.__name__}: argument {name}"
-    if default is parameter.empty:
+    if name in _AROUND:
+        raise TypeError(f"{where} is what is put around every mixer; rename it")
+    if name in SHARED and default is not argument.empty:
         raise TypeError(
-            f"{where} has no default; only {' and '.join(SCHEDULED)} have none"
+            f"{where}={default!r} would never be read: mixers share {name}, which the "
+            "run gives; leave the default out, or rename it"
         )
+
+
+def _option(
+    function: Callable, argument: inspect.Parameter, is_file: bool = False
+) -> Option:
+    name, default = argument.name, argument.default
+    where = f"mixer {function.__name__}: argument {name}"
+    if default is argument.empty:
+        raise TypeError(f"{where} has no default; only {', '.join(SHARED)} have none")
+    about = _documented(function).get(name)
+    if not about:
+        raise TypeError(f"{where} has no line under Args: in the docstring")
+    if is_file:
+        if default is not None:
+            raise TypeError(
+                f"{where}={default!r} is what a file holds; its default is None"
+            )
+        return Option("", None, about)
     hint = typing.get_type_hints(function, include_extras=True).get(name)
     kind, rules = hint, []
     if typing.get_origin(hint) is typing.Annotated:
@@ -277,9 +334,6 @@ def _option(function: Callable, parameter: inspect.Parameter) -> Option:
     rule = next((rule for rule in rules if isinstance(rule, Rule)), None)
     if rule and not rule.allows(default):
         raise TypeError(f"{where}={default!r}: {rule.says}")
-    about = _documented(function).get(name)
-    if not about:
-        raise TypeError(f"{where} has no line under Args: in the docstring")
     return Option(kind(default), rule, about)
 
 

@@ -4,14 +4,17 @@ import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import jax
+import numpy as np
 import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dga_jax.errors import UserError
 from dga_jax.logs import perf
-from dga_jax.mixing.mixers import MIXERS
-from dga_jax.mixing.recipe import SCHEDULED, SWITCHES, Mixer
+from dga_jax.mixing import mixers
+from dga_jax.mixing.mixers import MIXERS, MixerState
+from dga_jax.mixing.recipe import SCHEDULED, SWITCHES, Mixer, UnfitError
 from dga_jax.model import kernels
 from dga_jax.model.transformer import ModelConfig, matrix_parameter_count
 from dga_jax.sharding import batch_shards, probe_shards
@@ -237,10 +240,14 @@ def make_mixer(config: ConfigDict, targets: int = 1) -> Mixer:
     Args:
       config: of the run.
       targets: how many it has.
+
+    Raises:
+      UserError: a file that an option names cannot be read, or holds no numbers.
     """
     chosen = config.mixer
     recipe = MIXERS[chosen.name]
     own = {name: chosen[recipe.name][name] for name in recipe.options}
+    own |= {n: _array(f"mixer.{recipe.name}.{n}", own[n]) for n in recipe.files}
     of_all = {
         **{name: schedule(config, name) for name in SCHEDULED},
         **{name: chosen[name] for name in SWITCHES},
@@ -250,12 +257,48 @@ def make_mixer(config: ConfigDict, targets: int = 1) -> Mixer:
     }
     shared = {name: of_all[name] for name in recipe.shared}
     options = own | shared | {"floor": chosen.floor, "shrink": chosen.shrink}
+    if any(own[name] is not None for name in recipe.files):
+        return recipe(**options)
     return _mixer(recipe, **options)
 
 
 # The same object for equal options, by which its program is known again. A schedule is
-# another one each time.
+# another one each time, as are arrays.
 _mixer = functools.lru_cache(maxsize=32)(lambda recipe, **options: recipe(**options))
+
+
+def _array(field: str, path: str) -> np.ndarray | None:
+    """What is in the file that an option of a mixer names, if it names one."""
+    if not path:
+        return None
+    where = f"config.{field}={path}"
+    try:
+        given = np.load(path)
+    except OSError as error:
+        raise UserError(f"{where}: {error.strerror or error}") from None
+    except Exception as error:  # NumPy lets those of zipfile and tokenize through
+        raise UserError(f"{where}: no .npy file of numbers: {error}") from None
+    if not isinstance(given, np.ndarray) or not np.issubdtype(given.dtype, np.number):
+        raise UserError(f"{where}: expected one array of numbers, as np.save writes it")
+    given = given.astype(np.float32)
+    if not np.isfinite(given).all():
+        raise UserError(f"{where}: it holds numbers that are not finite")
+    return given
+
+
+def first_state(
+    config: ConfigDict, mixer: Mixer, weights: jax.typing.ArrayLike
+) -> MixerState:
+    """The state that a mixer of the config begins with.
+
+    Raises:
+      UserError: what a file holds does not fit the domains.
+    """
+    try:
+        return mixers.init(mixer, weights)
+    except UnfitError as error:
+        field = f"mixer.{config.mixer.name}.{error.option}"
+        raise UserError(f"config.{field}={get(config, field)}: {error}") from None
 
 
 def schedule(config: ConfigDict, name: str) -> optax.ScalarOrSchedule:

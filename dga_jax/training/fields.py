@@ -22,8 +22,7 @@ from dga_jax.training.mixer_fields import MIXER
 from dga_jax.training.optimizer import SCHEDULES
 
 _NOTHING, _ROUNDING = Touches.NOTHING, Touches.ROUNDING
-_VALUES, _UPDATES, _ALL = Touches.VALUES, Touches.UPDATES, Touches.ALL
-_DIGESTS = Touches.DIGESTS
+_VALUES, _ALL = Touches.VALUES, Touches.ALL
 _NOT_NEGATIVE, _POSITIVE = AtLeast(0), Above(0)
 
 _FIELDS: dict[str, Field] = {

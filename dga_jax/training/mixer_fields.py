@@ -3,12 +3,18 @@
 from dga_jax.bounds import Above, AtLeast, OneOf, Or, Within
 from dga_jax.mixing.alignment import ESTIMATORS
 from dga_jax.mixing.mixers import MIXERS
+from dga_jax.mixing.recipe import SWITCHES
 from dga_jax.training.field import Field, Touches
 
 _ROUNDING = Touches.ROUNDING
 _VALUES, _UPDATES, _ALL = Touches.VALUES, Touches.UPDATES, Touches.ALL
 _DIGESTS = Touches.DIGESTS
 _NOT_NEGATIVE, _POSITIVE = AtLeast(0), Above(0)
+
+
+def _switch(name: str) -> Field:
+    default, rule, about = SWITCHES[name]
+    return Field(default, Touches.MIXER, about, rule)
 
 
 MIXER: dict[str, Field] = {
@@ -49,21 +55,12 @@ MIXER: dict[str, Field] = {
         "least weight of any domain, or of any distribution of the basis",
         _NOT_NEGATIVE,
     ),
-    "mixer.kl": Field(
-        0.0,
-        Touches.MIXER,
-        "a step without units: η is such that KL(α̂ ‖ α) is this; 0: η is eta",
-        _NOT_NEGATIVE,
-    ),
+    "mixer.kl": _switch("kl"),
     "mixer.shrink": Field(
         False, Touches.MIXER, "shrink alignments by their standard errors"
     ),
-    "mixer.debias": Field(
-        False, Touches.MIXER, "take off what the noise of alignments adds to weights"
-    ),
-    "mixer.adapt": Field(
-        False, Touches.MIXER, "β times the part of the alignments that is not noise"
-    ),
+    "mixer.debias": _switch("debias"),
+    "mixer.adapt": _switch("adapt"),
     "mixer.probe_rows": Field(
         8, _UPDATES, "b, rows of a domain that an update measures", _POSITIVE
     ),

@@ -139,7 +139,7 @@ class Mixture:
 
     def init(self) -> MixerState:
         """The initial weights, as `mixer.weights` says."""
-        return mixers.init(self.mixer, self._initial)
+        return configs.first_state(self._config, self.mixer, self._initial)
 
     def begin(self, mesh: Mesh) -> MixerState:
         """The same, placed as the loop has it."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dga_jax.data.domains import entropy
 from dga_jax.logs.metrics import MetricsWriter
 from dga_jax.logs.series import leading
 from dga_jax.mixing.mixers import MixerState
@@ -67,11 +68,10 @@ class MixtureMetrics:
         """`mixture/weight`, its entropy, and the basis' weights."""
         mixture = self._mixture
         weights = mixture.domain_weights(state)
-        positive = weights[weights > 0]
-        entropy = float(-np.sum(positive * np.log(positive)))
+        nats = entropy(weights)
         metrics = {
-            "mixture/entropy": entropy,
-            "mixture/effective_domains": float(np.exp(entropy)),
+            "mixture/entropy": nats,
+            "mixture/effective_domains": float(np.exp(nats)),
         }
         self._writer.keep_series(
             step, LOG_WEIGHT, np.asarray(state.log_weights), mixture.names

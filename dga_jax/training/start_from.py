@@ -271,7 +271,8 @@ def _abstract(
             "config.start.what=params"
         )
     mixer = configs.make_mixer(config, len(store.targets.names) or 1)
-    shapes = jax.eval_shape(lambda: mixers.init(mixer, np.zeros(len(names))))
+    weights = np.zeros(len(names))
+    shapes = jax.eval_shape(lambda: configs.first_state(config, mixer, weights))
     state = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes
     )

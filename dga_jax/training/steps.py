@@ -208,20 +208,13 @@ def _make_train_step(
 def _accumulate(
     part: Callable, zero: Any, batch: Any, microbatches: int
 ) -> tuple[Any, jax.Array]:
-    """Sum of gradients over microbatches, from `zero` on, and what is by row [2, B].
-
-    Microbatch j holds rows j, j + m, j + 2m, ...: cut so, the sharded major part of
-    the row axis stays in front and no row changes device.
-    """
-
-    def strided(x: jax.Array) -> jax.Array:
-        return jnp.moveaxis(x.reshape(-1, microbatches, *x.shape[1:]), 1, 0)
+    """Sum of gradients over microbatches, from `zero` on, and what is by row [2, B]."""
 
     def add(total: Any, microbatch: Any) -> tuple[Any, jax.Array]:
         (_, of_rows), gradient = part(microbatch)
         return jax.tree.map(jnp.add, total, gradient), of_rows
 
-    gradient, of_rows = jax.lax.scan(add, zero, jax.tree.map(strided, batch))
+    gradient, of_rows = jax.lax.scan(add, zero, alignment.strided(batch, microbatches))
     return gradient, jnp.moveaxis(of_rows, 0, 2).reshape(2, -1)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from dga_jax.data.domains import entropy
 from dga_jax.logs import signs
 from dga_jax.logs.signs import Aligned, Losses, Moves, Sign, Targets
 from dga_jax.mixing.mixers import MixerState
@@ -38,7 +39,7 @@ class Watch:
     ):
         self._warn, self._mixture = config.warn, mixture
         self._weights = mixture.weights(state)
-        self._first = _effective(mixture.domain_weights(mixture.init()))
+        self._first = float(np.exp(entropy(mixture.domain_weights(mixture.init()))))
         kept = kept or {}
         self._aligned = Aligned(*kept.get("aligned", ()))
         self._moves = Moves(*kept.get("moves", ()))
@@ -131,13 +132,7 @@ class Watch:
         epochs, names = sampler.epochs(cursors), mixture.domains.names
         least = self._warn.effective_domains if mixture.moves else 0.0
         return [
-            signs.collapse(_effective(weights), self._first, least),
+            signs.collapse(float(np.exp(entropy(weights))), self._first, least),
             signs.repeats(shares, epochs, self._warn.epochs, names),
             signs.used_up(float(weights[gone].sum())),
         ]
-
-
-def _effective(weights: np.ndarray) -> float:
-    """E to the entropy."""
-    positive = weights[weights > 0]
-    return float(np.exp(-np.sum(positive * np.log(positive))))

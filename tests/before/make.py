@@ -5,8 +5,13 @@ checkpoints of steps 5 and 7. Those beside this file were made by the code of c9
 in a checkout of it with this folder added, in an empty directory:
 
     PYTHONPATH=.:tests python tests/before/make.py OUT
+
+undisturbed.jsonl is the log of the same run that was not stopped, rows.json what its
+sampler gave, by method and step.
 """
 
+import contextlib
+import functools
 import json
 import lzma
 import os
@@ -14,10 +19,13 @@ import pathlib
 import shutil
 import sys
 import tarfile
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import runs
 
+from dga_jax.data.sampler import Sampler
 from dga_jax.data.store import Store
 from dga_jax.prepare.assemble import prepare_store
 from dga_jax.prepare.corpus import Corpus
@@ -25,12 +33,11 @@ from dga_jax.prepare.sample import SAMPLE
 from dga_jax.prepare.sources import Shard
 from dga_jax.tokenizer import BytesTokenizer
 
-STORE, RUN, UNDISTURBED = "store", "run", "undisturbed.jsonl"
+STORE, RUN, UNDISTURBED, ROWS = "store", "run", "undisturbed.jsonl", "rows.json"
 
 
-def main(out: pathlib.Path) -> None:
-    """Makes both in `out` and packs them."""
-    os.chdir(out)  # the config names the store by a relative path
+def prepare() -> Store:
+    """The store, in the working directory, whose texts are written beside it."""
     files = {"generic": [], "target": []}
     for part, shards in files.items():
         for packed in sorted((SAMPLE / part).glob("*.jsonl.xz"))[:4]:
@@ -47,10 +54,39 @@ def main(out: pathlib.Path) -> None:
         seq_len=32,
         output=STORE,
     )
-    store = Store.open(STORE)
+    return Store.open(STORE)
+
+
+@contextlib.contextmanager
+def rows_read() -> Iterator[dict[str, dict[str, list]]]:
+    """Inside, rows that the sampler gives: ids by method, by step."""
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("draw", "probes", "target_rows"):
+            patch.setattr(Sampler, name, _recorded(getattr(Sampler, name), found))
+        yield found
+
+
+def _recorded(method: Callable, found: dict[str, dict[str, list]]) -> Callable:
+    @functools.wraps(method)
+    def recording(self: Sampler, step: int, *args: Any) -> Any:
+        result = method(self, step, *args)
+        ids = getattr(result, "rows", result)
+        found.setdefault(method.__name__, {})[str(step)] = ids.tolist()
+        return result
+
+    return recording
+
+
+def main(out: pathlib.Path) -> None:
+    """Makes all of it in `out` and packs store and run."""
+    os.chdir(out)  # the config names the store by a relative path
+    store = prepare()
     config = runs.small_config(store, **runs.DECAYING)
     config.model.update(num_layers=1, d_model=8, num_heads=2, d_ff=16)
-    runs.train_run(config, pathlib.Path("whole"))
+    with rows_read() as rows:
+        runs.train_run(config, pathlib.Path("whole"))
+    pathlib.Path(ROWS).write_text(json.dumps(rows))
     shutil.copy("whole/metrics.jsonl", UNDISTURBED)
     with runs.stopped(pytest.MonkeyPatch(), 7, by="sigterm"):
         runs.train_run(config, pathlib.Path(RUN))

@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+from distributions import dense
 from runs import small_config
 
 from dga_jax.data import bases
@@ -106,13 +107,13 @@ def test_a_stored_basis(store, references, level):
     assert basis.names == (*references.names, "target", "natural")
     domains = store.domains(level)
     natural = domains.tokens / domains.tokens.sum()
-    dense = basis.dense()
+    matrix = dense(basis)
     expected = references.counts.toarray() + natural
     expected /= references.documents[:, None] + 1
-    np.testing.assert_allclose(dense[:8], expected, atol=1e-12)
+    np.testing.assert_allclose(matrix[:8], expected, atol=1e-12)
     target = bases.importance_weights(store, level, "target", 1.0, available)
-    np.testing.assert_allclose(dense[8], target, atol=1e-12)
-    np.testing.assert_allclose(dense[9], natural, atol=1e-12)
+    np.testing.assert_allclose(matrix[8], target, atol=1e-12)
+    np.testing.assert_allclose(matrix[9], natural, atol=1e-12)
 
 
 def test_without_natural_and_target(store, references):
@@ -124,13 +125,13 @@ def test_without_natural_and_target(store, references):
 def test_a_basis_of_coarser_clusters(cluster_store):
     domains, parents = cluster_store.domains(1), cluster_store.domains(0)
     basis = bases.find_basis("level0", cluster_store, 1, 1.0, alive(cluster_store, 1))
-    dense = basis.dense()
+    matrix = dense(basis)
     assert basis.names == tuple(parents.names)
     for j in range(6):
         inside = np.arange(30) // 5 == j
-        assert not dense[j, ~inside].any()
+        assert not matrix[j, ~inside].any()
         share = domains.tokens[inside] / domains.tokens[inside].sum()
-        np.testing.assert_allclose(dense[j, inside], share)
+        np.testing.assert_allclose(matrix[j, inside], share)
     natural = parents.tokens / parents.tokens.sum()
     np.testing.assert_allclose(
         basis.mix(natural), domains.tokens / domains.tokens.sum()
@@ -251,7 +252,7 @@ def test_a_set_on_empty_domains_only(store, references):
     with pytest.raises(UserError, match=f"{name!r} lies on domains without"):
         bases.find_basis("lonely", store, 1, 0.0, available)
     smoothed = bases.find_basis("lonely", store, 1, 1.0, available)
-    assert not smoothed.dense()[:, 7].any()
+    assert not dense(smoothed)[:, 7].any()
 
 
 def test_names_that_are_taken(references):

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from distributions import dense
 from runs import small_config
 
 from dga_jax.data import bases
@@ -29,8 +30,8 @@ def test_the_parts_are_those_that_they_are_alone(cluster_store, tmp_path):
     parts = ["level0", "target", "natural"]
     joined = find(cluster_store, "+".join(parts))
     alone = [find(cluster_store, part) for part in parts]
-    expected = np.concatenate([basis.dense() for basis in alone])
-    np.testing.assert_allclose(joined.dense(), expected, atol=1e-12)
+    expected = np.concatenate([dense(basis) for basis in alone])
+    np.testing.assert_allclose(dense(joined), expected, atol=1e-12)
     assert joined.names[-2:] == ("target", "natural")
     assert joined.names[0] == f"level0:{alone[0].names[0]}"
     assert find(cluster_store, path).names[0] == "basis_0"  # a plus in a file's name
@@ -48,7 +49,7 @@ def test_a_run_may_begin_at_importance_sampling(cluster_store):
     np.testing.assert_allclose(weights[:-1], 0.1 / (len(weights) - 1), rtol=1e-5)
     available = cluster_store.domains(1).num_rows > 0
     target = bases.importance_weights(cluster_store, 1, "target", 1.0, available)
-    coarse = find(cluster_store, "level0").dense().mean(axis=0)
+    coarse = dense(find(cluster_store, "level0")).mean(axis=0)
     alpha = mixture.domain_weights(mixture.init())
     np.testing.assert_allclose(alpha, 0.9 * target + 0.1 * coarse, rtol=1e-5)
 

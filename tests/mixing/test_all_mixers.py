@@ -15,7 +15,7 @@ from dga_jax.mixing.signals import ALONE, COUNTED, WITH_GAPS, Signals
 
 SIZE, TARGETS = 4, 2
 MOVING = [name for name, recipe in MIXERS.items() if recipe.moves]
-OPTIONS = {"eta": 5.0, "beta": 0.3, "targets": TARGETS}
+OPTIONS = {"eta": 5.0, "beta": 0.3, "targets": TARGETS, "seed": 0, "batch_size": 1}
 VARIANTS = {
     "plain": {},
     "floor": {"floor": 0.05},

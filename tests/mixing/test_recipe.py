@@ -244,6 +244,55 @@ def test_what_cannot_be_an_option(kind, default, about, words):
     assert "mine" not in MIXERS
 
 
+@pytest.mark.parametrize("name", recipe.SHARED)
+def test_what_mixers_share_has_no_default(name):
+    """It would never be read: the run gives the value."""
+    source = f"def mine({name}: float = 3.0, a: float = 1.0): pass"
+    exec(source, found := {})
+    words = rf"mixer mine: argument {name}=3\.0 would never be read.* leave the default"
+    with pytest.raises(TypeError, match=words):
+        mixer(reads=("alignments",))(found["mine"])
+    assert "mine" not in MIXERS
+
+
+@pytest.mark.parametrize("name", ["floor", "shrink"])
+def test_what_is_put_around_is_no_option(name):
+    exec(f"def mine({name}: float = 0.0): pass", found := {})
+    with pytest.raises(TypeError, match=f"argument {name} is what is put around"):
+        mixer(reads=("alignments",))(found["mine"])
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_file_is_given_as_what_it_holds():
+    def mine(graph: np.ndarray | None = None, other: str = "") -> None:
+        """Something.
+
+        Args:
+          graph: who teaches whom.
+          other: a word.
+        """
+
+    mixer(reads=("losses",), files=("graph",))(mine)
+    found = recipe.MIXERS["mine"].options
+    assert found["graph"] == Option("", None, "who teaches whom")
+    with pytest.raises(TypeError, match="other='' is what a file holds; its default"):
+        mixer(reads=("losses",), files=("graph", "other"))(mine)
+
+
+def test_switches_are_off_unless_asked_for():
+    """Whoever takes one, by its name alone."""
+    found = []
+
+    def mine(eta: float, *, kl: float, adapt: bool) -> optax.GradientTransformation:
+        found.append((eta, kl, adapt))
+        return optax.scale(1.0)
+
+    made = Recipe(mine, ())
+    made(2.0)
+    made(eta=2.0, adapt=True)
+    assert found == [(2.0, 0.0, False), (2.0, 0.0, True)]
+
+
 def test_an_unknown_signal():
     for reads in (("alignments", "loses"), "losses"):
         with pytest.raises(TypeError, match=r"reads=.*expected some of .*'losses'"):

@@ -123,12 +123,36 @@ def test_options_that_do_not_fit(fields, words, byte_store):
     assert "\n" not in str(caught.value)
 
 
-def test_a_graph_of_another_size(byte_store, tmp_path):
-    np.save(tmp_path / "graph.npy", np.eye(3))
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "No such file or directory"),
+        (np.eye(3), "it is 3 x 3, but there are 8 domains; give one of 8 x 8"),
+        (np.ones(8), "it is 8, but there are 8 domains; give one of 8 x 8"),
+        (
+            np.array([["a"]]),
+            "expected one array of numbers, as np.save writes it",
+        ),
+        (np.full((8, 8), np.nan), "it holds numbers that are not finite"),
+        (b"text", "no .npy file of numbers: "),
+        (b"", "no .npy file of numbers: "),
+        (b"PK\x03\x04", "no .npy file of numbers: "),
+    ],
+)
+def test_what_is_no_graph(content, words, byte_store, tmp_path):
+    path = tmp_path / "graph.npy"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        np.save(path, content)
     config = tiny(byte_store, mixer__name="skill_it")
-    config.mixer.skill_it.graph = str(tmp_path / "graph.npy")
-    with pytest.raises(UserError, match="it is 3 x 3, but there are 8 domains"):
+    config.mixer.skill_it.graph = str(path)
+    with pytest.raises(UserError) as caught:
         parts_of(config)
+    said = str(caught.value)
+    assert said.startswith(f"config.mixer.skill_it.graph={path}: {words}")
+    assert "\n" not in said
+    assert said.endswith(words) or words.endswith(": ")
 
 
 def test_another_graph_is_another_run(byte_store, tmp_path):

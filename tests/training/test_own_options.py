@@ -161,12 +161,18 @@ def test_the_example_of_the_documentation(byte_store, tmp_path, monkeypatch):
     section = (ROOT / "docs" / "adding_a_mixer.md").read_text()
     code = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
     exec(code, dict(vars(mixers)))
-    fields = {"mixer__name": "steady", "train__steps": 6, "mixer__eta_end": 1.0}
-    config = small_config(byte_store, **fields)
+    given = {"mixer__name": "steady", "train__steps": 6, "mixer__eta_end": 1.0}
+    config = small_config(byte_store, **given)
     configs.apply_argument(config, "mixer.steady.most=0.5")
     try:
         assert train_run(config, tmp_path)
+        told = recorded.read(tmp_path).config.mixer.steady
+        line = "mixer.steady.most=1.0: the largest change of a log-weight (above 0)"
+        assert line in fields.listing()
+        row = "| `steady` | uniform | Mirror ascent on a running mean of the alignments"
+        assert row in reference.page()
     finally:
         del MIXERS["steady"]
+    assert told.most == 0.5
     weights = weights_of(tmp_path)
     assert (weights[0] != weights[-1]).all()

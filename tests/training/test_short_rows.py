@@ -6,6 +6,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from distributions import dense
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import DECAYING, parts_of, small_config
@@ -141,7 +142,7 @@ def test_probes_of_a_basis_are_of_tokens(store):
     mixture = mixture_of(store, mixer__basis="level0", mixer__probe_rows=8000)
     tokens, domains = tokens_of(store, mixture.probes(3).rows)
     losses = np.array([1.0, 2.0, 3.0, 0.0, -5.0, 4.0, 3.0, 1.0])
-    for j, distribution in enumerate(mixture.basis.dense()):
+    for j, distribution in enumerate(dense(mixture.basis)):
         nats = losses[domains[j]] * tokens[j]
         assert_is(distribution @ losses, nats, tokens[j])
 

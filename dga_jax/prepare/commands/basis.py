@@ -8,6 +8,7 @@ from absl import flags
 
 from dga_jax.data import bases
 from dga_jax.data.bases import StoredBasis, write_basis
+from dga_jax.data.domains import entropy
 from dga_jax.data.histograms import SMOOTHING, Histograms
 from dga_jax.data.store import TREE, Store
 from dga_jax.errors import UserError
@@ -103,8 +104,7 @@ def _describe(store: Store, stored: StoredBasis) -> list[str]:
         for domains in levels:
             basis = bases.smoothed(one.select(i), domains, SMOOTHING)
             weights = basis.mix(np.ones(1))
-            positive = weights[weights > 0]
-            effective.append(np.exp(-np.sum(positive * np.log(positive))))
+            effective.append(np.exp(entropy(weights)))
             if domains is levels[0]:
                 best = np.argsort(-weights, kind="stable")[:_SHOWN_CLUSTERS]
                 largest = ", ".join(

@@ -66,10 +66,6 @@ class Basis:
         weights = np.asarray(weights, np.float64)
         return self.own.T @ weights + (weights @ self.shares) * self.common
 
-    def dense(self) -> np.ndarray:
-        """P: float64 [N, k]."""
-        return self.own.toarray() + self.shares[:, None] * self.common
-
     def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """`count` domains from each distribution: int64 [N, count]."""
         domains = np.empty((len(self.names), count), np.int64)

@@ -1,10 +1,11 @@
 """Bases: the algebra."""
 
 import numpy as np
+from distributions import dense
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dga_jax.mixing.basis import Basis
+from dga_jax.data.basis import Basis
 
 
 @st.composite
@@ -24,12 +25,12 @@ def test_mixtures_are_on_the_simplex_and_linear(case):
     assert alpha.dtype == np.float64
     assert (alpha >= 0).all()
     assert abs(alpha.sum() - 1) <= 1e-12
-    assert (alpha >= basis.dense().min(axis=0) - 1e-12).all()
-    assert (alpha <= basis.dense().max(axis=0) + 1e-12).all()
+    assert (alpha >= dense(basis).min(axis=0) - 1e-12).all()
+    assert (alpha <= dense(basis).max(axis=0) + 1e-12).all()
     between = basis.mix(0.3 * v + 0.7 * w)
     np.testing.assert_allclose(between, 0.3 * basis.mix(v) + 0.7 * alpha, atol=1e-12)
     for j, corner in enumerate(np.eye(size)):
-        np.testing.assert_array_equal(basis.mix(corner), basis.dense()[j])
+        np.testing.assert_array_equal(basis.mix(corner), dense(basis)[j])
 
 
 def test_float32_weights_are_mixed_in_float64():
