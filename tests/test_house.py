@@ -29,6 +29,7 @@ MAY_IMPORT = {
         "stores",
         "tokenizer",
     },
+    "stores": {"data", "prepare"},  # the one door between the wings
     "prepare": {"cli", "data", "logs", "tokenizer"},
 }
 MOST_LINES = 400
@@ -89,19 +90,30 @@ def test_no_circle():
     assert graph == {}
 
 
-def test_training_loads_nothing_of_preparing():
-    script = "import dga_jax.main, sys; print(*(m for m in sys.modules))"
-    loaded = subprocess.run(
-        [sys.executable, "-c", script],
+def loaded_by(script):
+    """All modules that a process has loaded that ran it."""
+    return subprocess.run(
+        [sys.executable, "-c", f"{script}; import sys; print(*sys.modules)"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
     ).stdout.split()
+
+
+def test_training_loads_nothing_of_preparing():
+    loaded = loaded_by("import dga_jax.main")
     ours = [name for name in loaded if name.startswith("dga_jax")]
     assert not [name for name in ours if room(name) in ("prepare", "benchmark")]
     assert not {"sklearn", "pyarrow", "apache_beam", "tensorflow"} & set(loaded)
     assert len(ours) <= 60
+
+
+@pytest.mark.usefixtures("sample_store")
+def test_a_sample_that_was_made_is_opened_without_preparing():
+    loaded = loaded_by("from dga_jax import stores; stores.find_store('sample', 128)")
+    assert "dga_jax.data.sample" in loaded
+    assert not [name for name in loaded if room(name) == "prepare"]
 
 
 def test_no_room_is_too_long():
