@@ -1,6 +1,7 @@
 """The floor plan: who may import whom. See docs/layout.md."""
 
 import ast
+import itertools
 import pathlib
 import subprocess
 import sys
@@ -88,6 +89,32 @@ def test_no_circle():
         for others in graph.values():
             others.difference_update(leaves)
     assert graph == {}
+
+
+def planned():
+    """Paths of the modules and folders that docs/layout.md names."""
+    above = {}
+    for line in (ROOT / "docs" / "layout.md").read_text().splitlines():
+        indent = len(line) - len(line.lstrip())
+        if indent < 4:
+            continue
+        folder = above.get(indent - 2, ROOT)
+        for name in itertools.takewhile(
+            lambda word: word.endswith(("/", ".py")), line.split()
+        ):
+            above[indent] = folder / name
+            yield above[indent]
+
+
+def test_the_plan_is_of_this_house():
+    named = list(planned())
+    assert [path for path in named if not path.exists()] == []
+    packages = [path.parent for path in PACKAGE.rglob("__init__.py")]
+    # A folder that has others in it is not told by a sentence.
+    for parent in {path.parent for path in packages} - {ROOT}:
+        rooms = {path for path in packages if path.parent == parent}
+        rooms |= {path for path in parent.glob("*.py") if path.name[:2] != "__"}
+        assert rooms - set(named) == set(), parent
 
 
 def loaded_by(script):
