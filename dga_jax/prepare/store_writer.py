@@ -71,7 +71,7 @@ def write_records(path: str | os.PathLike, blocks: Iterable[np.ndarray]) -> dict
         for block in blocks:
             digest.update(block)
             rows += len(block)
-            padding = np.iinfo(block.dtype).max
+            padding = store.padding_of(block.dtype)
             tokens += int(np.count_nonzero(block[:, 1:] != padding))
             for row in block:
                 sink.write(row.tobytes())
@@ -101,7 +101,7 @@ class StoreWriter:
         self._tokenizer = tokenizer
         self._seq_len = seq_len
         self.dtype = row_dtype(tokenizer.vocab_size)
-        self.pad = int(np.iinfo(self.dtype).max)
+        self.pad = store.padding_of(self.dtype)
         self.rows_per_file = rows_per_file(seq_len, self.dtype, shard_bytes)
         self._splits, self._levels, self._files = {}, [], {}
         self._clusters: dict | None = None

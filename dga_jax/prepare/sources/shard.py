@@ -128,6 +128,11 @@ class Shard:
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
+    def stem(self) -> str:
+        """What files and folders about it are called, but for a suffix."""
+        return self.digest[:32]
+
+    @property
     def identity(self) -> list:
         """Of all that decides its documents and which are skipped; ready for JSON."""
         if self.fields.skip_bad:  # those that are too long are
