@@ -96,9 +96,9 @@ def run(size: Size) -> Iterator[Table]:
             leave_out=LeaveOut(duplicates=True, contamination="report"),
             engine=engine,
         )
-        *parts, _ = prepared.parts
-        megabytes = sum(part.text_bytes for part in parts) / 1e6
-        documents = sum(part.documents for part in parts)
+        *outcomes, _ = prepared.outcomes
+        megabytes = sum(one.text_bytes for one in outcomes) / 1e6
+        documents = sum(one.documents for one in outcomes)
         rows = {}
         for name, steps in _STEPS.items():
             seconds = sum(engine.seconds[step] for step in steps)

@@ -92,18 +92,18 @@ class Documents:
 
     Attributes:
       tokenized: its shards.
-      grouping: their domains.
+      domains: their domains.
       dropped: those left out.
     """
 
     tokenized: Tokenized
-    grouping: Named | Assigned
+    domains: Named | Assigned
     dropped: Sequence[Dropped] = ()
 
     def of(self, shard: Shard) -> Pieces:
         """The documents of a shard, piece by piece."""
         left_out = self.left_out(shard)
-        for piece in self.grouping.of(shard, self.tokenized.pieces(shard)):
+        for piece in self.domains.of(shard, self.tokenized.pieces(shard)):
             used = np.ones(len(piece.lengths), bool)
             low, high = np.searchsorted(
                 left_out, (piece.first, piece.first + len(used))

@@ -80,7 +80,7 @@ def test_a_store_without_duplicates(tmp_path):
             output=tmp_path / name,
             leave_out=leave_out,
         )
-        assert prepared.parts[0].documents == 60
+        assert prepared.outcomes[0].documents == 60
         assert prepared.duplicates == 40 * leave_out.duplicates
     hashes = {
         Store.open(tmp_path / name).content_hash for name in ("dropped", "unique")
