@@ -21,6 +21,15 @@ CACHE_VARIABLE = "DGA_JAX_CACHE"
 _PACKAGE = pathlib.Path(__file__).resolve().parent
 OnBytes = Callable[[int], object]  # is told how many bytes were read
 _CHUNK = 1 << 22  # bytes
+# What NumPy raises of an `.npz` file that is not as it was written.
+DAMAGED = (
+    ValueError,
+    KeyError,
+    EOFError,
+    TypeError,
+    RuntimeError,  # it seems to be encrypted, or packed in a way that nobody knows
+    zipfile.BadZipFile,
+)
 
 
 def shipped(name: str = "") -> pathlib.Path:
@@ -94,14 +103,7 @@ def read_arrays(path: pathlib.Path, remedy: str) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        EOFError,
-        TypeError,
-        zipfile.BadZipFile,
-    ) as error:
+    except (OSError, *DAMAGED) as error:
         raise UserError(f"cannot read {path} ({error}); {remedy}") from error
 
 
@@ -134,12 +136,17 @@ def local_path(flag: str, path: str, remedy: str) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def locked(directory: pathlib.Path, flag: str, busy: str) -> Iterator[None]:
+def locked(directory: pathlib.Path, flag: str, busy: str = "") -> Iterator[None]:
     """Holds a directory for this process; made if it does not exist.
 
+    Args:
+      directory: to hold.
+      flag: what named it.
+      busy: what another process does that holds it; "": wait for it.
+
     Raises:
-      UserError: it cannot be made or written to, or another process holds it; `flag`
-        is what named it, `busy` says what that process does.
+      UserError: it cannot be made or written to, or another process holds it that is
+        not waited for.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -150,7 +157,7 @@ def locked(directory: pathlib.Path, flag: str, busy: str) -> Iterator[None]:
         ) from None
     with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
         except BlockingIOError:
             raise UserError(
                 f"--{flag}={directory}: {busy}; wait for it, or choose another"

@@ -51,7 +51,8 @@ def main(argv: Sequence[str]) -> ExitStatus:
                 return ExitStatus.STOPPED
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left is quick
             if jax.process_index() == 0:
-                from dga_jax.report import write_report  # a run has no use for it yet
+                # A run has no use for it before.
+                from dga_jax.page.report import write_report
 
                 write_report(directory)
     return ExitStatus.COMPLETE

@@ -162,6 +162,11 @@ def shards(mesh: Mesh, axes: Iterable[str]) -> int:
     return math.prod(mesh.shape[axis] for axis in axes)
 
 
+def multiple(count: int, parts: int) -> int:
+    """The least multiple of `parts` that is not below."""
+    return -(-count // parts) * parts
+
+
 def batch_shards(mesh: Mesh) -> int:
     """Into how many parts the rows of a batch are cut."""
     return shards(mesh, BATCH_AXES)

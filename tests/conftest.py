@@ -70,9 +70,9 @@ def pytest_sessionfinish(session):
 @pytest.fixture(scope="session")
 def sample_store():
     from dga_jax.data.store import Store
-    from dga_jax.prepare.sample import sample_store as path_of_sample
+    from dga_jax.stores import find_store
 
-    return Store.open(path_of_sample(seq_len=128))
+    return Store.open(find_store("sample", seq_len=128))
 
 
 @pytest.fixture(scope="session")

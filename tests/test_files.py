@@ -5,12 +5,14 @@ import os
 import pathlib
 import stat
 
+import numpy as np
 import pytest
 
 from dga_jax.errors import UserError
-from dga_jax.files import appear, replaced
+from dga_jax.files import appear, read_arrays, replaced
 from dga_jax.logs import plot
 from dga_jax.logs.metrics import LOG_NAME, MetricsWriter
+from dga_jax.prepare.assemble.folder import Folder
 from dga_jax.prepare.commands import page
 
 
@@ -91,3 +93,26 @@ def test_a_full_disk_leaves_what_was_there(write, tmp_path, monkeypatch):
         write(path)
     assert path.read_bytes() == content
     assert os.listdir(tmp_path) == [LOG_NAME]
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda path: read_arrays(path, "make it again"),
+        lambda path: Folder.of(path.parent).load(path.name),
+    ],
+    ids=["read_arrays", "Folder.load"],
+)
+def test_arrays_of_which_a_byte_is_another(read, tmp_path):
+    """They are read, where the byte says nothing, or the user is told in a line."""
+    path = tmp_path / "x.npz"
+    np.savez(path, a=np.arange(5))
+    content, said = path.read_bytes(), []
+    for i in range(len(content)):
+        path.write_bytes(content[:i] + bytes([content[i] ^ 255]) + content[i + 1 :])
+        try:
+            read(path)
+        except UserError as error:
+            said.append(str(error))
+    assert len(said) > 200
+    assert all(str(path) in line for line in said)

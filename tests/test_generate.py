@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from runs import small_config, train_run
 
-from dga_jax import generate
 from dga_jax.errors import UserError
 from dga_jax.tokenizer import BytesTokenizer
-from dga_jax.training import trained
+from dga_jax.training import continuation, trained
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -34,8 +33,8 @@ def model(run):
 
 
 def ids_of(model, count=10, temperature=0.0, top_p=1.0, seed=0, prompt="The "):
-    ids = generate.prompt_ids(model, prompt)
-    return list(generate.generate(model, ids, count, temperature, top_p, seed))
+    ids = continuation.prompt_ids(model, prompt)
+    return list(continuation.generate(model, ids, count, temperature, top_p, seed))
 
 
 def test_the_newest_checkpoint_or_the_one_asked_for(run, model):
@@ -73,12 +72,12 @@ class Ending(BytesTokenizer):
 
 def test_it_begins_a_document_and_ends_before_the_next(model):
     end = model.tokenizer.end_of_text
-    prompt = generate.prompt_ids(model, "ab")
+    prompt = continuation.prompt_ids(model, "ab")
     assert prompt.tolist() == [end, 97, 98]
-    drawn = list(generate.generate(model, prompt, 12, 1.0, 1.0, 0))
+    drawn = list(continuation.generate(model, prompt, 12, 1.0, 1.0, 0))
     other = next(i for i in drawn if i != drawn[0])
     ending = dataclasses.replace(model, tokenizer=Ending(other))
-    found = list(generate.generate(ending, prompt, 12, 1.0, 1.0, 0))
+    found = list(continuation.generate(ending, prompt, 12, 1.0, 1.0, 0))
     assert found == drawn[: drawn.index(other)]
 
 
@@ -91,7 +90,7 @@ def test_a_character_is_written_when_it_is_whole():
 
     written, out = [], Out()
     ids = iter([*"é!".encode(), 0xC3])
-    generate.stream(BytesTokenizer(), np.array([256, 97]), ids, out)
+    continuation.stream(BytesTokenizer(), np.array([256, 97]), ids, out)
     assert list(dict.fromkeys(written)) == ["a", "aé", "aé!"]
     assert out.getvalue() == "aé!\N{REPLACEMENT CHARACTER}"
 
@@ -113,6 +112,6 @@ def test_the_command(run):
 
 def test_prompts_that_do_not_fit(model):
     assert model.longest == 32
-    assert len(generate.prompt_ids(model, "x" * 30)) == 31
+    assert len(continuation.prompt_ids(model, "x" * 30)) == 31
     with pytest.raises(UserError, match=r"--prompt has 31 tokens.* takes at most 30"):
-        generate.prompt_ids(model, "x" * 31)
+        continuation.prompt_ids(model, "x" * 31)

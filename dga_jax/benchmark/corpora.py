@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import BinaryIO
 
+from dga_jax.data.sample import SAMPLE
 from dga_jax.errors import UserError
-from dga_jax.prepare.sample import SAMPLE
 
 GZ, PLAIN, PARQUET, FOLDER = "gz", "jsonl", "parquet", "folder"
 FORMATS = (GZ, PLAIN, PARQUET, FOLDER)

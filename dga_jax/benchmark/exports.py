@@ -25,14 +25,20 @@ import numpy as np
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
-from dga_jax import export
 from dga_jax.benchmark.measured import printed
 from dga_jax.benchmark.tables import Check, Table
 from dga_jax.data.store import Store
 from dga_jax.huggingface import tensors
 from dga_jax.model.transformer import abstract, parameter_count
 from dga_jax.stores import find_store
-from dga_jax.training import checkpoint, fields, integrity, recorded, workdir
+from dga_jax.training import (
+    checkpoint,
+    fields,
+    integrity,
+    recorded,
+    to_huggingface,
+    workdir,
+)
 from dga_jax.training import config as configs
 
 EXPORT, COPY = "export", "copy of the file"
@@ -65,7 +71,7 @@ def run(size: Size) -> Iterator[Table]:
         config = fields.default_config()
         config.model.update(size.model)
         _write_run(config, folder / "run")
-        for dtype in export.DTYPES:
+        for dtype in to_huggingface.DTYPES:
             arguments = ["-m", __name__, folder / "run", folder / "out", dtype]
             found = printed([*arguments, str(size.rounds)])
             yield table(found, dtype, parameter_count(configs.model_config(config)))
@@ -129,7 +135,7 @@ def _main(arguments: Sequence[str]) -> None:
         shutil.rmtree(output, ignore_errors=True)
         _forget(directory / "checkpoints")
         start = time.perf_counter()
-        export.export(directory, output, dtype=dtype)
+        to_huggingface.export(directory, output, dtype=dtype)
         seconds[EXPORT].append(time.perf_counter() - start)
         peak = _peak()
         _forget(output)

@@ -13,6 +13,7 @@ from typing import Any
 
 from dga_jax.benchmark import corpora
 from dga_jax.benchmark.tables import Table
+from dga_jax.data.sample import SAMPLE
 from dga_jax.errors import UserError
 from dga_jax.files import OnBytes
 from dga_jax.prepare.assemble import LeaveOut, prepare_store
@@ -20,7 +21,6 @@ from dga_jax.prepare.assemble.clustering import ClusterOptions
 from dga_jax.prepare.assemble.engine import Local
 from dga_jax.prepare.clusters.minilm import MiniLM
 from dga_jax.prepare.corpus import Corpus
-from dga_jax.prepare.sample import SAMPLE
 from dga_jax.prepare.sources import Shard, expand, read_documents
 from dga_jax.tokenizer import load_tokenizer
 
@@ -96,9 +96,9 @@ def run(size: Size) -> Iterator[Table]:
             leave_out=LeaveOut(duplicates=True, contamination="report"),
             engine=engine,
         )
-        *parts, _ = prepared.parts
-        megabytes = sum(part.text_bytes for part in parts) / 1e6
-        documents = sum(part.documents for part in parts)
+        *outcomes, _ = prepared.outcomes
+        megabytes = sum(one.text_bytes for one in outcomes) / 1e6
+        documents = sum(one.documents for one in outcomes)
         rows = {}
         for name, steps in _STEPS.items():
             seconds = sum(engine.seconds[step] for step in steps)

@@ -7,12 +7,12 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 
 from dga_jax.logs.console import columns, quantity
+from dga_jax.logs.perf import processor
 
 _VERSIONS = ("jax", "jaxlib", "flax", "numpy", "grain")
 
@@ -130,13 +130,3 @@ def environment() -> str:
             *versions,
         ]
     )
-
-
-def processor() -> str:
-    """The processor's name; what `platform` knows where there is no /proc."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2] for line in lines if line.startswith("model name")]
-    return names[0].strip() if names else platform.processor() or platform.machine()

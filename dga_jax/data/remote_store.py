@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import os
 import pathlib
 import shutil
 import threading
@@ -32,7 +33,7 @@ _FILES_AT_A_TIME = 8
 _Files = dict[str, tuple[int, str]]  # size and SHA-256 by name
 
 
-def local_store(path: str, cache: str = "") -> pathlib.Path:
+def local_store(path: str, cache: str | os.PathLike = "") -> pathlib.Path:
     """The path of a store on this machine; one behind a URL is copied, once.
 
     The copy is made whole or not at all: a process that is killed leaves what it has

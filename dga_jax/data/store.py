@@ -60,6 +60,17 @@ TARGET_HISTOGRAM = "target_histogram.npz"
 BASES = "bases"
 
 
+def padding_of(dtype: np.dtype) -> int:
+    """What stands on disk where a row holds no token."""
+    return int(np.iinfo(dtype).max)
+
+
+def filled(rows: np.ndarray, parts: int) -> np.ndarray:
+    """The rows, and empty ones until they are a multiple of `parts`."""
+    fill = -len(rows) % parts
+    return np.pad(rows, ((0, fill), (0, 0)), constant_values=PAD)
+
+
 class Store:
     """An opened store; `Store.open` makes one. Safe to read from several threads.
 
@@ -90,7 +101,7 @@ class Store:
         self.num_levels: int = len(manifest["levels"])
         self.branching = tuple(manifest.get("clusters", {}).get("branching", ()))
         self.dtype = np.dtype(manifest["dtype"])
-        self.padding = int(np.iinfo(self.dtype).max)
+        self.padding = padding_of(self.dtype)
         rows = self.num_rows("target"), self.num_rows("target_eval")
         self.targets = Targets.of(manifest.get("targets"), *rows)
         self._shard_ends = {

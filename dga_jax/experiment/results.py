@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from dga_jax.benchmark.tables import processor
 from dga_jax.errors import UserError
 from dga_jax.experiment import cost
 from dga_jax.experiment.plan import Planned
 from dga_jax.files import replaced
 from dga_jax.logs.metrics import history, read_metrics
+from dga_jax.logs.perf import processor
 from dga_jax.logs.series import Series, leading, read_series
 from dga_jax.training.fields import changed, decides
 

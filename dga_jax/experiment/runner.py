@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import fcntl
 import os
 import time
 import traceback
@@ -184,13 +183,5 @@ def _held(folder: Path) -> Iterator[bool]:
 
 def write_results(directory: Path, every: Sequence[Planned]) -> None:
     """Writes results.jsonl from the runs that are done, one process at a time."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = open(directory / files.LOCK, "w")  # noqa: SIM115 (held until the end)
-    except OSError as error:
-        raise UserError(
-            f"--workdir={directory}: {error.strerror}; choose a directory you can write"
-        ) from None
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with files.locked(directory, "workdir"):
         results.write_lines(directory, results.gather(directory, every))

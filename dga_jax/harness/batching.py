@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 _EIGHTHS = (8, 7, 6, 5, 4, 2)  # of the longest row, that a row may be long
-MOST_SHAPES = len(_EIGHTHS)
 _SHORTEST = 64  # of a row, but for a single shape
 
 

@@ -8,6 +8,13 @@ from typing import NamedTuple
 import numpy as np
 
 _MOST_DOMAINS = 64  # in the table
+_HEAD = """---
+library_name: transformers
+pipeline_tag: text-generation
+tags:
+- dga_jax
+# license: yours to name, with the licences of the training text in mind
+---"""
 
 
 class Card(NamedTuple):
@@ -50,22 +57,8 @@ class Card(NamedTuple):
 
 def text(card: Card) -> str:
     """The card, Markdown with a YAML head."""
-    parts = [_head(card), _about(card), _data(card), _losses(card), _command(card)]
+    parts = [_HEAD, _about(card), _data(card), _losses(card), _command(card)]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _head(card: Card) -> str:
-    return "\n".join(
-        [
-            "---",
-            "library_name: transformers",
-            "pipeline_tag: text-generation",
-            "tags:",
-            "- dga_jax",
-            "# license: yours to name, with the licences of the training text in mind",
-            "---",
-        ]
-    )
 
 
 def _about(card: Card) -> str:

@@ -4,6 +4,7 @@ Every number from here depends on time and is logged under `perf/`.
 """
 
 import contextlib
+import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -46,6 +47,16 @@ _PEAK_FLOPS = {
     "NVIDIA GB200": 2500e12,
     "AMD Instinct MI300X": 1307e12,
 }
+
+
+def processor() -> str:
+    """The processor's name; what `platform` knows where there is no /proc."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2] for line in lines if line.startswith("model name")]
+    return names[0].strip() if names else platform.processor() or platform.machine()
 
 
 def peak_flops(kind: str) -> float | None:

@@ -61,8 +61,8 @@ def loss_table(lines: Lines) -> Rows:
     for label, key in losses.items():
         nats = [_at(lines, f"{key}/loss", step) for step in ends]
         bits = [_at(lines, f"{key}/bits_per_byte", step) for step in ends]
-        change = [_number(nats[1] - nats[0], "+.3f")] if len(ends) > 1 else []
-        rows.append([label, *map(_number, nats), *change, *map(_number, bits)])
+        change = [number(nats[1] - nats[0], "+.3f")] if len(ends) > 1 else []
+        rows.append([label, *map(number, nats), *change, *map(number, bits)])
     spent = [_at(lines, "cost/flops", step) for step in ends]
     if np.isfinite(spent).any():
         rows.append(["total FLOPs", *map(scientific, spent)])
@@ -119,15 +119,15 @@ def weight_table(
             by_column.append([title, *map(weight_text, shares(values, 1))])
     epochs = read_newest(workdir, "data/epochs", lines, names)
     if np.isfinite(epochs).any():
-        by_column.append(["epochs", *(_number(x, ".2f") for x in epochs)])
+        by_column.append(["epochs", *(number(x, ".2f") for x in epochs)])
     alignments, errors = (
         read_newest(workdir, f"mixture/{key}", lines, names if moves else [])
         for key in ("alignment", "alignment_error")
     )
     if np.isfinite(alignments).any():
         spec = _precision(alignments)
-        by_column.append(["alignment", *(_number(x, f"+{spec}") for x in alignments)])
-        by_column.append(["+/-", *(_number(x, spec) for x in errors)])
+        by_column.append(["alignment", *(number(x, f"+{spec}") for x in alignments)])
+        by_column.append(["+/-", *(number(x, spec) for x in errors)])
     return list(itertools.zip_longest(*by_column, fillvalue=""))
 
 
@@ -222,7 +222,8 @@ def _at(lines: Lines, key: str, step: int) -> float:
     return float(found[0]) if len(found) else math.nan
 
 
-def _number(value: float, spec: str = ".3f") -> str:
+def number(value: float, spec: str = ".3f") -> str:
+    """A number by a format, "-" if it is not finite."""
     return format(value, spec) if math.isfinite(value) else "-"
 
 

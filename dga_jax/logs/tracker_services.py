@@ -10,14 +10,45 @@ import struct
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-
-from dga_jax.logs.trackers import TrackedRun
+from typing import Any, NamedTuple, Protocol
 
 _PROJECT = "dga_jax"  # unless a variable names another
 _BLOCK = 2**15  # bytes; of the files that Weights & Biases writes
 _BATCH = 1000  # metrics that MLflow takes at a time
 _PARAMETERS = 100  # of a config
 _STEP = "step"  # a metric of MLflow's, which says what lines are there
+
+
+class TrackedRun(NamedTuple):
+    """The run that a tracker shows.
+
+    Attributes:
+      workdir: its name is the run's.
+      identity: by which it is known to the tracker, also after a restart.
+      config: its fields, by dotted names.
+    """
+
+    workdir: Path
+    identity: str
+    config: Mapping[str, Any]
+
+
+class Tracker(Protocol):
+    """A service that shows metrics; all is called from one thread.
+
+    It is made with a `TrackedRun`, new or known to it, and may raise anything.
+    """
+
+    def __init__(self, run: TrackedRun): ...
+
+    def last_step(self) -> int:
+        """The last step that it has; -1 if none."""
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Takes the numbers of a step, which is behind the last one."""
+
+    def close(self) -> None:
+        """Returns when all that was written will arrive."""
 
 
 class WandB:
@@ -159,4 +190,8 @@ class Trackio:
         self._run.finish()
 
 
-BY_NAME = {"wandb": WandB, "mlflow": MLflow, "trackio": Trackio}
+BY_NAME: dict[str, type[Tracker]] = {
+    "wandb": WandB,
+    "mlflow": MLflow,
+    "trackio": Trackio,
+}

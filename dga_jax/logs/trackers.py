@@ -18,46 +18,15 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from dga_jax.files import replaced
+from dga_jax.logs.tracker_services import BY_NAME, TrackedRun
 
 _Line = tuple[int, Mapping[str, float | None]]
 _IDENTITY = "trackers.json"
 _PATIENCE_SECONDS = 120.0  # at the end of a run
 _STOPPED_SECONDS = 3.0  # of one that was told to stop, and may soon be killed
-
-
-class TrackedRun(NamedTuple):
-    """The run that a tracker shows.
-
-    Attributes:
-      workdir: its name is the run's.
-      identity: by which it is known to the tracker, also after a restart.
-      config: its fields, by dotted names.
-    """
-
-    workdir: Path
-    identity: str
-    config: Mapping[str, Any]
-
-
-class Tracker(Protocol):
-    """A service that shows metrics; all is called from one thread.
-
-    It is made with a `TrackedRun`, new or known to it, and may raise anything.
-    """
-
-    def __init__(self, run: TrackedRun): ...
-
-    def last_step(self) -> int:
-        """The last step that it has; -1 if none."""
-
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Takes the numbers of a step, which is behind the last one."""
-
-    def close(self) -> None:
-        """Returns when all that was written will arrive."""
 
 
 def follow(
@@ -124,7 +93,7 @@ class Follower(threading.Thread):
     def run(self) -> None:
         """All that the thread does."""
         try:
-            tracker = _service(self._of)(self._run)
+            tracker = BY_NAME[self._of](self._run)
             last = tracker.last_step()
             for step, values in itertools.chain(self._before(), self._coming()):
                 if step > last:
@@ -152,12 +121,6 @@ class Follower(threading.Thread):
 
     def _say(self, text: str) -> None:
         print(f"tracker {self._of}: {text}", file=sys.stderr, flush=True)
-
-
-def _service(name: str) -> Callable[[TrackedRun], Tracker]:
-    from dga_jax.logs import tracker_services  # few runs have one
-
-    return tracker_services.BY_NAME[name]
 
 
 def _identity(workdir: Path) -> str:

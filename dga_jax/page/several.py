@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from dga_jax.logs.console import quantity, scientific
 from dga_jax.logs.metrics import history
+from dga_jax.logs.tables import number
 from dga_jax.page import charts
 from dga_jax.page.markup import (
     Html,
@@ -77,7 +78,7 @@ def compared(runs: Sequence[Told]) -> list[list[str]]:
         of = config.mixer.name if config else "-", str(config.seed) if config else "-"
         at = last_step(told) if step is None else step
         row = [told.title, *of, "-" if at is None else f"{at:,}"]
-        row += [_format(_at(told, key, at), ".3f") for key in _LOSSES.values()]
+        row += [number(_at(told, key, at)) for key in _LOSSES.values()]
         effective, flops = (
             _at(told, key, at) for key in ("mixture/effective_domains", "cost/flops")
         )
@@ -106,10 +107,6 @@ def _at(told: Told, key: str, step: int | None) -> float:
     steps, values = history(told.lines, key)
     count = 0 if step is None else int(np.searchsorted(steps, step, side="right"))
     return float(values[count - 1]) if count else math.nan
-
-
-def _format(value: float, spec: str) -> str:
-    return format(value, spec) if math.isfinite(value) else "-"
 
 
 def _question(runs: Sequence[Told]) -> str:

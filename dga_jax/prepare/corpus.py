@@ -42,7 +42,7 @@ class Corpus:
         return sorted({shard.domain for shard in self.shards if shard.named})
 
     def documents(self) -> Iterator[Document | BadDocument]:
-        """Streams all documents, those without text too.
+        """Yields all documents, those without text too.
 
         Raises:
           UserError: a shard that cannot be used, or no text in any.

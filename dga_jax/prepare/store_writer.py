@@ -22,7 +22,7 @@ from dga_jax.errors import UserError
 from dga_jax.files import file_digest
 from dga_jax.tokenizer import Tokenizer
 
-SHARD_BYTES = 1 << 30
+FILE_BYTES = 1 << 30
 # Rows are read at random, one by one, so each is a group of its own. Compression would
 # save 14% of the space (11-bit ids in 16) and reading would take 1.7 times as long.
 _OPTIONS = "group_size:1,uncompressed"
@@ -33,10 +33,10 @@ def row_dtype(vocab_size: int) -> np.dtype:
     return np.dtype("<u2" if vocab_size <= np.iinfo(np.uint16).max else "<u4")
 
 
-def rows_per_file(seq_len: int, dtype: np.dtype, shard_bytes: int = SHARD_BYTES) -> int:
-    """Rows in files of at most `shard_bytes`, whole blocks of them."""
+def rows_per_file(seq_len: int, dtype: np.dtype, file_bytes: int = FILE_BYTES) -> int:
+    """Rows in files of at most `file_bytes`, whole blocks of them."""
     row_bytes = (seq_len + 1) * dtype.itemsize
-    blocks = shard_bytes // (row_bytes * digests.BLOCK_ROWS)
+    blocks = file_bytes // (row_bytes * digests.BLOCK_ROWS)
     return max(1, blocks) * digests.BLOCK_ROWS
 
 
@@ -71,7 +71,7 @@ def write_records(path: str | os.PathLike, blocks: Iterable[np.ndarray]) -> dict
         for block in blocks:
             digest.update(block)
             rows += len(block)
-            padding = np.iinfo(block.dtype).max
+            padding = store.padding_of(block.dtype)
             tokens += int(np.count_nonzero(block[:, 1:] != padding))
             for row in block:
                 sink.write(row.tobytes())
@@ -94,15 +94,15 @@ class StoreWriter:
         directory: pathlib.Path,
         tokenizer: Tokenizer,
         seq_len: int,
-        shard_bytes: int = SHARD_BYTES,
+        file_bytes: int = FILE_BYTES,
     ):
-        """Writes into an existing directory, in files of at most `shard_bytes`."""
+        """Writes into an existing directory, in files of at most `file_bytes`."""
         self._directory = directory
         self._tokenizer = tokenizer
         self._seq_len = seq_len
         self.dtype = row_dtype(tokenizer.vocab_size)
-        self.pad = int(np.iinfo(self.dtype).max)
-        self.rows_per_file = rows_per_file(seq_len, self.dtype, shard_bytes)
+        self.pad = store.padding_of(self.dtype)
+        self.rows_per_file = rows_per_file(seq_len, self.dtype, file_bytes)
         self._splits, self._levels, self._files = {}, [], {}
         self._clusters: dict | None = None
         self._targets: dict | None = None

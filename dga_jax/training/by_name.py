@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from dga_jax.errors import listed
 from dga_jax.mixing.mixers import MixerState
 from dga_jax.training.mixture import Mixture
 
@@ -54,8 +55,8 @@ def taken_over(
     known = set(names)
     new = [name for name, known in zip(names, had, strict=True) if not known]
     gone = [name for name in old_names if name not in known]
-    said += f", {_some(new)} new" if new else ""
-    said += f", {_some(gone)} gone" if gone else ""
+    said += f", {listed(new, _SHOWN)} new" if new else ""
+    said += f", {listed(gone, _SHOWN)} gone" if gone else ""
     return Taken(moved, places, said)
 
 
@@ -115,8 +116,3 @@ def inner_by_name(old: Any, fresh: Any, places: np.ndarray, count: int) -> Any:
             now = was
         taken.append(now)
     return jax.tree.unflatten(structure, taken)
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

@@ -17,7 +17,7 @@ from dga_jax.mixing.mixers import MIXERS, MixerState
 from dga_jax.mixing.recipe import SCHEDULED, SWITCHES, Mixer, UnfitError
 from dga_jax.model import kernels
 from dga_jax.model.transformer import ModelConfig, matrix_parameter_count
-from dga_jax.sharding import batch_shards, probe_shards
+from dga_jax.sharding import batch_shards, multiple, probe_shards
 from dga_jax.training.fields import current, default_config, fields, get
 from dga_jax.training.optimizer import OptimizerConfig
 from dga_jax.training.steps import StepOptions
@@ -210,7 +210,7 @@ def step_options(config: ConfigDict, mesh: Mesh, num_probes: int) -> StepOptions
     mixer = config.mixer
     shards = batch_shards(mesh)
     microbatch = config.train.batch_size // config.train.microbatches
-    target = -(-mixer.target_rows // shards) * shards
+    target = multiple(mixer.target_rows, shards)
     pieces = [n for n in range(shards, target + 1, shards) if target % n == 0]
     fits = mixer.chunk or max(microbatch // mixer.probe_rows, 1)
     return StepOptions(

@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from dga_jax import sharding
-from dga_jax.data.store import PAD, Store
+from dga_jax.data.store import Store, filled
 from dga_jax.model.loss import RowLosses
 
 TARGET = "target"
@@ -168,8 +168,7 @@ class Evaluator:
         results = []
         for start in range(0, len(self._rows), self._batch_size):
             rows = self._rows[start : start + self._batch_size]
-            missing = self._batch_size - len(rows)
-            rows = np.pad(rows, ((0, missing), (0, 0)), constant_values=PAD)
+            rows = filled(rows, self._batch_size)
             results.append(evaluate(params, sharding.place(rows, self._sharding)))
         count = self.num_rows
         nats = np.concatenate([np.asarray(r.nll, np.float64) for r in results])[:count]

@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding
 
 from dga_jax import sharding
 from dga_jax.data.domains import shared_out
-from dga_jax.data.store import PAD
+from dga_jax.data.store import filled
 from dga_jax.mixing.mixers import MixerState
 from dga_jax.mixing.signals import Signals
 from dga_jax.training import config as configs
@@ -269,14 +269,14 @@ class Updates:
         counts = [run.config.mixer.target_rows] * (len(run.store.targets.offsets) - 1)
         for ids in self._ids_by_target(step, counts):
             rows = run.store.read("target", ids)
-            found.append((_place(_filled(rows, shards), where), self._batches(rows)))
+            found.append((_place(filled(rows, shards), where), self._batches(rows)))
         return found
 
     def _batches(self, rows: np.ndarray) -> list[jax.Array]:
         """Rows in batches of the shape that evaluation has."""
         train = self._run.config.train
         size = train.batch_size // train.microbatches
-        rows = _filled(rows, size)
+        rows = filled(rows, size)
         where = sharding.batch_sharding(self._run.mesh)
         return [
             sharding.place(rows[i : i + size], where) for i in range(0, len(rows), size)
@@ -288,7 +288,7 @@ class Updates:
         ids = np.sort(self._target_rows(step))
         if not np.array_equal(ids, self._target_ids):
             rows = run.store.read("target", ids)
-            rows = _filled(rows, sharding.batch_shards(run.mesh))
+            rows = filled(rows, sharding.batch_shards(run.mesh))
             more, fill = {}, len(rows) - len(ids)
             if self._target_weights is not None:
                 bounds = run.store.targets.offsets[1:]
@@ -353,12 +353,6 @@ def _mean_losses(
     rows = rows[:, : per_domain * count].astype(np.float64)
     nats, tokens = rows.reshape(2, count, per_domain).sum(axis=2)
     return (nats / np.maximum(tokens, 1)).astype(np.float32)
-
-
-def _filled(rows: np.ndarray, parts: int) -> np.ndarray:
-    """The rows, and empty ones until they are a multiple of `parts`."""
-    fill = -len(rows) % parts
-    return np.pad(rows, ((0, fill), (0, 0)), constant_values=PAD)
 
 
 def _place(rows: np.ndarray, where: NamedSharding, **more: np.ndarray) -> Batch:

@@ -200,9 +200,9 @@ def batch_shapes(
 ) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
     """Of an update's batches, the target's and the probes', with their shardings."""
     mixer, width = config.mixer, config.train.seq_len + 1
-    target = _multiple(mixer.target_rows, sharding.batch_shards(mesh))
+    target = sharding.multiple(mixer.target_rows, sharding.batch_shards(mesh))
     shards = sharding.probe_shards(mesh, mixer.probe_rows)
-    probes = _multiple(num_probes, shards), mixer.probe_rows
+    probes = sharding.multiple(num_probes, shards), mixer.probe_rows
     labels = ("ids", "owners") if mixer.probe_by_error else ("ids",)
 
     def shapes(where: NamedSharding, *rows: int, **more: np.ndarray) -> dict:
@@ -217,11 +217,6 @@ def batch_shapes(
         *probes,
         **{label: np.zeros(probes, np.int32) for label in labels},
     )
-
-
-def _multiple(count: int, parts: int) -> int:
-    """The least multiple of `parts` that is not below."""
-    return -(-count // parts) * parts
 
 
 def _started(target: Callable[..., None], *arguments: Any) -> bool:

@@ -219,7 +219,7 @@ def _worth_saying(old: _Recorded, new: _Recorded) -> list[str]:
     changed = [
         f"{name}: {old.fields[name]!r} -> {new.fields[name]!r}"
         for name in sorted(new.fields)
-        if old.fields[name] != new.fields[name] and _rounds(name, old, new)
+        if old.fields[name] != new.fields[name] and _rounds(name, old)
     ]
     lines = ["; ".join(changed) + ", changes rounding only"] if changed else []
     before, now = old.data.get("mesh"), new.data.get("mesh")
@@ -235,7 +235,7 @@ def _worth_saying(old: _Recorded, new: _Recorded) -> list[str]:
     return lines
 
 
-def _rounds(name: str, old: _Recorded, new: _Recorded) -> bool:
+def _rounds(name: str, old: _Recorded) -> bool:
     if fields()[name].touches is not Touches.ROUNDING:
         return False
     return not name.startswith("mixer.") or old.moves

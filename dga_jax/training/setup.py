@@ -158,29 +158,19 @@ def open_run(parts: Parts, directory: Path, *, ahead: bool = False) -> Run:
       UserError: the workdir belongs to another run, has no checkpoint that can be
         read, or is short of space; nothing was written by then.
     """
-    config, store, mesh, mixture = parts
+    config, _, mesh, mixture = parts
     checkpoints = Checkpoints(directory, config.checkpoint.keep)
     before, made_anew = workdir.read_record(directory, checkpoints)
     done = checkpoints.newest_step()
-    start = before["config"].get("start", {}) if before else {}
-    if start.get("from"):
-        from dga_jax.training import start_from  # few runs go on from another
-
-        start_from.settle(config, start)
-    reference = None
-    if "reference_losses" in mixture.mixer.reads:
-        from dga_jax.training import reference_run  # few runs need it
-
-        reference = reference_run.load(config, before, store, mesh)
+    reference = _other_runs(parts, before)
     abstract = _abstract(parts)
     begin = None
     if done is None:
         begin = _taken_over(parts, directory, abstract.train)
         room = (config.checkpoint.keep + 1) * size_on_disk(abstract)
         workdir.check_room(directory, room)
-    if not workdir.is_begun(directory, checkpoints):
-        before = None
-    record, said = _same_run(parts, directory, before, done or 0)
+    begun = workdir.is_begun(directory, checkpoints)
+    record, said = _same_run(parts, directory, before if begun else None, done or 0)
     checkpoints.run = record
     steps = make_steps(
         configs.model_config(config, mesh),
@@ -199,9 +189,8 @@ def open_run(parts: Parts, directory: Path, *, ahead: bool = False) -> Run:
     if restored is not None:
         snapshot, extra, taken = restored.snapshot, restored.extra, ""
     else:
-        snapshot, extra, taken = _fresh(parts), {}, ""
-        if begin is not None:
-            snapshot, extra, taken = begin(snapshot)
+        fresh = _fresh(parts)
+        snapshot, extra, taken = begin(fresh) if begin else (fresh, {}, "")
     return Run(
         *parts,
         directory=directory,
@@ -234,6 +223,21 @@ def _take_architecture(
         from dga_jax.training import from_huggingface  # few runs begin with one
 
         from_huggingface.take_architecture(config, explicit, before)
+
+
+def _other_runs(parts: Parts, before: Mapping[str, Any] | None) -> "Reference | None":
+    """Settles which run it starts from; the model of the one whose losses it reads."""
+    config, store, mesh, mixture = parts
+    start = before["config"].get("start", {}) if before else {}
+    if start.get("from"):
+        from dga_jax.training import start_from  # few runs go on from another
+
+        start_from.settle(config, start)
+    if "reference_losses" not in mixture.mixer.reads:
+        return None
+    from dga_jax.training import reference_run  # few runs need it
+
+    return reference_run.load(config, before, store, mesh)
 
 
 def _abstract(parts: Parts) -> Snapshot:

@@ -146,26 +146,9 @@ def _make_train_step(
     abstract: TrainState,
     mesh: Mesh,
 ) -> Callable:
-    def part_loss(
-        params: Any, batch: tuple[jax.Array, Any], tokens: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        rows, weights = batch
-        sums = losses(params, rows)
-        nll, z = sums.nll, sums.z
-        if weights is not None:
-            nll, z = nll * weights, z * weights
-        total = jnp.sum(nll) / tokens + options.z_loss * jnp.sum(z) / tokens
-        return total, jnp.stack([sums.nll, sums.count])
-
     shardings = jax.tree.map(lambda x: x.sharding, abstract)
     pin = sharding.constrain_as(abstract.params)
-    part_gradient = jax.value_and_grad(part_loss, has_aux=True)
-
-    def part(
-        params: Any, batch: tuple[jax.Array, Any], tokens: jax.Array
-    ) -> tuple[tuple[jax.Array, jax.Array], Any]:
-        losses, gradient = part_gradient(params, batch, tokens)
-        return losses, pin(gradient)
+    part = _make_part(losses, options.z_loss, pin)
 
     @functools.partial(
         jax.jit,
@@ -203,6 +186,29 @@ def _make_train_step(
         )
 
     return train_step
+
+
+def _make_part(
+    losses: Callable[[Any, jax.Array], RowLosses], z_loss: float, pin: Callable
+) -> Callable:
+    """What a part of a batch adds to its loss, what is by row, and the gradient."""
+
+    def loss(params: Any, batch: Any, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
+        rows, weights = batch
+        sums = losses(params, rows)
+        nll, z = sums.nll, sums.z
+        if weights is not None:
+            nll, z = nll * weights, z * weights
+        total = jnp.sum(nll) / tokens + z_loss * jnp.sum(z) / tokens
+        return total, jnp.stack([sums.nll, sums.count])
+
+    value_and_gradient = jax.value_and_grad(loss, has_aux=True)
+
+    def part(params: Any, batch: Any, tokens: jax.Array) -> tuple[Any, Any]:
+        found, gradient = value_and_gradient(params, batch, tokens)
+        return found, pin(gradient)
+
+    return part
 
 
 def _accumulate(

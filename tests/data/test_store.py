@@ -39,11 +39,11 @@ def _small_blocks(monkeypatch):
     monkeypatch.setattr(digests, "BLOCK_ROWS", 5)
 
 
-def make(directory, num_rows=100, shard_bytes=1 << 20, tokenizer=None):
+def make(directory, num_rows=100, file_bytes=1 << 20, tokenizer=None):
     """A store of distinct rows; returns it and the rows as they should be read."""
     directory.mkdir()
     tokenizer = tokenizer or BytesTokenizer()
-    writer = StoreWriter(directory, tokenizer, SEQ_LEN, shard_bytes)
+    writer = StoreWriter(directory, tokenizer, SEQ_LEN, file_bytes)
     rng = np.random.default_rng(0)
     rows = {}
     for split in SPLITS:
@@ -66,10 +66,10 @@ def make(directory, num_rows=100, shard_bytes=1 << 20, tokenizer=None):
     return Store.open(directory), rows
 
 
-@pytest.mark.parametrize("shard_bytes", [1, 16, 160, 1 << 20])
+@pytest.mark.parametrize("file_bytes", [1, 16, 160, 1 << 20])
 @pytest.mark.parametrize("tokenizer", [BytesTokenizer(), WideTokenizer()])
-def test_reads_what_was_written(tmp_path, shard_bytes, tokenizer):
-    store, rows = make(tmp_path / "s", 40, shard_bytes, tokenizer)
+def test_reads_what_was_written(tmp_path, file_bytes, tokenizer):
+    store, rows = make(tmp_path / "s", 40, file_bytes, tokenizer)
     rng = np.random.default_rng(1)
     for split in SPLITS:
         assert store.num_rows(split) == len(rows[split])
@@ -81,14 +81,14 @@ def test_reads_what_was_written(tmp_path, shard_bytes, tokenizer):
 
 
 def test_shards_are_counted_in_their_names(tmp_path):
-    store, _ = make(tmp_path / "s", 25, shard_bytes=160)
+    store, _ = make(tmp_path / "s", 25, file_bytes=160)
     names = [shard["name"] for shard in store.manifest["splits"]["train"]["shards"]]
     assert names == [f"train-0000{i}-of-00003.array_record" for i in range(3)]
 
 
 def test_the_hash_is_of_the_content_and_not_of_the_files(tmp_path):
     one, _ = make(tmp_path / "1")
-    many, _ = make(tmp_path / "2", shard_bytes=160)
+    many, _ = make(tmp_path / "2", file_bytes=160)
     other, _ = make(tmp_path / "3", num_rows=99)
     assert one.content_hash == many.content_hash != other.content_hash
 

@@ -52,7 +52,7 @@ class Shown:
 def shown(monkeypatch):
     """A tracker by the name of wandb, which need not be installed."""
     service = Shown()
-    monkeypatch.setattr(trackers, "_service", lambda name: service)
+    monkeypatch.setitem(BY_NAME, "wandb", service)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     return service
 

@@ -10,7 +10,7 @@ import forks
 import pytest
 
 from dga_jax.data.store import Store
-from dga_jax.prepare.assemble import Part
+from dga_jax.prepare.assemble import Outcome
 from dga_jax.prepare.commands import summary
 from dga_jax.prepare.sample import SAMPLE
 
@@ -154,8 +154,8 @@ def test_interrupted_it_leaves_nothing(tmp_path, number, status, said):
     assert os.listdir(tmp_path / "out") == []
 
 
-def part(name: str, rows: int) -> Part:
-    return Part(name, 10, 0, 3000, 1000, 0, rows * 8 - 4, rows, 1, 4 / (rows * 8))
+def part(name: str, rows: int) -> Outcome:
+    return Outcome(name, 10, 0, 3000, 1000, 0, rows * 8 - 4, rows, 1, 4 / (rows * 8))
 
 
 def test_table_of_few_domains():

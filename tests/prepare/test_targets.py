@@ -88,8 +88,8 @@ def test_each_targets_rows_are_those_it_has_alone(
             np.testing.assert_array_equal(found, rows_of(alone, split))
         part = prepared.targets[i]
         same = dataclasses.replace(part, name="target")
-        assert same == by_itself.parts[-1]
-        assert f"\n{part.name} " in table(prepared.parts, prepared.targets)
+        assert same == by_itself.outcomes[-1]
+        assert f"\n{part.name} " in table(prepared.outcomes, prepared.targets)
         steer, aside = part.rows, part.heldout_rows
         assert f"{name}: {steer:,} rows, {aside:,} to evaluate on" in inspected(store)
     verify(store)

@@ -38,7 +38,7 @@ def write(directory, tokenizer=None, levels=(COARSE, FINE), **changed):
     """A store; `changed` has other rows for some splits."""
     directory.mkdir()
     tokenizer = tokenizer or BytesTokenizer()
-    writer = StoreWriter(directory, tokenizer, SEQ_LEN, shard_bytes=20 * 16)
+    writer = StoreWriter(directory, tokenizer, SEQ_LEN, file_bytes=20 * 16)
     for split in SPLITS:
         rows = changed.get(split, rows_of(split, tokenizer))
         writer.write_split(split, len(rows), [rows.astype(writer.dtype)])

@@ -2,14 +2,20 @@
 
 from dga_jax.prepare.assemble.checks import check_distinct
 from dga_jax.prepare.assemble.job import prepare_store
-from dga_jax.prepare.assemble.options import LeaveOut, Part, PassedOver, Prepared, Watch
+from dga_jax.prepare.assemble.options import (
+    LeaveOut,
+    Outcome,
+    PassedOver,
+    Prepared,
+    Progress,
+)
 
 __all__ = [
     "LeaveOut",
-    "Part",
+    "Outcome",
     "PassedOver",
     "Prepared",
-    "Watch",
+    "Progress",
     "check_distinct",
     "prepare_store",
 ]

@@ -207,7 +207,7 @@ class SampleTexts:
     def __call__(self, item: tuple[Shard, np.ndarray], on_bytes: OnBytes) -> None:
         """Reads a shard for the documents of some ranks."""
         shard, ranks = item
-        name = f"{shard.digest[:32]}.json"
+        name = f"{shard.stem}.json"
         if self.folder.has(name):
             on_bytes(shard.num_bytes)
             return
@@ -222,7 +222,7 @@ class SampleTexts:
 
     def read(self, shard: Shard) -> list[str]:
         """What was kept of a shard."""
-        return self.folder.read_json(f"{shard.digest[:32]}.json")
+        return self.folder.read_json(f"{shard.stem}.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,7 +248,7 @@ class Vectors:
 
     def __call__(self, shard: Shard, on_bytes: OnBytes) -> None:
         """Reads a shard and writes the vectors that are not there yet."""
-        folder = self.folder / shard.digest[:32]
+        folder = self.folder / shard.stem
         if folder.has("done"):
             on_bytes(shard.num_bytes)
             return
@@ -267,7 +267,7 @@ class Vectors:
         Raises:
           UserError: they are damaged, or of something else.
         """
-        folder = self.folder / shard.digest[:32]
+        folder = self.folder / shard.stem
         for piece in self.documents.tokenized.pieces(shard):
             name = f"{piece.number:06d}.npy"
             yield _vectors(folder, name, len(piece.lengths), self.embedder.dim)
@@ -349,11 +349,9 @@ class Assign:
 
     def __call__(self, shard: Shard, on_bytes: OnBytes) -> None:
         """Writes int32 [n], the clusters of a shard."""
-        if self.assigned.folder.has(file_of(shard.digest)):
+        if self.assigned.folder.has(file_of(shard)):
             return
         tree = _cached_tree(self.trees)
         clusters = [tree.assign(array) for array in self.vectors.read(shard)]
         clusters = np.concatenate([np.zeros(0, np.int32), *clusters])
-        self.assigned.folder.save(
-            file_of(shard.digest), clusters=clusters.astype(np.int32)
-        )
+        self.assigned.folder.save(file_of(shard), clusters=clusters.astype(np.int32))

@@ -85,7 +85,7 @@ def find_contamination(
     engine.map(Search(evaluation, ngram, folder), shards, on_bytes)
 
     def of_shard(shard: Shard) -> tuple[set[int], int, int]:
-        part = folder.load(file_of(shard.digest))
+        part = folder.load(file_of(shard))
         with_text = int(part["with_text"])
         return set(part["shared"].tolist()), with_text, len(part["documents"])
 
@@ -114,7 +114,7 @@ class Search:
 
     def __call__(self, shard: Shard, on_bytes: OnBytes) -> None:
         """Searches a shard."""
-        if self.folder.has(file_of(shard.digest)):
+        if self.folder.has(file_of(shard)):
             on_bytes(shard.num_bytes)
             return
         index = _index(self.evaluation, self.ngram)
@@ -128,7 +128,7 @@ class Search:
                     places.append(place)
                 place += 1
         self.folder.save(
-            file_of(shard.digest),
+            file_of(shard),
             documents=np.array(places, np.int64),
             shared=np.array(sorted(shared), np.int64),
             with_text=np.array(with_text),

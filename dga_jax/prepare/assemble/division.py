@@ -13,7 +13,7 @@ from dga_jax.prepare.assemble.layout import Layout, Plan, lay_out, segments
 from dga_jax.prepare.assemble.rows import Split
 from dga_jax.prepare.corpus import Corpus
 from dga_jax.prepare.sources import Shard
-from dga_jax.prepare.store_writer import SHARD_BYTES, rows_per_file
+from dga_jax.prepare.store_writer import FILE_BYTES, rows_per_file
 
 HELDOUT_EVERY = 20  # of a domain's documents, one in so many is held out
 TARGET_EVAL_EVERY = 5  # of the target's, unless it comes with an eval part of its own
@@ -107,7 +107,7 @@ def splits_of(layouts: Sequence[Layout], seq_len: int, dtype: np.dtype) -> list[
     for layout in layouts:
         for side, split in enumerate(layout.plan.splits):
             rows[split] += int(layout.rows[side].sum())
-    per_file = rows_per_file(seq_len, dtype, SHARD_BYTES)
+    per_file = rows_per_file(seq_len, dtype, FILE_BYTES)
     return [
         Split(name, count, seq_len + 1, dtype, per_file)
         for name, count in zip(SPLITS, rows, strict=True)

@@ -50,15 +50,15 @@ class Assigned:
 
     def of(self, shard: Shard, pieces: Pieces) -> Pieces:
         """Gives each document of a shard the number of its cluster."""
-        assigned = self.folder.load(file_of(shard.digest))["clusters"]
+        assigned = self.folder.load(file_of(shard))["clusters"]
         for piece in pieces:
             here = assigned[piece.first :][: len(piece.domains)]
             yield piece._replace(domains=here.astype(np.int64))
 
 
-def file_of(digest: str) -> str:
-    """The name of a file about a shard."""
-    return f"{digest[:32]}.npz"
+def file_of(shard: Shard) -> str:
+    """The name of a file of arrays about a shard."""
+    return f"{shard.stem}.npz"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,14 +76,14 @@ class Dropped:
 
     def of(self, shard: Shard) -> np.ndarray:
         """Places in a shard of documents that are left out, int64 [m], sorted."""
-        name = file_of(shard.digest)
+        name = file_of(shard)
         if not self.folder.has(name):
             return np.zeros(0, np.int64)
         return self.folder.load(name)["documents"]
 
-    def write(self, digest: str, documents: np.ndarray) -> None:
-        """Leaves documents of the shard of that digest out."""
-        self.folder.save(file_of(digest), documents=np.sort(documents))
+    def write(self, file: str, documents: np.ndarray) -> None:
+        """Leaves documents of a shard out, `file_of` which is given."""
+        self.folder.save(file, documents=np.sort(documents))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,18 +92,18 @@ class Documents:
 
     Attributes:
       tokenized: its shards.
-      grouping: their domains.
+      domains: their domains.
       dropped: those left out.
     """
 
     tokenized: Tokenized
-    grouping: Named | Assigned
+    domains: Named | Assigned
     dropped: Sequence[Dropped] = ()
 
     def of(self, shard: Shard) -> Pieces:
         """The documents of a shard, piece by piece."""
         left_out = self.left_out(shard)
-        for piece in self.grouping.of(shard, self.tokenized.pieces(shard)):
+        for piece in self.domains.of(shard, self.tokenized.pieces(shard)):
             used = np.ones(len(piece.lengths), bool)
             low, high = np.searchsorted(
                 left_out, (piece.first, piece.first + len(used))

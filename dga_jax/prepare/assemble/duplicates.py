@@ -6,7 +6,6 @@ leading bits, and each bucket is sorted: memory is that of one bucket.
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from typing import ClassVar
 
 import numpy as np
 
@@ -55,7 +54,7 @@ def find_duplicates(
     buckets = by_hash.folder.names()
     by_shard = DropFromShard(
         Dropped(folder / "dropped", "duplicate"),
-        tuple(shard.digest for shard in shards),
+        tuple(map(file_of, shards)),
     )
     engine.shuffle(
         ScatterPlaces(by_hash.folder),
@@ -96,9 +95,7 @@ class ScatterHashes:
 
 @dataclasses.dataclass(frozen=True)
 class FindInBucket:
-    """Finds the duplicates in a bucket of `RECORD`s."""
-
-    RECORD: ClassVar = _RECORD
+    """Finds the duplicates in a bucket of records."""
 
     folder: Folder
 
@@ -142,17 +139,17 @@ class DropFromShard:
 
     Attributes:
       dropped: gets them.
-      digests: of all shards.
+      files: `file_of` each shard.
     """
 
     dropped: Dropped
-    digests: tuple[str, ...]
+    files: tuple[str, ...]
 
     def done(self, key: int) -> bool:
         """Whether those of a shard are known."""
-        return self.dropped.folder.has(file_of(self.digests[key]))
+        return self.dropped.folder.has(self.files[key])
 
     def __call__(self, key: int, parts: Iterable[bytes]) -> None:
         """Writes the places of a shard's duplicates."""
         places = np.frombuffer(b"".join(parts), np.int64)
-        self.dropped.write(self.digests[key], np.unique(places))
+        self.dropped.write(self.files[key], np.unique(places))

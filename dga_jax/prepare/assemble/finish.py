@@ -17,7 +17,7 @@ from dga_jax.prepare.assemble import bad
 from dga_jax.prepare.assemble.division import GroupedDomains, Texts
 from dga_jax.prepare.assemble.folder import Folder
 from dga_jax.prepare.assemble.layout import ASIDE, KEPT, Layout
-from dga_jax.prepare.assemble.options import Part, PassedOver
+from dga_jax.prepare.assemble.options import Outcome, PassedOver
 from dga_jax.prepare.assemble.rows import WriteRows
 from dga_jax.prepare.assemble.tokenizing import Tokenized
 from dga_jax.prepare.sources.shard import Format
@@ -74,7 +74,7 @@ def finish_store(
                 writer.add_targets(texts.targets, *_target_offsets(layouts))
             if clustered:
                 _add_clusters(writer, directory, clustered, texts, layouts)
-            writer.add_counts(_counts(parts_of(layouts, domains)))
+            writer.add_counts(_counts(outcomes_of(layouts, domains)))
             writer.finish()
             names = sorted(os.listdir(directory), key=lambda name: name == MANIFEST)
             for name in names:
@@ -89,14 +89,14 @@ def levels_of(layout: Layout, domains: GroupedDomains) -> list[Domains]:
     """The domains of every level, the coarsest first."""
     offsets = layout.offsets
     if not domains.branching:
-        kept = present(layout)
-        ends = np.append(0, kept + 1)
+        here = present(layout)
+        ends = np.append(0, here + 1)
         return [
             Domains(
-                names=tuple(domains.names[i] for i in kept),
+                names=tuple(domains.names[i] for i in here),
                 offsets=offsets[KEPT, ends],
                 heldout_offsets=offsets[ASIDE, ends],
-                tokens=layout.predicted[KEPT, kept],
+                tokens=layout.predicted[KEPT, here],
             )
         ]
     finest = Domains(
@@ -116,19 +116,19 @@ def present(layout: Layout) -> np.ndarray:
     return np.flatnonzero(layout.predicted[KEPT])
 
 
-def parts_of(layouts: Sequence[Layout], domains: GroupedDomains) -> list[Part]:
+def outcomes_of(layouts: Sequence[Layout], domains: GroupedDomains) -> list[Outcome]:
     """What became of each domain of the coarsest level, and of the target."""
     generic, target, *_ = layouts
-    parts = list(_parts(generic, domains.names, generic.rows[ASIDE]))
+    outcomes = list(_outcomes(generic, domains.names, generic.rows[ASIDE]))
     if not domains.branching:
-        parts = [parts[i] for i in present(generic)]
-    return [*parts, *_parts(target, [_TARGET], _evaluated(layouts))]
+        outcomes = [outcomes[i] for i in present(generic)]
+    return [*outcomes, *_outcomes(target, [_TARGET], _evaluated(layouts))]
 
 
-def targets_of(layouts: Sequence[Layout], names: Sequence[str]) -> list[Part]:
+def targets_of(layouts: Sequence[Layout], names: Sequence[str]) -> list[Outcome]:
     """What became of each target, where there are several of these names."""
     shown = [f"{_TARGET} {name}" for name in names]
-    return list(_parts(layouts[1], shown, _evaluated(layouts))) if names else []
+    return list(_outcomes(layouts[1], shown, _evaluated(layouts))) if names else []
 
 
 def _evaluated(layouts: Sequence[Layout]) -> np.ndarray:
@@ -143,7 +143,9 @@ def _target_offsets(layouts: Sequence[Layout]) -> tuple[np.ndarray, np.ndarray]:
     return target.offsets[KEPT], aside
 
 
-def _parts(layout: Layout, names: Sequence[str], heldout: np.ndarray) -> Iterator[Part]:
+def _outcomes(
+    layout: Layout, names: Sequence[str], heldout: np.ndarray
+) -> Iterator[Outcome]:
     counts, L = layout.counts, layout.seq_len
     fields = (
         counts.documents,
@@ -158,7 +160,7 @@ def _parts(layout: Layout, names: Sequence[str], heldout: np.ndarray) -> Iterato
     sums = [field.reshape(len(names), -1).sum(axis=1).tolist() for field in fields]
     for name, *values in zip(names, *sums, strict=True):
         *_, tokens, rows, _ = values
-        yield Part(name, *values, padding=1 - tokens / (rows * L) if rows else 0.0)
+        yield Outcome(name, *values, padding=1 - tokens / (rows * L) if rows else 0.0)
 
 
 def passed_over(
@@ -200,9 +202,9 @@ def single_files(
     return sorted(name for name, count in files.items() if count == 1)
 
 
-def _counts(parts: Sequence[Part]) -> dict:
+def _counts(outcomes: Sequence[Outcome]) -> dict:
     """Sums over the domains, and what the target has, for the manifest."""
-    *domains, target = parts
+    *domains, target = outcomes
     fields = ("documents", "blank", "text_bytes", "text_tokens", "unknown")
     return {
         name: {field: sum(getattr(one, field) for one in given) for field in fields}

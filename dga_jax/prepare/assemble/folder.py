@@ -9,7 +9,6 @@ import os
 import pathlib
 import secrets
 import shutil
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 
 from dga_jax import remote
 from dga_jax.errors import UserError
-from dga_jax.files import appear, replaced
+from dga_jax.files import DAMAGED, appear, replaced
 
 _READERS = 32
 # Names of files may be any bytes; what Python makes of them is an escape of JSON.
@@ -119,7 +118,7 @@ class Folder:
         try:
             with np.load(io.BytesIO(self.read(name)), allow_pickle=False) as file:
                 return dict(file)
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except DAMAGED as error:
             raise UserError(self._damaged(name, error)) from error
 
     def write_json(self, name: str, value: Any) -> None:

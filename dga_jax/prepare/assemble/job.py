@@ -52,7 +52,7 @@ from dga_jax.prepare.assemble.engine import Engine, Local
 from dga_jax.prepare.assemble.finish import (
     finish_store,
     levels_of,
-    parts_of,
+    outcomes_of,
     passed_over,
     single_files,
     targets_of,
@@ -60,7 +60,7 @@ from dga_jax.prepare.assemble.finish import (
 from dga_jax.prepare.assemble.folder import Folder, side_by_side
 from dga_jax.prepare.assemble.layout import Layout, Segment, segments
 from dga_jax.prepare.assemble.listing import list_left_out
-from dga_jax.prepare.assemble.options import LeaveOut, Prepared, Watch
+from dga_jax.prepare.assemble.options import LeaveOut, Prepared, Progress
 from dga_jax.prepare.assemble.publish import publish
 from dga_jax.prepare.assemble.rows import ScatterTokens, Split, WriteRows
 from dga_jax.prepare.assemble.tokenizing import Tokenize, domain_names
@@ -83,7 +83,7 @@ def prepare_store(
     leave_out: LeaveOut = LeaveOut(),  # noqa: B008 (frozen)
     work: str | os.PathLike | None = None,
     engine: Engine | None = None,
-    watch: Watch = Watch(),  # noqa: B008 (a tuple)
+    progress: Progress = Progress(),  # noqa: B008 (a tuple)
 ) -> Prepared:
     """Turns documents into a store, whole or not at all.
 
@@ -103,7 +103,7 @@ def prepare_store(
       work: keeps tokens, embeddings and trees; None: OUTPUT.work, removed at the end,
         and after an error that leaves nothing in it.
       engine: runs the steps; None: this process.
-      watch: who is told.
+      progress: who is told.
 
     Raises:
       UserError: a file or document that cannot be used, a text without anything in it,
@@ -116,24 +116,32 @@ def prepare_store(
     check_targets(target, target_eval)
     engine = engine or Local()
     final = Folder.of(output)
-    kept = Folder.of(work) if work else None
-    folder = kept or Folder.of(f"{os.fspath(output).rstrip('/')}.work")
-    check_work(folder, final, is_given=kept is not None)
+    given = Folder.of(work) if work else None
+    folder = given or Folder.of(f"{os.fspath(output).rstrip('/')}.work")
+    check_work(folder, final, is_given=given is not None)
     exists = os.path.lexists(final.url) if final.is_local else final.has(MANIFEST)
     if exists:
         raise FileExistsError(f"{final} exists")
     texts = Texts(generic, target, target_eval)
     with _held(folder):
         job = _Job(
-            texts, tokenizer, seq_len, final, clusters, leave_out, folder, engine, watch
+            texts,
+            tokenizer,
+            seq_len,
+            final,
+            clusters,
+            leave_out,
+            folder,
+            engine,
+            progress,
         )
         try:
             prepared = job.run()
         except (UserError, KeyboardInterrupt):
-            if not kept and not job.has_results:
+            if not given and not job.has_results:
                 folder.remove()
             raise
-        (job.folder if kept else folder).remove()
+        (job.folder if given else folder).remove()
     return prepared
 
 
@@ -157,11 +165,11 @@ class _Job:
         leave_out: LeaveOut,
         work: Folder,
         engine: Engine,
-        watch: Watch,
+        progress: Progress,
     ):
         self._texts, self._tokenizer, self._seq_len = texts, tokenizer, seq_len
         self._output, self._clusters, self._leave_out = output, clusters, leave_out
-        self._work, self._engine, self._watch = work, engine, watch
+        self._work, self._engine, self._progress = work, engine, progress
         made_of = f"{Tokenize.written} {tokenizer.digest}"
         made_of = hashlib.sha256(made_of.encode()).hexdigest()
         tokens = work / f"tokens-{made_of[:16]}"
@@ -201,18 +209,18 @@ class _Job:
         check_space_for_tokens(self._tokenize.result, self._texts.shards)
         if not self._output.is_local:
             claim(self._output, self.folder)
-        self._watch.stage("tokenizing")
-        self._engine.map(self._tokenize, self._texts.shards, self._watch.on_bytes)
+        self._progress.stage("tokenizing")
+        self._engine.map(self._tokenize, self._texts.shards, self._progress.on_bytes)
         self._check_texts()
         documents = self._without_left_out()
-        documents, domains, clustered = self._grouped(documents)
-        self._watch.stage("counting")
+        documents, domains, clustered = self._with_domains(documents)
+        self._progress.stage("counting")
         layouts = divided(
             self._texts, documents, domains, self.folder, self._engine, self._seq_len
         )
         check_enough_text(layouts, self._texts.targets)
         splits = splits_of(layouts, self._seq_len, self._tokenize.result.dtype)
-        self._watch.stage("writing")
+        self._progress.stage("writing")
         check_space_for_rows(self.folder, splits)
         gather = WriteRows(splits, self._staged, self.folder / "reports")
         items = [
@@ -224,7 +232,7 @@ class _Job:
         self._list_left_out(documents)
         self._finish(gather, layouts, domains, clustered)
         return Prepared(
-            parts_of(layouts, domains),
+            outcomes_of(layouts, domains),
             [level.num_rows for level in levels_of(layouts[0], domains)],
             layouts[0].counts.documents,
             domains.branching,
@@ -304,12 +312,12 @@ class _Job:
         tokenized, dropped = self._tokenize.result, []
         options, shards = self._leave_out, self._texts.generic.shards
         if options.contamination:
-            self._watch.stage("contamination")
+            self._progress.stage("contamination")
             self._contamination = self._find_contamination()
             if options.contamination == "drop":
                 dropped.append(self._contamination.places)
         if options.duplicates:
-            self._watch.stage("duplicates")
+            self._progress.stage("duplicates")
             found, self._duplicates = find_duplicates(
                 tokenized,
                 shards,
@@ -328,7 +336,7 @@ class _Job:
             options.ngram,
             self._engine,
             self.folder / "contamination",
-            self._watch.on_bytes,
+            self._progress.on_bytes,
         )
         if options.contamination == "drop" and found.found == found.documents:
             raise UserError(
@@ -338,14 +346,14 @@ class _Job:
             )
         return found
 
-    def _grouped(
+    def _with_domains(
         self, documents: Documents
     ) -> "tuple[Documents, GroupedDomains, Clustered | None]":
         """The documents with their domains."""
         shards = self._texts.generic.shards
         if not self._clusters:
             names = tuple(domain_names(documents.tokenized, shards))
-            documents = dataclasses.replace(documents, grouping=Named(names))
+            documents = dataclasses.replace(documents, domains=Named(names))
             return documents, GroupedDomains(names, (), 1), None
         from dga_jax.prepare.assemble.clustering import cluster_documents
 
@@ -355,10 +363,10 @@ class _Job:
             self._clusters,
             self._work,
             self._engine,
-            self._watch.stage,
-            self._watch.on_bytes,
+            self._progress.stage,
+            self._progress.on_bytes,
         )
-        documents = dataclasses.replace(documents, grouping=clustered.assigned)
+        documents = dataclasses.replace(documents, domains=clustered.assigned)
         branching = self._clusters.branching
         group = int(np.prod(branching[1:]))
         domains = GroupedDomains(ClusterNames(branching[:1]), branching, group)

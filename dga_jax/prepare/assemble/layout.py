@@ -127,7 +127,7 @@ class Plan(NamedTuple):
     Attributes:
       documents: of the corpus.
       splits: numbers of the splits for what is kept and what is set aside.
-      parts: its segments.
+      segments: its shards, in segments.
       size: k, domains.
       group: domains of one group.
       every: of a group's documents, one in so many is set aside. From a group with
@@ -138,7 +138,7 @@ class Plan(NamedTuple):
 
     documents: Documents
     splits: tuple[int, int]
-    parts: Sequence[Segment]
+    segments: Sequence[Segment]
     size: int
     group: int
     every: int
@@ -285,9 +285,9 @@ def lay_out(plans: Sequence[Plan], engine: Engine, seq_len: int) -> list[Layout]
       engine: runs the passes.
       seq_len: L.
     """
-    items = [(i, part) for i, plan in enumerate(plans) for part in plan.parts]
+    items = [(i, one) for i, plan in enumerate(plans) for one in plan.segments]
     # Steps travel: they do not take the segments with them.
-    light = [plan._replace(parts=()) for plan in plans]
+    light = [plan._replace(segments=()) for plan in plans]
     engine.map(CountDocuments(light), items, lambda count: None)
     ranks, counts = [], []
     for plan, (before, totals) in zip(
@@ -327,7 +327,7 @@ def _layout(
         starts[ASIDE, largest], stops[ASIDE, largest] = border, stops[KEPT, largest]
         stops[KEPT, largest] = border + 1
     # A step that travels does not take the segments with it.
-    plan = plan._replace(parts=())
+    plan = plan._replace(segments=())
     return Layout(plan, counts, ranks, before, starts, stops, cut, seq_len)
 
 
@@ -342,7 +342,7 @@ def _summed_up(
     for plan in plans:
         table, before = plan.table(name), plan.table(f"before-{name}")
         running = np.int64(0)
-        for segment in plan.parts:
+        for segment in plan.segments:
             here = table.read(segment)
             known = here.any(axis=0)
             before.write(segment, np.where(known, running, np.zeros_like(here)))

@@ -11,7 +11,7 @@ from dga_jax.prepare.assemble.contamination import Contamination
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class Outcome:
     """What became of one domain of the coarsest level, or of the target.
 
     Attributes:
@@ -82,7 +82,7 @@ class Prepared(NamedTuple):
     """What became of a corpus.
 
     Attributes:
-      parts: each domain of the coarsest level, by name, then the target.
+      outcomes: each domain of the coarsest level, by name, then the target.
       levels: int64 [k], training rows by domain, for each level.
       documents: int64 [k], documents with text of each domain of the finest level.
       branching: children of each cluster by level; empty where domains are named.
@@ -93,7 +93,7 @@ class Prepared(NamedTuple):
       targets: each target by itself, where there are several.
     """
 
-    parts: list[Part]
+    outcomes: list[Outcome]
     levels: list[np.ndarray]
     documents: np.ndarray
     branching: tuple[int, ...]
@@ -101,10 +101,10 @@ class Prepared(NamedTuple):
     contamination: Contamination | None
     passed_over: PassedOver
     single: list[str]
-    targets: list[Part]
+    targets: list[Outcome]
 
 
-class Watch(NamedTuple):
+class Progress(NamedTuple):
     """Who is told how the job goes on.
 
     Attributes:

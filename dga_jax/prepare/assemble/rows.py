@@ -16,7 +16,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from dga_jax.data.store import EVALUATED
+from dga_jax.data.store import EVALUATED, padding_of
 from dga_jax.errors import UserError
 from dga_jax.prepare import store_writer
 from dga_jax.prepare.assemble.byte_counts import spread_bytes
@@ -300,7 +300,7 @@ def _blocks(
     for first in range(0, rows, together):
         fields = [field[: (rows - first) * width] for field in memory]
         # Where no token goes, there are no bytes of it.
-        for field, empty in zip(fields, (np.iinfo(split.dtype).max, 0), strict=False):
+        for field, empty in zip(fields, (padding_of(split.dtype), 0), strict=False):
             field[:] = empty
         for part in parts:
             _fill(fields, first * width, part)

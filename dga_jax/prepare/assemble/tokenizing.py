@@ -85,7 +85,7 @@ class Tokenized:
 
     def of(self, shard: Shard) -> Folder:
         """Where the pieces of a shard are."""
-        return self.folder / shard.digest[:32]
+        return self.folder / shard.stem
 
     def is_done(self, shard: Shard) -> bool:
         """Whether all of a shard is tokenized, under the limits that hold now."""

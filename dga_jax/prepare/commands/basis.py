@@ -13,6 +13,7 @@ from dga_jax.data.histograms import SMOOTHING, Histograms
 from dga_jax.data.store import TREE, Store
 from dga_jax.errors import UserError
 from dga_jax.files import local_path
+from dga_jax.logs.series import leading
 from dga_jax.prepare.clusters.counting import count_documents
 from dga_jax.prepare.clusters.embedders import load_embedder
 from dga_jax.prepare.clusters.tree import Tree
@@ -106,9 +107,9 @@ def _describe(store: Store, stored: StoredBasis) -> list[str]:
             weights = basis.mix(np.ones(1))
             effective.append(np.exp(entropy(weights)))
             if domains is levels[0]:
-                best = np.argsort(-weights, kind="stable")[:_SHOWN_CLUSTERS]
                 largest = ", ".join(
-                    f"{domains.names[c]} {weights[c]:.2f}" for c in best
+                    f"{domains.names[c]} {weights[c]:.2f}"
+                    for c in leading(weights, _SHOWN_CLUSTERS)
                 )
         spread = " / ".join(f"{x:.1f}" for x in effective)
         lines.append(

@@ -10,6 +10,7 @@ from dga_jax.data.row_text import row_lines, visible
 from dga_jax.data.store import BASES, SPLITS, Domains, Store
 from dga_jax.errors import UserError
 from dga_jax.logs.console import columns
+from dga_jax.logs.series import leading
 
 _ROWS = flags.DEFINE_integer("rows", 3, "Rows to show.", lower_bound=0)
 _SPLIT = flags.DEFINE_enum("split", "train", SPLITS, "The split they are of.")
@@ -109,8 +110,7 @@ def domains_table(store: Store, domains: Domains) -> str:
     """A table with a line for each domain; of many, the largest."""
     order = np.arange(len(domains))
     if len(order) > _SHOWN_DOMAINS:
-        largest = np.argsort(-domains.tokens, kind="stable")[:_SHOWN_DOMAINS]
-        order = np.sort(largest)
+        order = np.sort(leading(domains.tokens, _SHOWN_DOMAINS))
     lines = [("domain", "rows", "held-out rows", "tokens", "share", "padding")]
     total = max(int(domains.tokens.sum()), 1)
     for i in order.tolist():

@@ -13,7 +13,7 @@ from absl import flags
 from dga_jax import one_of_several
 from dga_jax.errors import UserError
 from dga_jax.logs.console import duration, progress
-from dga_jax.prepare.assemble import LeaveOut, Prepared, Watch, prepare_store
+from dga_jax.prepare.assemble import LeaveOut, Prepared, Progress, prepare_store
 from dga_jax.prepare.assemble.engine import Engine, Local
 from dga_jax.prepare.assemble.folder import Folder
 from dga_jax.prepare.commands import reading, summary
@@ -216,7 +216,7 @@ def _prepare(engine: Engine, output: str, markers: list[str]) -> Prepared:
             leave_out=_leave_out(),
             work=_WORK.value,
             engine=engine,
-            watch=Watch(bar.set_description, bar.update),
+            progress=Progress(bar.set_description, bar.update),
         )
 
 
@@ -313,18 +313,18 @@ def _size(shards: Sequence[Shard]) -> int:
 def _report(
     prepared: Prepared, markers: Sequence[str], output: str, seconds: float
 ) -> None:
-    parts = prepared.parts
-    print(summary.table(parts, prepared.targets))
-    megabytes = sum(part.text_bytes for part in parts) / 1e6
+    outcomes = prepared.outcomes
+    print(summary.table(outcomes, prepared.targets))
+    megabytes = sum(outcome.text_bytes for outcome in outcomes) / 1e6
     print(
         f"{megabytes:,.1f} MB of text in {duration(seconds)},"
         f" {megabytes / seconds:.1f} MB/s."
     )
-    blank = sum(part.blank for part in parts)
+    blank = sum(outcome.blank for outcome in outcomes)
     if blank:
         print(f"{blank:,} documents without text were left out.")
-    print(summary.shares(parts))
-    for warning in summary.warnings(parts, clustered=bool(prepared.branching)):
+    print(summary.shares(outcomes))
+    for warning in summary.warnings(outcomes, clustered=bool(prepared.branching)):
         print(f"warning: {warning}", file=sys.stderr)
     if _DEDUP.value:
         print(f"{prepared.duplicates:,} exact duplicates were left out.")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from dga_jax.errors import listed
 from dga_jax.logs.console import columns
-from dga_jax.prepare.assemble import Part, Prepared
+from dga_jax.prepare.assemble import Outcome, Prepared
 from dga_jax.prepare.assemble.imbalance import imbalance
 from dga_jax.prepare.commands import reading
 
@@ -30,17 +30,17 @@ _HEADER = (
 )
 
 
-def table(parts: Sequence[Part], targets: Sequence[Part] = ()) -> str:
+def table(outcomes: Sequence[Outcome], targets: Sequence[Outcome] = ()) -> str:
     """A table with a line for each domain, their sum, and the target.
 
     Args:
-      parts: the domains, then the target. Of many domains the largest are shown.
+      outcomes: the domains, then the target. Of many domains the largest are shown.
       targets: each by itself, where there are several.
     """
-    *domains, target = parts
+    *domains, target = outcomes
     shown = domains
     if len(domains) > _SHOWN:
-        shown = sorted(domains, key=lambda part: -part.tokens)[:_SHOWN]
+        shown = sorted(domains, key=lambda outcome: -outcome.tokens)[:_SHOWN]
     lines = [_HEADER, *map(_line, shown)]
     if len(domains) > len(shown):
         rest = len(domains) - len(shown)
@@ -49,9 +49,9 @@ def table(parts: Sequence[Part], targets: Sequence[Part] = ()) -> str:
     return columns(lines)
 
 
-def shares(parts: Sequence[Part]) -> str:
+def shares(outcomes: Sequence[Outcome]) -> str:
     """What of the text the tokenizer lost, and what of the rows is padding."""
-    *domains, target = parts
+    *domains, target = outcomes
     every = _total(domains)
     return (
         f"Unknown tokens: {_unknown(every):.2%}, of the target {_unknown(target):.2%}."
@@ -60,15 +60,15 @@ def shares(parts: Sequence[Part]) -> str:
     )
 
 
-def warnings(parts: Sequence[Part], clustered: bool) -> Iterator[str]:
+def warnings(outcomes: Sequence[Outcome], clustered: bool) -> Iterator[str]:
     """A line for each of these shares that is larger than it should be.
 
     Args:
-      parts: the domains, then the target. A part alone may be the one that is wrong.
+      outcomes: of the domains, then of the target. One alone may be what is wrong.
       clustered: whether the domains are clusters.
     """
-    every = _total(parts[:-1])
-    worst = max(parts, key=_unknown)
+    every = _total(outcomes[:-1])
+    worst = max(outcomes, key=_unknown)
     if _unknown(worst) > _MOST_UNKNOWN:
         yield (
             f"{_unknown(worst):.1%} of the tokens of {worst.name} are unknown, and"
@@ -76,7 +76,7 @@ def warnings(parts: Sequence[Part], clustered: bool) -> Iterator[str]:
             " text; give one that can spell any, as python -m dga_jax.prepare tokenizer"
             " trains, or SentencePiece with byte_fallback=true"
         )
-    worst = max(parts, key=_empty)
+    worst = max(outcomes, key=_empty)
     if _empty(worst) > _MOST_EMPTY:
         yield (
             f"{_empty(worst):.1%} of the documents of {worst.name} have no token, and"
@@ -85,7 +85,7 @@ def warnings(parts: Sequence[Part], clustered: bool) -> Iterator[str]:
             " --tokenizer"
         )
     if every.padding > _MOST_PADDING:
-        worst = max(parts[:-1], key=lambda part: part.padding)
+        worst = max(outcomes[:-1], key=lambda outcome: outcome.padding)
         joined = (
             "ask for fewer clusters with --cluster"
             if clustered
@@ -98,35 +98,35 @@ def warnings(parts: Sequence[Part], clustered: bool) -> Iterator[str]:
         )
 
 
-def _unknown(part: Part) -> float:
+def _unknown(outcome: Outcome) -> float:
     """Share of the tokens."""
-    return part.unknown / max(part.text_tokens, 1)
+    return outcome.unknown / max(outcome.text_tokens, 1)
 
 
-def _empty(part: Part) -> float:
+def _empty(outcome: Outcome) -> float:
     """Share of the documents, as they were read."""
-    return part.blank / max(part.documents + part.blank, 1)
+    return outcome.blank / max(outcome.documents + outcome.blank, 1)
 
 
-def _line(part: Part) -> tuple[str, ...]:
+def _line(outcome: Outcome) -> tuple[str, ...]:
     return (
-        part.name,
-        f"{part.documents:,}",
-        f"{part.tokens:,}",
-        f"{part.rows:,}",
-        f"{part.heldout_rows:,}",
-        f"{part.text_bytes / max(part.text_tokens, 1):.2f}",
-        f"{part.padding:.1%}",
+        outcome.name,
+        f"{outcome.documents:,}",
+        f"{outcome.tokens:,}",
+        f"{outcome.rows:,}",
+        f"{outcome.heldout_rows:,}",
+        f"{outcome.text_bytes / max(outcome.text_tokens, 1):.2f}",
+        f"{outcome.padding:.1%}",
     )
 
 
-def _total(parts: Sequence[Part]) -> Part:
+def _total(outcomes: Sequence[Outcome]) -> Outcome:
     def total(field: str) -> int:
-        return sum(getattr(part, field) for part in parts)
+        return sum(getattr(outcome, field) for outcome in outcomes)
 
     rows = total("rows")
-    return Part(
-        name=f"all {len(parts):,} domains",
+    return Outcome(
+        name=f"all {len(outcomes):,} domains",
         documents=total("documents"),
         blank=total("blank"),
         text_bytes=total("text_bytes"),
@@ -135,7 +135,7 @@ def _total(parts: Sequence[Part]) -> Part:
         tokens=total("tokens"),
         rows=rows,
         heldout_rows=total("heldout_rows"),
-        padding=sum(part.padding * part.rows for part in parts) / rows,
+        padding=sum(outcome.padding * outcome.rows for outcome in outcomes) / rows,
     )
 
 
@@ -154,9 +154,9 @@ def clusters(prepared: Prepared, seq_len: int, max_imbalance: float) -> str:
         if empty := int((rows == 0).sum()):
             count += f", {empty:,} of them empty"
         lines.append(f"level {level}: {count}")
-    *domains, _ = prepared.parts
-    predicted = sum(part.rows for part in domains) * seq_len
-    padding = predicted - sum(part.tokens for part in domains)
+    *domains, _ = prepared.outcomes
+    predicted = sum(outcome.rows for outcome in domains) * seq_len
+    padding = predicted - sum(outcome.tokens for outcome in domains)
     lines.append(
         f"No row mixes clusters of level {len(prepared.levels) - 1}: {padding:,} of"
         f" {predicted:,} places for tokens ({padding / predicted:.1%}) are padding."
@@ -200,8 +200,8 @@ def passed_over(
             f"warning: domains without text, or none that is left, are not in the"
             f" store: {_quoted(found.domains)}."
         )
-    *domains, _ = prepared.parts
-    if whole := [part.name for part in domains if part.rows and not part.heldout_rows]:
+    *domains, _ = prepared.outcomes
+    if whole := [one.name for one in domains if one.rows and not one.heldout_rows]:
         said.append(
             "Domains too small for a part to be held out are trained on as a whole and"
             f" not evaluated: {_quoted(whole)}."

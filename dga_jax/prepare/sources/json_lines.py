@@ -1,4 +1,4 @@
-"""Records from JSON lines, compressed or not, read as a stream."""
+"""Records from JSON lines, compressed or not, read line by line."""
 
 import json
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 from dga_jax.errors import UserError
 from dga_jax.files import OnBytes
-from dga_jax.prepare.sources import content, streams
+from dga_jax.prepare.sources import content, packed
 from dga_jax.prepare.sources.document import (
     BROKEN_JSON,
     NOT_UTF8,
@@ -37,15 +37,15 @@ def records(
 
     Raises:
       UserError: the file is damaged, or of a kind that is not read.
-      streams.IsParquetError: it is Parquet; nothing was read.
+      packed.IsParquetError: it is Parquet; nothing was read.
       OSError: it cannot be read.
     """
     limit = _LINE_PER_DOCUMENT * max_document_bytes
     number = 0
     try:
-        with streams.opened(path, on_bytes) as file:
-            if found := content.unknown(streams.peek(file), path):
-                raise streams.ForeignError(f"is {found.what}; {found.remedy}")
+        with packed.opened(path, on_bytes) as file:
+            if found := content.unknown(packed.peek(file), path):
+                raise packed.ForeignError(f"is {found.what}; {found.remedy}")
             lines = iter(partial(file.readline, limit), b"")
             for number, line in enumerate(lines, 1):
                 if len(line) >= limit:
@@ -54,11 +54,11 @@ def records(
                     _pass_over_rest(file, line, limit)
                 elif not line.isspace():
                     yield number, _parsed(line, number)
-    except streams.IsParquetError:
+    except packed.IsParquetError:
         raise
-    except streams.ForeignError as error:
+    except packed.ForeignError as error:
         raise UserError(f"{path} {error}") from error
-    except streams.DAMAGE as error:
+    except packed.DAMAGE as error:
         raise UserError(
             f"{path} is truncated or damaged after line {number}: {error}; copy or"
             " compress it again, or leave it out"

@@ -19,7 +19,7 @@ from dga_jax.files import OnBytes
 VERSION = "1"  # raise it where the same options come to give other documents
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _MOST = 1 << 40  # documents of a skill, and seeds
-_SHARD, _BLOCK = 1 << 16, 1 << 10  # documents read as one stream, and made at a time
+_SHARD, _BLOCK = 1 << 16, 1 << 10  # documents of a shard, and made at a time
 _NUMBER = re.compile(r"\d{1,13}")
 _DEFAULTS = {"k": 5, "clauses": 0, "documents": 10_000, "seed": 0, "ordered": 0}
 _DEFAULTS["letters"] = len(_LETTERS)

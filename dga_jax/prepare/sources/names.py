@@ -124,17 +124,17 @@ def _is_year(text: str) -> bool:
 
 def _running(stems: dict[str, str]) -> list[str]:
     """Files whose last numbers run through those whose names are otherwise equal."""
-    groups = defaultdict(lambda: defaultdict(list))
+    alike = defaultdict(lambda: defaultdict(list))
     for path, stem in stems.items():
         number = _NUMBER.match(stem)
         if number and not _means(number["before"]):
             key = _directory(path.rpartition("/")[0]), number["before"]
-            groups[key][int(number["number"])].append(path)
+            alike[key][int(number["number"])].append(path)
     beside = {
         (_directory(path.rpartition("/")[0]), stem) for path, stem in stems.items()
     }
     found = []
-    for (folder, before), by_number in groups.items():
+    for (folder, before), by_number in alike.items():
         numbers = sorted(by_number)
         dense = numbers[-1] - numbers[0] < 2 * len(numbers)
         runs = len(numbers) > 1 and dense and not all(n in _YEARS for n in numbers)

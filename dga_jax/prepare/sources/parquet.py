@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from dga_jax.errors import UserError
 from dga_jax.files import OnBytes
-from dga_jax.prepare.sources import content, streams
+from dga_jax.prepare.sources import content, packed
 from dga_jax.prepare.sources.document import FLAGS, NOT_UTF8, DocumentError, names_of
 
 _BATCH_BYTES = 4 << 20
@@ -43,13 +43,13 @@ def records(
     """
     number = 0
     try:
-        with streams.opened_raw(path) as (file, num_bytes):
+        with packed.opened_raw(path) as (file, num_bytes):
             head = file.read(content.HEAD)
             file.seek(0)
             if not content.is_parquet(head) and content.may_be_lines(head):
                 raise NotParquetError
             # Without a buffer, a whole column of a row group is read at once.
-            table = pq.ParquetFile(file, buffer_size=streams.BUFFER, pre_buffer=False)
+            table = pq.ParquetFile(file, buffer_size=packed.BUFFER, pre_buffer=False)
             rows = table.metadata.num_rows
             if not rows:  # whatever the columns
                 on_bytes(num_bytes)

@@ -100,7 +100,7 @@ def expand(
                 f"{shard.paths[0]!r}: {not_a_name(shard.domain)}; rename it, or give it"
                 " a name with NAME=PATTERN"
             )
-    return list(_grouped(shards))
+    return list(_merged(shards))
 
 
 def _split(patterns: Iterable[str]) -> list[_Spec]:
@@ -283,19 +283,19 @@ def _lego_shards(pattern: str, fields: Fields) -> Iterator[Shard]:
         )
 
 
-def _grouped(shards: list[Shard]) -> Iterator[Shard]:
+def _merged(shards: list[Shard]) -> Iterator[Shard]:
     """The shards, with neighbours of text together where they are small."""
-    group: list[Shard] = []
+    several: list[Shard] = []
     size = 0
     for shard in shards:
-        full = len(group) >= _SHARD_FILES or size + shard.num_bytes > _SHARD_BYTES
-        if group and (full or not _together(group[0], shard)):
-            yield _joined(group)
-            group, size = [], 0
-        group.append(shard)
+        full = len(several) >= _SHARD_FILES or size + shard.num_bytes > _SHARD_BYTES
+        if several and (full or not _together(several[0], shard)):
+            yield _joined(several)
+            several, size = [], 0
+        several.append(shard)
         size += shard.num_bytes
-    if group:
-        yield _joined(group)
+    if several:
+        yield _joined(several)
 
 
 def _together(one: Shard, other: Shard) -> bool:
@@ -305,12 +305,12 @@ def _together(one: Shard, other: Shard) -> bool:
     return one.format is other.format is Format.TEXT and of(one) == of(other)
 
 
-def _joined(group: list[Shard]) -> Shard:
-    if len(group) == 1:
-        return group[0]
+def _joined(several: list[Shard]) -> Shard:
+    if len(several) == 1:
+        return several[0]
     return dataclasses.replace(
-        group[0],
-        paths=tuple(itertools.chain(*(shard.paths for shard in group))),
-        versions=tuple(itertools.chain(*(shard.versions for shard in group))),
-        num_bytes=sum(shard.num_bytes for shard in group),
+        several[0],
+        paths=tuple(itertools.chain(*(shard.paths for shard in several))),
+        versions=tuple(itertools.chain(*(shard.versions for shard in several))),
+        num_bytes=sum(shard.num_bytes for shard in several),
     )

@@ -17,8 +17,8 @@ from dga_jax.prepare.sources.document import (
     Picker,
     columns,
 )
+from dga_jax.prepare.sources.packed import IsParquetError
 from dga_jax.prepare.sources.shard import Format, Shard, is_parquet
-from dga_jax.prepare.sources.streams import IsParquetError
 
 # What it is called, its number, itself, and what its format says besides.
 _Record = tuple[str, tuple[int, Any, ...]]
@@ -27,7 +27,7 @@ _Record = tuple[str, tuple[int, Any, ...]]
 def read_documents(
     shard: Shard, on_bytes: OnBytes = lambda count: None
 ) -> Iterator[Document | BadDocument]:
-    """Streams the documents of a shard in order, those with a blank text too.
+    """Yields the documents of a shard in order, those with a blank text too.
 
     Where the shard's fields say `skip_bad`, a `BadDocument` is in the place of each
     that cannot be used. Damage to a compressed file or to Parquet is an error all the

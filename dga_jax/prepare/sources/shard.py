@@ -1,4 +1,4 @@
-"""A shard: what is read as one stream, and named before it is read."""
+"""A shard: what is read as a whole, and named before it is read."""
 
 import dataclasses
 import enum
@@ -29,7 +29,7 @@ class Format(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """Documents that are read as one stream; small, and can be pickled.
+    """Documents that are read as a whole; small, and can be pickled.
 
     Attributes:
       paths: local files or URLs. Several are of text, in order; or one of RedPajama's
@@ -126,6 +126,11 @@ class Shard:
         known["root"] = real(self.root)
         text = json.dumps([_READING, known], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def stem(self) -> str:
+        """What files and folders about it are called, but for a suffix."""
+        return self.digest[:32]
 
     @property
     def identity(self) -> list:

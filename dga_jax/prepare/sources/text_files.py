@@ -1,7 +1,7 @@
 """Files of plain text, each one document."""
 
 from dga_jax.files import OnBytes
-from dga_jax.prepare.sources import streams
+from dga_jax.prepare.sources import packed
 from dga_jax.prepare.sources.document import NOT_UTF8, TOO_LONG, DocumentError, too_long
 
 SUFFIXES = (".txt", ".text", ".md", ".rst")
@@ -22,11 +22,11 @@ def read(path: str, max_bytes: int, on_bytes: OnBytes) -> str:
       OSError: it cannot be read.
     """
     try:
-        with streams.opened(path, on_bytes, _BUFFER) as file:
+        with packed.opened(path, on_bytes, _BUFFER) as file:
             data = file.read(max_bytes + 1)
-    except streams.ForeignError as error:
+    except packed.ForeignError as error:
         raise DocumentError("no text file", f" {error}") from error
-    except streams.DAMAGE as error:
+    except packed.DAMAGE as error:
         raise DocumentError(
             "damaged file",
             f" is truncated or damaged: {error}; copy or compress it again",

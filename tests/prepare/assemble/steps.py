@@ -45,5 +45,5 @@ def clustered(
         documents, corpus.shards, options, Folder.of(work), engine or Local()
     )
     folder = found.assigned.folder
-    parts = [folder.load(file_of(x.digest))["clusters"] for x in corpus.shards]
+    parts = [folder.load(file_of(x))["clusters"] for x in corpus.shards]
     return np.concatenate(parts).astype(np.int64), found

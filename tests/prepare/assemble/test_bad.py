@@ -104,7 +104,7 @@ def check(given, output, prepared):
         assert Store.open(output).manifest == expected
     reasons = [reason for *_, reason in where]
     assert prepared.passed_over.bad == {x: reasons.count(x) for x in reasons}
-    assert sum(part.blank for part in prepared.parts) == 0
+    assert sum(part.blank for part in prepared.outcomes) == 0
     lines = (folder.parent / "list.jsonl").read_text().splitlines()
     listed = [json.loads(line) for line in lines]
     assert [(one["file"], one["reason"]) for one in listed] == [

@@ -12,7 +12,7 @@ from dga_jax.errors import UserError
 from dga_jax.prepare import corpus
 from dga_jax.prepare.assemble import clustering
 from dga_jax.prepare.assemble.clustering import ClusterOptions
-from dga_jax.prepare.assemble.documents import Dropped
+from dga_jax.prepare.assemble.documents import Dropped, file_of
 from dga_jax.prepare.assemble.engine import Local
 from dga_jax.prepare.assemble.folder import Folder
 from dga_jax.prepare.assemble.imbalance import imbalance
@@ -146,7 +146,7 @@ def test_what_is_left_out_is_not_learned_from(labelled, tmp_path):
     half = Corpus(documents.shards[:1])
     expected, _ = clustered(half, OPTIONS, tmp_path / "half")
     dropped = Dropped(Folder.of(tmp_path / "dropped"))
-    dropped.write(documents.shards[1].digest, np.arange(200))
+    dropped.write(file_of(documents.shards[1]), np.arange(200))
     clusters, _ = clustered(documents, OPTIONS, tmp_path / "all", (dropped,))
     np.testing.assert_array_equal(clusters[:200], expected)
 

@@ -13,7 +13,7 @@ from steps import corpus_of, tokenized
 from dga_jax.data.store import Store
 from dga_jax.prepare import corpus as corpus_module
 from dga_jax.prepare.assemble import LeaveOut, prepare_store
-from dga_jax.prepare.assemble.duplicates import FindInBucket, find_duplicates
+from dga_jax.prepare.assemble.duplicates import _RECORD, FindInBucket, find_duplicates
 from dga_jax.prepare.assemble.engine import Local
 from dga_jax.prepare.assemble.folder import Folder
 from dga_jax.prepare.corpus import Corpus
@@ -54,7 +54,7 @@ def test_the_first_of_equal_texts_stays(files, memory):
 def test_what_comes_twice_is_no_duplicate_of_itself(tmp_path):
     """Engines may run a step again whose results they have."""
     folder = Folder.of(tmp_path)
-    record = np.zeros(3, FindInBucket.RECORD)
+    record = np.zeros(3, _RECORD)
     record["low"], record["place"] = [5, 5, 7], [1, 4, 2]
     FindInBucket(folder)(0, [record.tobytes(), record[::-1].tobytes()])
     assert np.unique(folder.load("000000.npz")["place"]).tolist() == [4]
@@ -80,7 +80,7 @@ def test_a_store_without_duplicates(tmp_path):
             output=tmp_path / name,
             leave_out=leave_out,
         )
-        assert prepared.parts[0].documents == 60
+        assert prepared.outcomes[0].documents == 60
         assert prepared.duplicates == 40 * leave_out.duplicates
     hashes = {
         Store.open(tmp_path / name).content_hash for name in ("dropped", "unique")

@@ -42,7 +42,7 @@ def prepare(directory, generic, target=("dog " * 50,) * 20, target_eval=(), seq_
         seq_len=seq_len,
         output=directory / "store",
     )
-    return Store.open(directory / "store"), prepared.parts
+    return Store.open(directory / "store"), prepared.outcomes
 
 
 def stream(rows: np.ndarray) -> list[int]:
@@ -215,7 +215,7 @@ def test_domains_of_which_no_text_is_left_are_told(tmp_path):
     )
     assert prepared.passed_over.domains == ["hollow", "twice"]
     assert Store.open(tmp_path / "store").domains().names == ("good",)
-    assert [part.name for part in prepared.parts] == ["good", "target"]
+    assert [part.name for part in prepared.outcomes] == ["good", "target"]
 
 
 def test_domains_of_one_file_each_are_told(tmp_path):

@@ -100,7 +100,7 @@ def test_clauses_in_the_order_of_the_chain():
     assert free.path(3) == lego.parse("skills=3").path(3) != ordered.path(3)
 
 
-def test_much_text_is_read_as_several_streams():
+def test_much_text_is_read_as_several_shards():
     shards = expand(["lego:skills=2-3/documents=150000"])
     assert [(s.domain, *s.examples) for s in shards] == [
         (f"skill_{skill}", low, high)

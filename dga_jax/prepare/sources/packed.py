@@ -39,7 +39,7 @@ class ForeignError(Exception):
 
 
 class IsParquetError(ForeignError):
-    """It is Parquet, which is not read as a stream."""
+    """It is Parquet, which is not read from front to back."""
 
 
 @contextlib.contextmanager
