@@ -14,7 +14,7 @@ PACKAGE = ROOT / "dga_jax"
 BASE = {"", "bounds", "errors", "files", "remote", "sharding"}
 _READS = BASE | {"data", "logs", "mixing", "model", "tokenizer"}
 MAY_IMPORT = {
-    **{one: BASE for one in (*BASE, "cli", "commands", "logs", "model", "tokenizer")},
+    **dict.fromkeys((*BASE, "cli", "commands", "logs", "model", "tokenizer"), BASE),
     "mixing": {"bounds"},
     "data": BASE | {"tokenizer"},
     "harness": BASE | {"data", "logs", "model", "tokenizer"},
