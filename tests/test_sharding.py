@@ -26,7 +26,7 @@ from dga_jax.training.setup import open_run
 from dga_jax.training.steps import make_alignment_losses, weighted_rows
 
 ALL_EIGHT = [(2**i, 2**j, 2 ** (3 - i - j)) for i in range(4) for j in range(4 - i)]
-TRAINED = [(8, 1, 1), (1, 8, 1), (2, 2, 2)]
+TRAINED = [(1, 8, 1), (2, 2, 2)]
 
 
 def model_of(store):

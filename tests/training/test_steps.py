@@ -247,13 +247,12 @@ def documents(padded):
     return np.where(ends & (padded != PAD), 256, padded)
 
 
-@pytest.mark.parametrize("estimator", ["forward", "reverse"])
-def test_alignments_of_documents_apart(estimator, probed, documents):
+def test_alignments_of_documents_apart(probed, documents):
     """Under the mask; expected of documents in rows of their own, without it."""
     state, rows = probed[0], documents.reshape(4, 2, -1)
     gradient = direct(state.params, alone(documents, 256))[1]
     batches = (weighted_rows(documents), weighted_rows(rows[[0, 1, 3]]))
-    steps = steps_of(model=MASKED, estimator=estimator, chunk=2, target_chunk=4)
+    steps = steps_of(model=MASKED, chunk=2, target_chunk=4)
     result, norm = steps.align(state, *batches)
     target_norm = dot(gradient, gradient) ** 0.5
     assert float(norm) == pytest.approx(target_norm, rel=1e-5)
@@ -264,14 +263,9 @@ def test_alignments_of_documents_apart(estimator, probed, documents):
         assert abs(float(result.alignments[i]) - dot(one, gradient)) <= bound
 
 
-@pytest.mark.parametrize(
-    ("mesh", "microbatches"),
-    [
-        ((1, 1, 1), 4),
-        ((2, 2, 2), 2),
-    ],
-)
-def test_documents_apart_on_a_mesh(mesh, microbatches, documents):
+def test_documents_apart_on_a_mesh(documents):
+    """In microbatches."""
+    mesh, microbatches = (2, 2, 2), 2
     state, where = state_on(mesh), sharding.batch_sharding(mesh_of(*mesh))
     rows = sharding.place(documents, where)
     (_, loss), gradient = direct(jax.device_get(state.params), alone(documents, 256))
