@@ -49,12 +49,13 @@ def stores(byte_corpora, tmp_path):
 def test_it_ends_better_than_from_scratch(stores, tmp_path, monkeypatch):
     """In the same steps, on a target and a store that the first run has not seen."""
     monkeypatch.setattr(placement, "make_mesh", lambda config: mesh_of(1, 1, 1))
-    old = small_config(stores[0], **DECAYING, train__steps=4 * STEPS)
+    fields = DECAYING | {"mixer__name": "static"}
+    old = small_config(stores[0], **fields, train__steps=4 * STEPS)
     assert train_run(old, tmp_path / "old")
     export.export(tmp_path / "old", tmp_path / "model")
     losses = {}
     for name, origin in {"scratch": "", "continued": tmp_path / "model"}.items():
-        config = small_config(stores[1], **DECAYING, train__steps=STEPS)
+        config = small_config(stores[1], **fields, train__steps=STEPS)
         config.model["from"] = str(origin)
         assert train(config, tmp_path / name)[1]
         lines = log_of(tmp_path / name)
