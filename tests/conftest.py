@@ -81,8 +81,8 @@ def byte_corpora(tmp_path_factory):
 
     30 documents of 1,000 characters each.
     """
+    from dga_jax.data.sample import SAMPLE
     from dga_jax.prepare.corpus import Corpus
-    from dga_jax.prepare.sample import SAMPLE
     from dga_jax.prepare.sources import Shard
 
     folder = tmp_path_factory.mktemp("texts")
@@ -138,8 +138,8 @@ def cluster_store(byte_corpora, tmp_path_factory):
 @pytest.fixture(scope="session")
 def vectors():
     """Of 120 documents of each text of the sample, embedded: float32 [960, d]."""
+    from dga_jax.data.sample import SAMPLE
     from dga_jax.prepare.clusters import tfidf
-    from dga_jax.prepare.sample import SAMPLE
     from dga_jax.prepare.sources import Shard, read_documents
 
     texts = []

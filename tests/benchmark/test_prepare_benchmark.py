@@ -11,9 +11,9 @@ import pytest
 
 from dga_jax.benchmark import corpora, library, prepare
 from dga_jax.benchmark.measured import measure
+from dga_jax.data.sample import SAMPLE
 from dga_jax.errors import UserError
 from dga_jax.prepare.corpus import Corpus
-from dga_jax.prepare.sample import SAMPLE
 from dga_jax.prepare.sources import expand
 from dga_jax.tokenizer import load_tokenizer
 

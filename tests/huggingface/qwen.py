@@ -14,7 +14,7 @@ from tokenizers import (
     trainers,
 )
 
-from dga_jax.prepare.sample import SAMPLE
+from dga_jax.data.sample import SAMPLE
 
 PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"

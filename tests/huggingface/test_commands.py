@@ -12,8 +12,8 @@ import pytest
 from qwen import save_tokenizer, texts_of
 from test_export import logits as ours
 
+from dga_jax.data.sample import SAMPLE
 from dga_jax.data.store import Store
-from dga_jax.prepare.sample import SAMPLE
 from dga_jax.tokenizer import load_tokenizer
 
 pytestmark = pytest.mark.slow

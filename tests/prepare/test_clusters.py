@@ -7,8 +7,8 @@ import pytest
 from test_prepare import TARGET, fails, run
 from texts import write_beginnings
 
+from dga_jax.data.sample import SAMPLE
 from dga_jax.data.store import Store
-from dga_jax.prepare.sample import SAMPLE
 
 GENERIC = f"{SAMPLE}/generic/*.xz"
 

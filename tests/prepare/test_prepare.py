@@ -9,10 +9,10 @@ import time
 import forks
 import pytest
 
+from dga_jax.data.sample import SAMPLE
 from dga_jax.data.store import Store
 from dga_jax.prepare.assemble import Outcome
 from dga_jax.prepare.commands import summary
-from dga_jax.prepare.sample import SAMPLE
 
 ROOT = SAMPLE.parent
 TARGET = str(SAMPLE / "target" / "python_docs.eval.jsonl.xz")

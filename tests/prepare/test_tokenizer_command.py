@@ -4,9 +4,9 @@ import shlex
 import pytest
 from test_prepare import TARGET, fails, run
 
+from dga_jax.data.sample import SAMPLE
 from dga_jax.data.store import Store
 from dga_jax.prepare.commands.verify import verify
-from dga_jax.prepare.sample import SAMPLE
 from dga_jax.tokenizer import load_tokenizer
 
 GENERIC = f"{SAMPLE}/generic/[ad]*.xz"

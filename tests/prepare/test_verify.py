@@ -8,11 +8,11 @@ from test_prepare import fails, run
 
 from dga_jax.data import digests
 from dga_jax.data.digests import content_hash
+from dga_jax.data.sample import SAMPLE
 from dga_jax.data.store import SPLITS, Domains, Store
 from dga_jax.errors import UserError
 from dga_jax.files import file_digest
 from dga_jax.prepare.commands.verify import verify, work
-from dga_jax.prepare.sample import SAMPLE
 from dga_jax.prepare.store_writer import StoreWriter
 from dga_jax.tokenizer import BytesTokenizer, load_tokenizer
 

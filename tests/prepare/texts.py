@@ -4,7 +4,7 @@ import itertools
 import json
 import lzma
 
-from dga_jax.prepare.sample import SAMPLE
+from dga_jax.data.sample import SAMPLE
 
 _KINDS = ("austen", "dm_math", "python_code")
 

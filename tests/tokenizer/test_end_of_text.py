@@ -9,8 +9,8 @@ import tokenizers
 import vocabularies
 from tokenizers import models, pre_tokenizers
 
+from dga_jax.data.sample import SAMPLE
 from dga_jax.errors import UserError
-from dga_jax.prepare.sample import SAMPLE
 from dga_jax.tokenizer import (
     HuggingFaceTokenizer,
     SentencePieceTokenizer,

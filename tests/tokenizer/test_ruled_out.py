@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vocabularies import END
 
+from dga_jax.data.sample import SAMPLE
 from dga_jax.errors import UserError
 from dga_jax.prepare.assemble.folder import Folder
 from dga_jax.prepare.assemble.tokenizing import Tokenize
-from dga_jax.prepare.sample import SAMPLE
 from dga_jax.prepare.sources import Shard
 from dga_jax.tokenizer import (
     BytesTokenizer,

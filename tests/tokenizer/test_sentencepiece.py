@@ -7,10 +7,10 @@ import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dga_jax.data.sample import SAMPLE
 from dga_jax.data.store import SPLITS, Domains, Store
 from dga_jax.errors import UserError
 from dga_jax.prepare.corpus import Corpus
-from dga_jax.prepare.sample import SAMPLE
 from dga_jax.prepare.sources import expand
 from dga_jax.prepare.store_writer import StoreWriter
 from dga_jax.tokenizer import SentencePieceTokenizer, load_tokenizer

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
+from dga_jax.data.sample import SAMPLE
 from dga_jax.errors import UserError
-from dga_jax.prepare.sample import SAMPLE
 from dga_jax.tokenizer import HuggingFaceTokenizer, load_tokenizer
 
 TEXTS = ["the cat sat on the mat, the end", "ünïcode and the rest of it", "ab ab ab"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from test_sentencepiece import sample_texts
 from tokenizers import Regex, pre_tokenizers
 
-from dga_jax.prepare.sample import SAMPLE
+from dga_jax.data.sample import SAMPLE
 from dga_jax.tokenizer import HuggingFaceTokenizer, words
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"

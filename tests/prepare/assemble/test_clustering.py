@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from steps import clustered
 
+from dga_jax.data.sample import SAMPLE
 from dga_jax.errors import UserError
 from dga_jax.prepare import corpus
 from dga_jax.prepare.assemble import clustering
@@ -19,7 +20,6 @@ from dga_jax.prepare.assemble.imbalance import imbalance
 from dga_jax.prepare.clusters import tfidf
 from dga_jax.prepare.clusters.tree import Tree
 from dga_jax.prepare.corpus import Corpus
-from dga_jax.prepare.sample import SAMPLE
 from dga_jax.prepare.sources import Shard, read_documents
 
 KINDS = ("austen", "dm_math", "factbook", "python_code")
@@ -155,7 +155,7 @@ def test_a_lost_embedding_is_made_again(labelled, whole, work):
     documents, _ = labelled
     for path in work.glob("tree-*/*.npz"):
         path.unlink()
-    shard = documents.shards[0].digest[:32]
+    shard = documents.shards[0].stem
     (folder,) = work.glob(f"tfidf-*/embeddings/{shard}")
     (folder / "000001.npy").unlink()
     (folder / "done").unlink()

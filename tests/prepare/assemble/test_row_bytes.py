@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from steps import corpus_of
 
+from dga_jax.data.sample import SAMPLE
 from dga_jax.data.store import Store
 from dga_jax.errors import UserError
 from dga_jax.files import file_digest
@@ -19,7 +20,6 @@ from dga_jax.prepare.assemble import engine, prepare_store, rows
 from dga_jax.prepare.assemble.byte_counts import spread_bytes
 from dga_jax.prepare.assemble.engine import Local
 from dga_jax.prepare.commands.verify import verify
-from dga_jax.prepare.sample import SAMPLE
 from dga_jax.tokenizer import HuggingFaceTokenizer, load_tokenizer
 
 KINDS = vocabularies.kinds()

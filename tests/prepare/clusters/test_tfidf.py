@@ -5,10 +5,10 @@ import pytest
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.preprocessing import normalize
 
+from dga_jax.data.sample import SAMPLE
 from dga_jax.errors import UserError
 from dga_jax.prepare.clusters import tfidf
 from dga_jax.prepare.clusters.tfidf import TfidfEmbedder
-from dga_jax.prepare.sample import SAMPLE
 from dga_jax.prepare.sources import Shard, read_documents
 
 

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dga_jax.data.sample import SAMPLE
 from dga_jax.errors import UserError
-from dga_jax.prepare.sample import SAMPLE
 from dga_jax.prepare.sources import Fields, Shard, expand, read_documents
 
 KINDS = ("austen", "dm_math", "wordnet")
