@@ -2,7 +2,8 @@
 
 A store of named domains and a run on it that was stopped after step 7 of 12, with
 checkpoints of steps 5 and 7. Those beside this file were made by the code of c9b6fcb,
-in a checkout of it with this folder added, in an empty directory:
+in a checkout of it with this folder added as 4b31c0c has it: modules had other names.
+By the code of today it is, in an empty directory:
 
     PYTHONPATH=.:tests python tests/before/make.py OUT
 
@@ -82,9 +83,7 @@ def main(out: pathlib.Path) -> None:
     """Makes all of it in `out` and packs store and run."""
     os.chdir(out)  # the config names the store by a relative path
     store = prepare()
-    # Small runs of that commit decay without being asked.
-    decaying = getattr(runs, "DECAYING", {})
-    config = runs.small_config(store, **decaying)
+    config = runs.small_config(store, **runs.DECAYING)
     config.model.update(num_layers=1, d_model=8, num_heads=2, d_ff=16)
     with rows_read() as rows:
         runs.train_run(config, pathlib.Path("whole"))
