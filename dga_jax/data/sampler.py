@@ -110,6 +110,9 @@ class Cumulative(NamedTuple):
     def of(cls, weights: np.ndarray) -> "Cumulative":
         """Sums the weights once, for many draws."""
         weights = np.asarray(weights, np.float64)
+        # Near the end of float64 a product loses digits; times a power of two does not.
+        if weights.max(initial=0.0) < 2.0**-500:
+            weights = weights * 2.0**600
         return cls(weights, np.cumsum(weights))
 
     def draw(

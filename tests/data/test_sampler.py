@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -140,6 +140,7 @@ def test_frequencies_are_the_weights():
     st.integers(1, 300),
     st.integers(0, 2**32),
 )
+@example([5e-324, 5e-324], 3, 0)
 def test_systematic_draws_are_within_a_row_of_the_weights(weights, count, seed):
     sampler = sampler_of([9] * len(weights), seed, systematic=True)
     cumulative = Cumulative.of(np.array(weights))
