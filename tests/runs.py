@@ -59,13 +59,13 @@ def mesh_of(data, fsdp, tensor):
 
 
 def small_config(store, **fields):
-    """Two layers of 32, 12 steps, an update of the weights every 3, all logged.
+    """A layer of 32, 12 steps, an update of the weights every 3, all logged.
 
     The learning rate does not decay: runs of any length have the same programs.
     `fields` are config fields, with "__" for the dot.
     """
     config = get_config("debug")
-    config.model.update(num_layers=2, d_model=32, num_heads=4, d_ff=64)
+    config.model.update(num_layers=1, d_model=32, num_heads=4, d_ff=64)
     config.train.update(steps=12, batch_size=8)
     config.optimizer.update(schedule="constant", warmup_steps=1)
     config.mixer.update(interval=3, eta=5.0, probe_rows=2, target_rows=8)

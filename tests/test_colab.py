@@ -32,7 +32,7 @@ def test_no_shell_command_fails_unseen():
 def test_it_runs_to_its_end(tmp_path, monkeypatch):
     monkeypatch.setenv("DGA_JAX_CODE", str(NOTEBOOK.parents[1]))
     monkeypatch.setenv("DGA_JAX_PYTHON", sys.executable)
-    monkeypatch.setenv("DGA_JAX_STEPS", "6")
+    monkeypatch.setenv("DGA_JAX_STEPS", "2")
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")  # one device
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbclient.NotebookClient(
@@ -46,8 +46,8 @@ def test_it_runs_to_its_end(tmp_path, monkeypatch):
         for cell in notebook.cells
         for output in cell.get("outputs", ())
     )
-    assert "step 6/6" in printed
-    assert "step    6  target" in printed
+    assert "step 2/2" in printed
+    assert "step    2  target" in printed
     assert "The function returns" in printed
     shown = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     assert any("image/png" in output.get("data", {}) for output in shown)

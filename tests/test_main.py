@@ -23,8 +23,8 @@ from dga_jax.training.setup import check
 ROOT = pathlib.Path(__file__).parents[1]
 XLA_FLAGS = os.environ["XLA_FLAGS"]
 SMALL = (
-    "debug,model.d_model=32,model.d_ff=64,mixer.interval=3,eval.every=4,"
-    "checkpoint.every=5,train.steps=30"
+    "debug,model.num_layers=1,model.d_model=32,model.d_ff=64,mixer.interval=3,"
+    "eval.every=4,checkpoint.every=5,train.steps=30"
 )
 
 

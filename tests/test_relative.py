@@ -8,7 +8,8 @@ import forks
 import pytest
 
 ROOT = Path(__file__).parents[1]
-CONFIG = f"--config={ROOT}/configs/quickstart.py:debug,train.steps=2,eval.every=2"
+CONFIG = f"--config={ROOT}/configs/quickstart.py:debug,model.num_layers=1"
+CONFIG += ",train.steps=2,eval.every=2"
 # One after the other: most take what an earlier one made.
 COMMANDS = (
     "prepare --generic=corpus.jsonl --target=target.jsonl --tokenizer=bytes"

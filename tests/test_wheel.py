@@ -55,7 +55,7 @@ def test_an_empty_directory(installed, tmp_path):
         done = subprocess.run(
             [
                 *command,
-                "--config=configs/quickstart.py:debug,train.steps=2",
+                "--config=configs/quickstart.py:debug,model.num_layers=1,train.steps=2",
                 "--config.log.console=1",
                 "--workdir=run",
             ],

@@ -173,7 +173,8 @@ def test_pipeline_part():
 @pytest.mark.slow
 def test_step_part(quick_compilation):
     config = "configs/quickstart.py:debug,data.store=,model.vocab_size=300,"
-    config += "train.seq_len=32,model.d_model=32,model.d_ff=64,mixer.probe_rows=2"
+    config += "train.seq_len=32,model.num_layers=1,model.d_model=32,model.d_ff=64,"
+    config += "mixer.probe_rows=2"
     with on_one_device():
         programs, around = step.run(step.Size(rounds=1, steps=9), [config])
     names = {

@@ -23,7 +23,7 @@ from dga_jax.training.config import apply_argument, default_config
 
 CHIP = Chip(memory=100.0, peak=10.0, bandwidth=5.0, network=2.0)
 TINY = (
-    "debug,model.vocab_size=512,train.seq_len=32,model.d_model=32,"
+    "debug,model.vocab_size=512,train.seq_len=32,model.num_layers=1,model.d_model=32,"
     "train.microbatches=2,train.batch_size=16"
 )
 

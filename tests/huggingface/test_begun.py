@@ -57,7 +57,7 @@ def test_its_first_evaluation_is_the_old_runs_last(old, byte_store, tmp_path, ca
     assert losses == pytest.approx({k: first[k] for k in losses}, rel=1e-6)
     record = json.loads((tmp_path / "new" / "config.json").read_text())["config"]
     assert record["model"]["from"] == str(out)
-    assert (record["model"]["d_model"], record["model"]["num_layers"]) == (32, 2)
+    assert (record["model"]["d_model"], record["model"]["num_layers"]) == (32, 1)
 
 
 @pytest.mark.parametrize("given_again", [True, False])

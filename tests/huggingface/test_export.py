@@ -129,7 +129,7 @@ def test_its_tokenizer_is_the_stores(run, others, byte_store, tmp_path):
 
 def test_files_that_are_too_large_are_divided(run, others, tmp_path):
     whole = safetensors.numpy.load_file(_exported(run(), tmp_path / "whole"))
-    export.export(run(), tmp_path / "out", file_bytes=40_000)
+    export.export(run(), tmp_path / "out", file_bytes=20_000)
     names = sorted(path.name for path in (tmp_path / "out").glob("*.safetensors"))
     assert names == [f"model-0000{i}-of-00004.safetensors" for i in (1, 2, 3, 4)]
     parts = [safetensors.numpy.load_file(tmp_path / "out" / name) for name in names]

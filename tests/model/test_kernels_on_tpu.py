@@ -36,7 +36,7 @@ def program(attention, document_end, slices=1, step="train"):
     assert kernels.Chip.of(devices[0]) == kernels.Chip("tpu")
     model = ModelConfig(
         vocab_size=344,
-        num_layers=2,
+        num_layers=1,
         d_model=384,
         num_heads=8,
         num_kv_heads=4,

@@ -116,9 +116,9 @@ def test_what_a_run_spent_by_hand(byte_store, tmp_path):
     for kind, rows in tokens.items():
         assert last[f"cost/{kind}_tokens"] == rows * TOKENS
     model = configs.model_config(config)
-    gradient = 6 * matrix_parameter_count(model) + 12 * 2 * 32 * TOKENS
+    gradient = 6 * matrix_parameter_count(model) + 12 * 1 * 32 * TOKENS
     assert gradient == perf.model_flops_per_token(
-        matrix_parameter_count(model), 2, 32, TOKENS
+        matrix_parameter_count(model), 1, 32, TOKENS
     )
     forward = gradient / 3
     rows = (7 * 8 + 3 * 8 * 2 + 3 * 8) * gradient + 2 * EVALUATED * forward

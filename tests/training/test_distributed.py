@@ -19,7 +19,7 @@ STEPS = 12
 FIELDS = {
     "train.steps": STEPS,
     "train.batch_size": 8,
-    "model.num_layers": 2,
+    "model.num_layers": 1,
     "model.d_model": 32,
     "model.num_heads": 4,
     "model.d_ff": 64,

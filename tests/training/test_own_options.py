@@ -53,7 +53,8 @@ def strange():
 
 def parsed(store, *arguments):
     """The config that the command line gives."""
-    small = "model.d_model=32,model.d_ff=64,train.steps=12,mixer.interval=3"
+    small = "model.num_layers=1,model.d_model=32,model.d_ff=64,train.steps=12,"
+    small += "optimizer.schedule=constant,optimizer.warmup_steps=1,mixer.interval=3"
     fields = f"debug,checkpoint.every=5,log.every=1,{small}"
     line = [
         "main",

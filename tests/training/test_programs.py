@@ -228,9 +228,10 @@ def test_nobody_waits_for_a_thread_that_ended():
 def test_a_run_goes_on_with_kept_programs(byte_store, tmp_path):
     """Kept ones, ones just compiled, and what is left of kept ones: all the same."""
     kept = tmp_path / "kept"
-    small = "debug,model.d_model=32,model.d_ff=64,mixer.interval=3,train.steps=8"
+    small = "debug,model.num_layers=1,model.d_model=32,model.d_ff=64,mixer.interval=3"
+    small += ",train.steps=8,checkpoint.every=4,eval.every=4"
     flags = [
-        f"--config=configs/quickstart.py:{small},checkpoint.every=4,eval.every=4",
+        f"--config=configs/quickstart.py:{small}",
         f"--config.data.store={byte_store.path}",
     ]
     of_one = {"XLA_FLAGS": os.environ["XLA_FLAGS"].replace("count=8", "count=1")}

@@ -215,7 +215,7 @@ def test_what_may_change_on_resume(whole, byte_store, tmp_path, monkeypatch):
         ("mixer.eta", 5.0, 4.0),
         ("mixer.name", "dga", "static"),
         ("train.batch_size", 8, 16),
-        ("model.num_layers", 2, 3),
+        ("model.num_layers", 1, 3),
         ("optimizer.learning_rate", 0.003, 0.1),
         ("data.tokens_per_domain", 0, 320),
     ],

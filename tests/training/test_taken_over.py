@@ -99,7 +99,7 @@ def test_other_domains(old, byte_store, fewer_store, tmp_path):
         ("RUN@7", {}, "no checkpoint of step 7; there are 5, 10, 12"),
         ("nowhere", {}, "is not the workdir of a run"),
         ("RUN@12", {}, r"train\.steps=12: the run goes on after step 12"),
-        ("RUN", {"model__num_layers": 3}, r"model\.num_layers is 2 there and 3 here"),
+        ("RUN", {"model__num_layers": 3}, r"model\.num_layers is 1 there and 3 here"),
         ("RUN", {"model__rope_theta": 5e4}, r"rope_theta is 10000\.0 there and 50000"),
     ],
 )
