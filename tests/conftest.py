@@ -10,6 +10,9 @@ import signal
 import sys
 import time
 
+# What imports and traces make stays: to look through it again and again takes a
+# twentieth of the time.
+gc.set_threshold(50_000, 20, 100)
 os.environ["JAX_PLATFORMS"] = "cpu"
 # The tests' programs are small: to compile them well takes longer than to run them.
 _XLA_FLAGS = [
