@@ -9,7 +9,10 @@ from dga_jax.data.store import PAD
 from dga_jax.errors import UserError
 
 if TYPE_CHECKING:
+    from dga_jax.data.store import Store
     from dga_jax.tokenizer import Tokenizer
+
+_LOOKED_AT = 4096  # rows of a split, in which some answer has to be
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,3 +77,24 @@ class Answers:
         is_answer = (after < rows.shape[1]) & (sums[:, :-1] == marks_before(last))
         is_answer &= sums[:, :-1] > marks_before(before + 1)
         return np.where(is_answer | (rows == PAD), rows, -2 - rows)
+
+
+def check_some(store: "Store", text: str) -> None:
+    """Better now than after a run that had nothing to predict.
+
+    Args:
+      store: whose `answers` say what is predicted.
+      text: before each answer.
+
+    Raises:
+      UserError: no answer in any of many rows of a split.
+    """
+    for split in ("target", "target_eval", "train"):
+        last = store.num_rows(split) - 1
+        ids = np.unique(np.linspace(0, last, _LOOKED_AT).astype(np.int64))
+        if not (store.read(split, ids)[:, 1:] > PAD).any():
+            raise UserError(
+                f"config.data.answers_after={text!r}: none of {len(ids):,} {split} rows"
+                " of the store holds it and the end of its document behind it; give the"
+                " text that stands before every answer"
+            )

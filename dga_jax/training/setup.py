@@ -308,9 +308,11 @@ def open_store(config: ConfigDict, explicit: Iterable[str]) -> Store:
                 f"store {path}: no {split} rows; prepare it again with some"
             )
     if config.data.answers_after:
-        from dga_jax.data.answers import Answers
+        from dga_jax.data import answers
 
-        store.answers = Answers.after(config.data.answers_after, store.tokenizer())
+        mark = config.data.answers_after
+        store.answers = answers.Answers.after(mark, store.tokenizer())
+        answers.check_some(store, mark)
     weights = store.targets.weights(config.mixer.targets)
     needed = 0 if weights is None else np.count_nonzero(weights)
     if config.mixer.target_rows < needed:

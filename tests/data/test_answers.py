@@ -9,10 +9,11 @@ import pytest
 from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
+from runs import small_config
 from small import TINY, split
 
 from configs.lego import get_config
-from dga_jax.data.answers import Answers
+from dga_jax.data.answers import Answers, check_some
 from dga_jax.data.store import PAD, Store
 from dga_jax.errors import UserError
 from dga_jax.model.loss import make_row_losses
@@ -20,6 +21,7 @@ from dga_jax.prepare.assemble import prepare_store
 from dga_jax.prepare.corpus import Corpus
 from dga_jax.prepare.sources import expand
 from dga_jax.tokenizer import BytesTokenizer
+from dga_jax.training.setup import open_store
 
 END, EQUALS = 0, 1
 
@@ -104,3 +106,25 @@ def test_a_mark_that_cannot_be_spelled():
 
 def test_the_config_says_what_precedes_answers():
     assert get_config("seed=3").data.answers_after == " ="
+
+
+@pytest.mark.parametrize("split", ["target", "target_eval", "train"])
+def test_a_mark_that_is_nowhere_is_an_error(split, store):
+    """In whichever split: a run would train on nothing, or be measured by nothing."""
+
+    class Lacking(Store):
+        def read(self, name, ids):
+            rows = super().read(name, ids)
+            return np.where(rows < 0, rows, -2 - rows) if name == split else rows
+
+    lacking = Lacking.open(store.path)
+    lacking.answers = Answers.after(" =", BytesTokenizer())
+    with pytest.raises(UserError, match=f"answers_after=' =': none of .* {split} rows"):
+        check_some(lacking, " =")
+
+
+def test_a_run_without_answers_does_not_begin(store):
+    config = small_config(store, data__answers_after="zzzz")
+    with pytest.raises(UserError, match="answers_after='zzzz': none of"):
+        open_store(config, ())
+    open_store(small_config(store, data__answers_after=" ="), ())
