@@ -15,7 +15,9 @@ from dga_jax.training import validation
 from dga_jax.training.fields import changed, fields
 
 _SHOWN = 10  # names in an error
-_AIMS = {"alignments", "target_alignments", "target_losses"}  # that need a target
+# Signals that need a target, by the field that says which.
+_AIMS = {"mixer.targets": {"alignments"}}
+_AIMS["mixer.reference"] = {"alignments", "target_alignments", "target_losses"}
 # Of a mixer that never moves, what still says where its weights are.
 _OF_START = {"mixer.name", "mixer.weights", "mixer.basis", "mixer.smoothing"}
 
@@ -105,10 +107,9 @@ def _leave_out_unread(config: ConfigDict) -> None:
         return
     begins_there = "importance" in (config.mixer.name, config.mixer.weights)
     for name, field in fields().items():
-        of_target = name in ("mixer.targets", "mixer.reference")
         unread = name.startswith("mixer.") and name not in _OF_START
         if recipe.moves:
-            unread = of_target and not _AIMS & set(recipe.reads)
+            unread = name in _AIMS and not _AIMS[name] & set(recipe.reads)
         if unread and not (name == "mixer.reference" and begins_there):
             config.update_from_flattened_dict({name: field.default})
 

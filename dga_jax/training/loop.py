@@ -89,7 +89,6 @@ class Trainer:
         )
         self._updates = Updates(run, self._steps)
         self._costs = Costs(run, evaluator.num_rows)
-        self._factors = None  # of the loss, by domain; see `Mixture.loss_factors`
         self._guard = Guard(
             run.config,
             run.directory,
@@ -163,7 +162,6 @@ class Trainer:
                 if update <= last:
                     last = update
                     self._updates.read_ahead(update)
-            self._factors = mixture.loss_factors(self._mixer_state)
             yield from batches(
                 self._run.store,
                 mixture.sampler,
@@ -179,9 +177,9 @@ class Trainer:
         """Sends a step on its way; its numbers are fetched when the next one is."""
         rows = sharding.place(batch.rows, self._rows_lie)
         weights = ()
-        if self._factors is not None:
-            of_rows = self._factors[batch.domains]
-            weights = (sharding.place(of_rows, self._rows_lie),)
+        factors = self._run.mixture.loss_factors(self._mixer_state, self._cursors)
+        if factors is not None:
+            weights = (sharding.place(factors[batch.domains], self._rows_lie),)
         self._state, metrics = self._steps.train(self._state, rows, *weights)
         self._step = batch.step
         self._updates.trained(batch.domains, metrics)

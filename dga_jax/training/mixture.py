@@ -98,8 +98,8 @@ class Mixture:
             np.ones(len(self.names), bool) if self.basis else self.sampler.sizes > 0
         )
         self._count = int(self.available.sum())
-        self._check_counts()
         self._initial = self._initial_weights()
+        self._check_counts()
         self.scales_loss = self.moves and config.mixer.apply == "loss"
         self._first = self.basis.mix(self._initial) if self.basis else self._initial
         self._check_enough_rows()
@@ -156,26 +156,42 @@ class Mixture:
         weights = self.weights(state)
         return self.basis.mix(weights) if self.basis else weights
 
+    def drawn_weights(self, state: MixerState) -> np.ndarray:
+        """Shares of the tokens by which rows are drawn, float64 [k], sums to 1.
+
+        α; the first α where weights scale the loss.
+        """
+        return self._first if self.scales_loss else self.domain_weights(state)
+
     def cumulative(self, state: MixerState) -> Cumulative:
         """Weights of rows, ready for the sampler.
 
         α is of tokens, and a row of domain i brings t_i of them on average: drawn with
         a probability ∝ α_i / t_i, the domain gives its share of the tokens, however
-        full its rows are. Where weights scale the loss, rows are drawn by the first α.
+        full its rows are.
         """
-        weights = self._first if self.scales_loss else self.domain_weights(state)
-        return Cumulative.of(weights * self._rows_per_token)
+        return Cumulative.of(self.drawn_weights(state) * self._rows_per_token)
 
-    def loss_factors(self, state: MixerState) -> np.ndarray | None:
+    def loss_factors(self, state: MixerState, cursors: np.ndarray) -> np.ndarray | None:
         """By what each domain's loss is scaled: float32 [k]; None: rows are drawn so.
 
-        α_i over the probability that a token is of domain i: the mean over draws is
-        then the loss of the mixture.
+        α_i over the probability that a token is of domain i, both among the domains
+        that `data.max_epochs` leaves: the mean over draws is then the loss of the
+        mixture.
+
+        Args:
+          state: what the last update left.
+          cursors: int64 [k], rows drawn of each domain before the batch.
         """
         if not self.scales_loss:
             return None
-        drawn = np.where(self._first > 0, self._first, 1)
-        return (self.domain_weights(state) / drawn).astype(np.float32)
+        weights = self.domain_weights(state)
+        factors = weights / np.where(self._first > 0, self._first, 1)
+        if self.sampler.max_epochs:
+            left = ~self.sampler.used_up(cursors)
+            asked = weights[left].sum()
+            factors *= self._first[left].sum() / asked if asked else 1
+        return factors.astype(np.float32)
 
     def probes(self, step: int, shares: "RowShares | None" = None) -> Probes:
         """What the update after train step `step` measures.
@@ -282,10 +298,16 @@ class Mixture:
         mixer, count = self._config.mixer, self._count
         wanted = mixer.probe_domains if self.measures else count
         self.num_probes = min(wanted or count, count)
-        if mixer.floor * count > 1:
+        if self.measures and self.num_probes == 1 < count:
             raise UserError(
-                f"config.mixer.floor={mixer.floor}: {count} weights of at least that "
-                f"cannot sum to 1; use at most {1 / count:.3g}"
+                f"config.mixer.probe_domains={mixer.probe_domains}: weights move "
+                "between the domains that were probed; use 2 or more, or 0 for all"
+            )
+        weighted = np.count_nonzero(self._initial)
+        if mixer.floor * weighted > 1:
+            raise UserError(
+                f"config.mixer.floor={mixer.floor}: {weighted} weights of at least that"
+                f" cannot sum to 1; use at most {1 / weighted:.3g}"
             )
         if self.measures and self.num_probes > _MOST_PROBES:
             raise UserError(

@@ -24,7 +24,7 @@ from dga_jax.training.train_state import TrainState
 if TYPE_CHECKING:
     from dga_jax.training.setup import Run
 
-Batch = dict[str, jax.Array]
+WeightedRows = dict[str, jax.Array]
 
 
 # What each way of measuring on probe rows is for.
@@ -60,10 +60,10 @@ class Rows(NamedTuple):
     """
 
     indices: np.ndarray
-    target: Batch
-    probes: Batch
+    target: WeightedRows
+    probes: WeightedRows
     batches: list[jax.Array]
-    by_target: Sequence[tuple[Batch, list[jax.Array]]] = ()
+    by_target: Sequence[tuple[WeightedRows, list[jax.Array]]] = ()
 
 
 class Updates:
@@ -105,7 +105,7 @@ class Updates:
             )
         self._target_weights = run.store.targets.weights(run.config.mixer.targets)
         self._target_ids = np.zeros(0, np.int64)
-        self._target: Batch = {}
+        self._target: WeightedRows = {}
 
     def read_ahead(self, step: int) -> None:
         """Begins to read what the update after train step `step` measures on."""
@@ -184,7 +184,7 @@ class Updates:
         self._thread.shutdown(cancel_futures=True)
 
     def _of_gradients(
-        self, state: TrainState, probes: Batch, count: int
+        self, state: TrainState, probes: WeightedRows, count: int
     ) -> dict[str, np.ndarray]:
         size = len(probes["scale"])
         counts = (np.arange(size) < count).astype(np.float32)
@@ -261,7 +261,7 @@ class Updates:
             self._each_target(step) if self._reads & _BY_TARGET else (),
         )
 
-    def _each_target(self, step: int) -> list[tuple[Batch, list[jax.Array]]]:
+    def _each_target(self, step: int) -> list[tuple[WeightedRows, list[jax.Array]]]:
         """As many rows of each target as of one that is alone."""
         run, found = self._run, []
         where = sharding.batch_sharding(run.mesh)
@@ -282,7 +282,7 @@ class Updates:
             sharding.place(rows[i : i + size], where) for i in range(0, len(rows), size)
         ]
 
-    def _target_batch(self, step: int) -> Batch:
+    def _target_batch(self, step: int) -> WeightedRows:
         run = self._run
         # Where all of the target is read, it is so every time.
         ids = np.sort(self._target_rows(step))
@@ -316,7 +316,7 @@ class Updates:
             for (low, high), count in zip(bounds, counts, strict=True)
         ]
 
-    def _probe_batches(self, probes: Probes, rows: np.ndarray) -> Batch:
+    def _probe_batches(self, probes: Probes, rows: np.ndarray) -> WeightedRows:
         """Rows of ids [m, b], the first domain's again where the mesh asks for more."""
         mesh, ids, owners, more = self._run.mesh, probes.rows, probes.owners, {}
         fill = -len(ids) % sharding.probe_shards(mesh, ids.shape[1])
@@ -355,6 +355,6 @@ def _mean_losses(
     return (nats / np.maximum(tokens, 1)).astype(np.float32)
 
 
-def _place(rows: np.ndarray, where: NamedSharding, **more: np.ndarray) -> Batch:
+def _place(rows: np.ndarray, where: NamedSharding, **more: np.ndarray) -> WeightedRows:
     batch = weighted_rows(rows) | more
     return {key: sharding.place(value, where) for key, value in batch.items()}

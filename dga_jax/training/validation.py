@@ -9,6 +9,8 @@ from dga_jax.mixing.recipe import SWITCHES
 from dga_jax.mixing.signals import COUNTED, OF_EQUAL_ROWS
 from dga_jax.training.fields import fields, get
 
+_LARGEST = 2**53  # integers beyond are not all there in float64
+
 
 def validate(config: ConfigDict) -> None:
     """Checks every field that can be checked without a store or a mesh.
@@ -18,6 +20,8 @@ def validate(config: ConfigDict) -> None:
     """
     for name, field in fields().items():
         value = get(config, name)
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            raise UserError(f"config.{name}={value}: must be within ±{_LARGEST:,}")
         if field.rule and not field.rule.allows(value):
             raise UserError(f"config.{name}={value!r}: {field.rule.says}")
     _validate_relations(config)
@@ -79,7 +83,7 @@ def _validate_mixer(mixer: ConfigDict) -> None:
     recipe = MIXERS[mixer.name]
     aligns = "alignments" in recipe.reads
     takes = {name: name in recipe.shared for name in SWITCHES}
-    takes |= {"shrink": aligns, "head": aligns}
+    takes |= {"shrink": aligns, "head": aligns, "targets": aligns}
     # Others are measured on batches that have equally many rows of each domain.
     takes["probe_by_error"] = aligns and not set(recipe.reads) & set(OF_EQUAL_ROWS)
     for name, taken in takes.items():

@@ -28,6 +28,11 @@ def reference(byte_store, tmp_path_factory):
     return folder
 
 
+# Of the first its rows are used up on the way.
+SCARCE = "austen=.65,bible_web=.05,dm_math=.05,factbook=.05,metamath=.05"
+SCARCE += ",python_code=.05,sotu_early=.05,wordnet=.05"
+
+
 def tiny(store, **fields):
     """Updates follow steps 2, 4 and 6; checkpoints 3, 6 and 7."""
     return small_config(
@@ -84,7 +89,13 @@ def test_killed_and_started_again(name, byte_store, reference, tmp_path, monkeyp
 @pytest.mark.parametrize(
     "fields",
     [
-        {"mixer__apply": "loss", "train__microbatches": 2},
+        {
+            "mixer__apply": "loss",
+            "train__microbatches": 2,
+            "mixer__weights": SCARCE,
+            "data__max_epochs": 1,
+            "data__tokens_per_domain": 10 * 32,
+        },
         {
             "mixer__shrink": True,
             "mixer__debias": True,
@@ -109,6 +120,8 @@ def test_killed_with_options(fields, byte_store, tmp_path, monkeypatch):
         ({"name": "rb", "adapt": True}, "mixer.adapt=True: mixer.name=rb has no use"),
         ({"name": "ado", "shrink": True}, "mixer.shrink=True: mixer.name=ado has no"),
         ({"name": "pike", "head": True}, "mixer.head=True: mixer.name=pike has no"),
+        ({"name": "grape", "targets": "a=1"}, "targets=a=1: mixer.name=grape has no"),
+        ({"name": "odm", "targets": "a=1"}, "mixer.targets=a=1: mixer.name=odm has no"),
         ({"name": "doremi"}, "mixer.reference_run is not set: mixer.name=doremi"),
         ({"reference_run": "x"}, "mixer.reference_run=x: mixer.name=dga has no use"),
         ({"name": "odm", "basis": "level0"}, "counted by domain, not by distribution"),

@@ -66,8 +66,12 @@ def test_starts_by_name(form, byte_store, tmp_path):
     [
         ("austen=.5,austin=.5", "no domain 'austin'; there are austen, bible_web"),
         ("austen=.5,wordnet=.4", "sum to 0.9, not to 1"),
-        ("austen=1.5,wordnet=-.5", "weight -0.5 of 'wordnet' is not"),
-        ("austen=nan", "not ≥ 0"),
+        ("austen=.5,wordnet=-.5", "weight -0.5 of 'wordnet' is not"),
+        (
+            "austen=1e308,wordnet=1e308",
+            r"weight 1e\+308 of 'austen' is not in \[0, 1\]",
+        ),
+        ("austen=nan", r"not in \[0, 1\]"),
         ("austen=.5,austen=.5", "comes twice"),
         ("austen", "'austen' is not NAME=WEIGHT"),
         ("austen=much", "'austen=much' is not NAME=WEIGHT"),
@@ -85,6 +89,9 @@ def test_wrong_weights(text, words, byte_store):
         ("[1, 2]", "expected an object"),
         ("{", "not JSON"),
         ('{"austen": "half"}', "'half' of 'austen'"),
+        ('{"a:*": "half"}', "'half' of 'a:\\*'"),
+        ('{"austen": 1' + "0" * 400 + "}", "of 'austen' is not in"),
+        ('{"austen": ' + "[" * 200_000 + "]" * 200_000 + "}", "not JSON"),
     ],
 )
 def test_wrong_weight_files(content, words, byte_store, tmp_path):
@@ -92,6 +99,26 @@ def test_wrong_weight_files(content, words, byte_store, tmp_path):
     path.write_text(content)
     with pytest.raises(UserError, match=words):
         mixture_of(byte_store, mixer__weights=str(path))
+
+
+def test_one_of_many_has_nobody_to_move_against(byte_store):
+    with pytest.raises(UserError, match="probe_domains=1: weights move between"):
+        mixture_of(byte_store, mixer__probe_domains=1)
+    mixture_of(byte_store, mixer__probe_domains=1, mixer__name="odm")  # measures none
+
+
+def test_the_floor_is_of_those_that_begin_with_a_weight(byte_store):
+    """Others are not there for the mixer, as domains without rows are not."""
+    half = {"mixer__weights": "austen=.9,wordnet=.1", "mixer__floor": 0.5}
+    mixture = mixture_of(byte_store, **half)
+    state = mixture.update(mixture.init(), 3, np.arange(8), np.arange(8.0))
+    np.testing.assert_allclose(sorted(mixture.weights(state))[-2:], 0.5, rtol=1e-5)
+    with pytest.raises(UserError, match="3 weights of at least that cannot sum to 1"):
+        mixture_of(
+            byte_store,
+            mixer__floor=0.5,
+            mixer__weights="austen=.8,wordnet=.1,dm_math=.1",
+        )
 
 
 def test_a_named_domain_without_rows_is_an_error(byte_store):
@@ -239,7 +266,7 @@ class Named:
 @settings(max_examples=50, deadline=None)
 @given(
     k=st.integers(1, 40),
-    m=st.integers(1, 40),
+    m=st.integers(2, 40),
     interval=st.integers(1, 30),
     start=st.integers(0, 100),
 )

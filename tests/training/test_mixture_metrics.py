@@ -55,7 +55,7 @@ def read(folder, name, mixture):
 @settings(max_examples=15, deadline=None)
 @given(
     k=st.sampled_from([3, 64, 65, 200]),
-    m=st.integers(1, 200),
+    m=st.integers(2, 200),
     updates=st.integers(1, 9),
 )
 def test_what_is_logged_for_a_name_was_measured_for_it(k, m, updates, tmp_path_factory):
@@ -188,6 +188,40 @@ def test_used_up_is_said_once_and_by_name(tmp_path):
     assert "d001" not in said
     assert "0.8 of the mixture" in said
     writer.close()
+
+
+@given(
+    gone=st.sets(st.integers(0, 6), max_size=6),
+    apply=st.sampled_from(["draws", "loss"]),
+    seed=st.integers(0, 2**20),
+)
+def test_what_is_drawn_and_how_it_counts(gone, apply, seed, tmp_path_factory):
+    """As the sampler draws among domains that are left, the loss is the mixture's."""
+    rng, count = np.random.default_rng(seed), 7
+    weights = rng.dirichlet(np.ones(count))
+    mixture = mixture_of(
+        count,
+        mixer__apply=apply,
+        mixer__weights=",".join(f"d00{i}={x}" for i, x in enumerate(weights)),
+        data__max_epochs=2,
+        train__steps=1,
+        train__batch_size=1,
+    )
+    state = mixture.update(mixture.init(), 3, np.arange(count), rng.normal(size=count))
+    left = ~np.isin(np.arange(count), list(gone))
+    cursors = np.where(left, 0, 6)
+    tokens = mixture.cumulative(state).weights * mixture.domains.tokens_per_row
+    expected = np.where(left, tokens, 0) / tokens[left].sum()
+    writer = MetricsWriter(tmp_path_factory.mktemp("run"), first_step=0)
+    logged = MixtureMetrics(writer, mixture, cursors).drawn(3, state, cursors)
+    writer.close()
+    found = [logged[f"mixture/probability/d00{i}"] for i in range(count)]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    factors = mixture.loss_factors(state, cursors)
+    assert (factors is None) == (apply == "draws")
+    wanted = np.where(left, mixture.domain_weights(state), 0)
+    counts = expected * (1 if factors is None else factors)
+    np.testing.assert_allclose(counts, wanted / wanted.sum(), rtol=1e-5)
 
 
 def test_nothing_is_used_up_without_a_limit(tmp_path):

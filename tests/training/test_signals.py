@@ -163,18 +163,18 @@ def test_rows_are_drawn_by_the_first_weights(byte_store, tmp_path):
     """And scaled by what the weights have become: the mixture is the same."""
     fields = {"mixer__apply": "loss", "mixer__weights": "natural"}
     mixture = Mixture(small_config(byte_store, **fields), byte_store)
-    first = mixture.init()
-    np.testing.assert_allclose(mixture.loss_factors(first), 1, rtol=1e-5)
+    first, cursors = mixture.init(), np.zeros(8, np.int64)
+    np.testing.assert_allclose(mixture.loss_factors(first, cursors), 1, rtol=1e-5)
     moved = mixture.update(first, 3, np.arange(8), np.arange(8) / 8)
     before, after = (mixture.cumulative(state).weights for state in (first, moved))
     np.testing.assert_array_equal(before, after)
-    factors = mixture.loss_factors(moved)
+    factors = mixture.loss_factors(moved, cursors)
     expected = mixture.domain_weights(moved) / mixture.domain_weights(first)
     np.testing.assert_allclose(factors, expected, rtol=1e-5)
     plain = Mixture(small_config(byte_store), byte_store)
-    assert plain.loss_factors(plain.init()) is None
+    assert plain.loss_factors(plain.init(), cursors) is None
     still = small_config(byte_store, mixer__name="static", mixer__apply="loss")
-    assert Mixture(still, byte_store).loss_factors(first) is None
+    assert Mixture(still, byte_store).loss_factors(first, cursors) is None
 
 
 @pytest.mark.slow
