@@ -231,9 +231,9 @@ def pairs(text: str) -> Iterator[tuple[str, str, float | None]]:
 def _by_name(text: str, where: str) -> Mapping[str, float]:
     given: dict[str, float] = {}
     for pair, name, number in pairs(text):
-        if number is None or not 0 <= number < np.inf:
+        if number is None or not 0 <= number <= 1 + _TOLERANCE:
             raise UserError(
-                f"{where}: {pair!r} is not NAME=WEIGHT with a weight ≥ 0; write"
+                f"{where}: {pair!r} is not NAME=WEIGHT with a weight in [0, 1]; write"
                 " NAME=W,NAME=W"
             )
         if name in given:

@@ -278,9 +278,10 @@ def _array(field: str, path: str) -> np.ndarray | None:
         raise UserError(f"{where}: {error.strerror or error}") from None
     except Exception as error:  # NumPy lets those of zipfile and tokenize through
         raise UserError(f"{where}: no .npy file of numbers: {error}") from None
-    if not isinstance(given, np.ndarray) or not np.issubdtype(given.dtype, np.number):
+    if not isinstance(given, np.ndarray) or given.dtype.kind not in "iuf":
         raise UserError(f"{where}: expected one array of numbers, as np.save writes it")
-    given = given.astype(np.float32)
+    with np.errstate(over="ignore"):  # which is no finite number, below
+        given = given.astype(np.float32)
     if not np.isfinite(given).all():
         raise UserError(f"{where}: it holds numbers that are not finite")
     return given

@@ -24,9 +24,10 @@ from dga_jax.training.optimizer import SCHEDULES
 _NOTHING, _ROUNDING = Touches.NOTHING, Touches.ROUNDING
 _VALUES, _ALL = Touches.VALUES, Touches.ALL
 _NOT_NEGATIVE, _POSITIVE = AtLeast(0), Above(0)
+_SEED = Within(f"[0, {2**32})")  # of a larger one JAX takes the low 32 bits
 
 _FIELDS: dict[str, Field] = {
-    "seed": Field(0, _ALL, "of parameters and of the order of rows", _NOT_NEGATIVE),
+    "seed": Field(0, _ALL, "of parameters and of the order of rows", _SEED),
     "model.vocab_size": Field(
         50_304, _ALL, "tokens in the vocabulary; the store's takes its place", _POSITIVE
     ),
@@ -174,7 +175,7 @@ _FIELDS: dict[str, Field] = {
         AtLeast(-1),
     ),
     "data.max_epochs": Field(
-        0, _ALL, "how often a row may be drawn; 0: no limit", _NOT_NEGATIVE
+        0, _ALL, "how often a row may be drawn; 0: no limit", Within(f"[0, {2**31})")
     ),
     "data.systematic": Field(
         False,

@@ -52,7 +52,7 @@ MIXER: dict[str, Field] = {
     "mixer.floor": Field(
         0.0,
         Touches.MIXER,
-        "least weight of any domain, or of any distribution of the basis",
+        "least weight of a domain, or distribution of the basis, that has one at first",
         _NOT_NEGATIVE,
     ),
     "mixer.kl": _switch("kl"),

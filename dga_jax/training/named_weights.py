@@ -28,12 +28,13 @@ def named_weights(text: str, names: Sequence[str], available: np.ndarray) -> np.
     where = f"config.mixer.weights={text}"
     index = {name: i for i, name in enumerate(names)}
     weights = np.zeros(len(names))
+    for name, value in given.items():
+        if not isinstance(value, int | float) or not 0 <= value <= 1 + _SUM_TOLERANCE:
+            raise UserError(f"{where}: weight {value!r} of {name!r} is not in [0, 1]")
     for name, value in _spread_out(given, names).items():
         if name not in index:
             known = ", ".join(list(names)[:20])
             raise UserError(f"{where}: no domain {name!r}; there are {known}")
-        if not isinstance(value, int | float) or not 0 <= value < np.inf:
-            raise UserError(f"{where}: weight {value!r} of {name!r} is not ≥ 0")
         if value and not available[index[name]]:
             raise UserError(f"{where}: domain {name!r} has no training rows")
         weights[index[name]] = value
@@ -42,14 +43,12 @@ def named_weights(text: str, names: Sequence[str], available: np.ndarray) -> np.
     return weights / weights.sum()
 
 
-def _spread_out(given: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def _spread_out(given: dict[str, float], names: Sequence[str]) -> dict[str, float]:
     """Weights by name; that of PART:* is shared evenly by the others of a part."""
     found = {name: value for name, value in given.items() if not name.endswith(":*")}
     for name in given.keys() - found.keys():
         rest = [x for x in names if x.startswith(name[:-1]) and x not in found]
-        spread = rest and isinstance(given[name], int | float)
-        share = given[name] / len(rest) if spread else given[name]
-        found |= dict.fromkeys(rest or [name], share)
+        found |= dict.fromkeys(rest or [name], given[name] / max(len(rest), 1))
     return found
 
 
@@ -70,7 +69,7 @@ def _read_json(path: str) -> dict[str, Any]:
         given = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"config.mixer.weights={path}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"config.mixer.weights={path}: not JSON: {error}") from None
     if not isinstance(given, dict):
         raise UserError(f"config.mixer.weights={path}: expected an object NAME: WEIGHT")

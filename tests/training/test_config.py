@@ -59,6 +59,10 @@ def test_the_defaults_are_valid():
         ("log.every", 0),
         ("model.dtype", "float16"),
         ("seed", -1),
+        ("seed", 2**32),  # whose model would be that of seed 0
+        ("data.max_epochs", 2**31),  # times rows: beyond int64
+        ("data.tokens_per_domain", 2**53 + 1),
+        ("eval.every", -(2**70)),
     ],
 )
 def test_an_invalid_field_is_named(field, value):

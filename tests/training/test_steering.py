@@ -119,8 +119,9 @@ def test_rows_are_shared_out_by_the_weights(values, total):
         ("hard=.5,hard=.5", "target 'hard' comes twice"),
         ("hard=.5", "the weights sum to 0.5; let them sum to 1"),
         ("hard", "'hard' is not NAME=WEIGHT"),
-        ("hard=-1,easy=2", "'hard=-1' is not NAME=WEIGHT with a weight ≥ 0"),
+        ("hard=-1,easy=2", "'hard=-1' is not NAME=WEIGHT with a weight in"),
         ("hard=nan", "'hard=nan' is not NAME=WEIGHT"),
+        ("hard=1e308,easy=1e308", r"'hard=1e308' is not NAME=WEIGHT with a weight in"),
     ],
 )
 def test_weights_that_cannot_be(text, message):
