@@ -158,6 +158,26 @@ def part(name: str, rows: int) -> Outcome:
     return Outcome(name, 10, 0, 3000, 1000, 0, rows * 8 - 4, rows, 1, 4 / (rows * 8))
 
 
+@pytest.mark.parametrize("pattern", ["in", "in/**", "in/*.jsonl,in/**/*"])
+@pytest.mark.parametrize("places", [("in/store", "in/work"), ("in/a/store", "")])
+def test_what_it_makes_it_does_not_read(pattern, places, tmp_path):
+    """A store among its sources; a job that failed goes on there."""
+    (tmp_path / "in" / "a").mkdir(parents=True)
+    lines = [json.dumps({"text": f"words, number {i}"}) + "\n" for i in range(60)]
+    (tmp_path / "in" / "text.jsonl").write_text("".join(lines))
+    output, work = places
+    flags = [f"--output={output}", *([f"--work={work}"] if work else [])]
+    flags += [f"--generic={pattern}", "--target=target.jsonl", "--tokenizer=bytes"]
+    flags += ["--seq_len=16", "--workers=1"]
+    (tmp_path / "target.jsonl").write_text("not json\n")
+    assert run(*flags, cwd=tmp_path).returncode == 2
+    assert (tmp_path / (work or f"{output}.work")).exists()
+    (tmp_path / "target.jsonl").write_text("".join(lines))
+    result = run(*flags, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert Store.open(tmp_path / output).domains().names == ("text",)
+
+
 def test_table_of_few_domains():
     text = summary.table([part("a", 1), part("b", 3), part("target", 2)])
     header, a, b, total, target = [line.split("  ") for line in text.splitlines()]

@@ -161,7 +161,7 @@ def main(argv: Sequence[str]) -> None:
     _check_places(Folder.of(output), work)
     engine, markers = _engine(work), []
     try:
-        prepared = _prepare(engine, output, markers)
+        prepared = _prepare(engine, output, markers, (output, str(work)))
     except FileExistsError as error:
         raise UserError(f"{error}; remove it or choose another --output") from error
     except (KeyboardInterrupt, UserError):
@@ -186,17 +186,27 @@ def _check_alone() -> None:
         )
 
 
-def _prepare(engine: Engine, output: str, markers: list[str]) -> Prepared:
-    """Makes the store; `markers` gets the files that are no data by their names."""
+def _prepare(
+    engine: Engine, output: str, markers: list[str], made: tuple[str, ...]
+) -> Prepared:
+    """Makes the store.
+
+    Args:
+      engine: runs the steps.
+      output: where the store comes to lie.
+      markers: gets the files that are no data by their names.
+      made: what the job makes, and so does not read: it may lie among the sources.
+    """
     options, fields = _cluster_options(), reading.fields_of_corpus(_ID_FIELD.value)
-    generic = expand(_GENERIC.value, fields, markers)
+    generic = expand(_GENERIC.value, fields, markers, made)
     target_fields = Fields(
         text=_TARGET_TEXT_FIELD.value or reading.TEXT_FIELD.value,
         max_document_bytes=fields.max_document_bytes,
         skip_bad=fields.skip_bad,
     )
     target, target_eval = (
-        expand(flag.value, target_fields, markers) for flag in (_TARGET, _TARGET_EVAL)
+        expand(flag.value, target_fields, markers, made)
+        for flag in (_TARGET, _TARGET_EVAL)
     )
     if _DROPPED.value:
         _check_dropped(_DROPPED.value, [*generic, *target, *target_eval], output)

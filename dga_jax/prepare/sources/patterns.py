@@ -58,6 +58,7 @@ def expand(
     patterns: Iterable[str],
     fields: Fields = DEFAULTS,
     passed_over: list[str] | None = None,
+    outside: Iterable[str] = (),
 ) -> list[Shard]:
     """The shards that patterns stand for, each file once, sorted by path.
 
@@ -69,6 +70,8 @@ def expand(
       fields: which fields are read.
       passed_over: gets the files that patterns match and that are no data, such as
         _SUCCESS.
+      outside: directories of which nothing is taken, though a pattern matches it: what
+        is made of the shards may lie among them.
 
     Raises:
       UserError: a pattern that matches nothing or cannot be read, two of one name, or
@@ -76,12 +79,13 @@ def expand(
     """
     found: dict[str, tuple[Shard, _Spec]] = {}
     names: dict[str, str] = {}
+    made = tuple(f"{real(place)}/" for place in outside)
     for spec in _split(patterns):
         if spec.name and names.setdefault(spec.name, spec.whole) != spec.whole:
             raise UserError(
                 f"{names[spec.name]} and {spec.whole} have one name; give each its own"
             )
-        for shard in _shards(spec, fields, passed_over):
+        for shard in _shards(spec, fields, passed_over, made):
             if spec.name:
                 shard = dataclasses.replace(
                     shard, domain=spec.name, source=spec.whole, named=True
@@ -137,7 +141,7 @@ def _chosen(before: tuple[Shard, _Spec], after: tuple[Shard, _Spec]) -> bool:
 
 
 def _shards(
-    spec: _Spec, fields: Fields, passed_over: list[str] | None
+    spec: _Spec, fields: Fields, passed_over: list[str] | None, made: tuple[str, ...]
 ) -> Iterator[Shard]:
     if spec.kind == "tfds":
         return _tfds_shards(spec.pattern, fields)
@@ -145,7 +149,9 @@ def _shards(
         return _lego_shards(spec.pattern, fields)
     if spec.kind == "pile" and fields.domain is None:
         fields = dataclasses.replace(fields, domain=_PILE_DOMAIN)
-    found = _find(spec)
+    found = _without(_find(spec), made)
+    if not found.files:
+        raise UserError(f"{spec.whole} matches only what this job itself made")
     if len(found.files) > 1 and not spec.kind:
         found = _without_about(found)
     if passed_over is not None:
@@ -175,6 +181,16 @@ def _find(spec: _Spec) -> Found:
                 f" write ./{spec.whole}"
             ) from error
         raise
+
+
+def _without(found: Found, made: tuple[str, ...]) -> Found:
+    """What a pattern stands for, without what lies below some directories."""
+    return found._replace(
+        files=[x for x in found.files if not real(x.path).startswith(made)],
+        passed_over=tuple(
+            path for path in found.passed_over if not real(path).startswith(made)
+        ),
+    )
 
 
 def _without_about(found: Found) -> Found:
