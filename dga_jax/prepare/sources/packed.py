@@ -7,8 +7,8 @@ import io
 import lzma
 import os
 import zlib
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, Protocol
 
 import zstandard
 
@@ -18,6 +18,7 @@ from dga_jax.prepare.sources import content
 from dga_jax.prepare.sources.content import Packing
 
 BUFFER = 1 << 20
+_CHUNK = BUFFER // 8  # of what is compressed
 
 
 class DamagedError(Exception):
@@ -112,9 +113,9 @@ def _decompressed(file: io.BufferedReader) -> tuple[io.BufferedReader, Packing |
         return file, None
     unpack = {
         Packing.GZIP: lambda: gzip.GzipFile(fileobj=file),
-        Packing.XZ: lambda: lzma.LZMAFile(file),  # noqa: SIM115 (closed with the file)
-        Packing.ZSTD: lambda: _Zstd(file),
-        Packing.BZIP2: lambda: _Bzip2(file),
+        Packing.XZ: lambda: _Streams(file, lzma.LZMADecompressor, padding=4),
+        Packing.ZSTD: lambda: _Streams(file, _ZstdFrame),
+        Packing.BZIP2: lambda: _Streams(file, bz2.BZ2Decompressor),
     }
     return io.BufferedReader(_Whole(unpack[kind]()), BUFFER), kind
 
@@ -150,48 +151,87 @@ class _Counted(_Whole):
         return count
 
 
-class _Bzip2(io.RawIOBase):
-    """Bzip2 streams as a raw file; it tells damage from a file that cannot be read."""
+class _Decompressor(Protocol):
+    """Of one stream, as Python's own are."""
 
-    def __init__(self, file: BinaryIO):
-        self._file = bz2.BZ2File(file)
+    eof: bool
+    needs_input: bool
+    unused_data: bytes
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:
-        try:
-            return self._file.readinto(buffer)
-        except OSError as error:
-            if error.errno is not None:
-                raise
-            raise DamagedError(str(error)) from error
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        """What comes of some more data."""
 
 
-class _Zstd(io.RawIOBase):
-    """Zstandard frames as a raw file; unlike `zstandard.open`, it notices a cut."""
+class _Streams(io.RawIOBase):
+    """Compressed streams, one after another, as a raw file.
 
-    def __init__(self, file: BinaryIO):
-        self._file = file
-        self._frame, self._data, self._next = None, memoryview(b""), b""
+    Python's files of xz and bzip2 end in silence where a stream after the first is not
+    as it should be, and `zstandard.open` where one is cut.
+    """
+
+    def __init__(
+        self, file: BinaryIO, new: Callable[[], _Decompressor], padding: int = 0
+    ):
+        """Of `file`; NULs may follow a stream, in multiples of `padding`, if any."""
+        self._file, self._new, self._padding = file, new, padding
+        self._stream, self._data, self._next = None, memoryview(b""), b""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:
         while not self._data:
-            chunk = self._next or self._file.read(BUFFER // 8)
-            self._next = b""
-            if not chunk:
-                if self._frame:
-                    raise EOFError("the last frame is not complete")
-                return 0
-            if not self._frame:
-                decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 31)
-                self._frame = decompressor.decompressobj()
-            self._data = memoryview(self._frame.decompress(chunk))
-            if self._frame.eof:
-                self._next, self._frame = self._frame.unused_data, None
+            if self._stream is None or self._stream.needs_input:
+                chunk, self._next = self._next or self._file.read(_CHUNK), b""
+                if not chunk and self._stream:
+                    raise EOFError("the last stream is not complete")
+                if not chunk:
+                    return 0
+            else:
+                chunk = b""  # the decompressor has some
+            self._stream = self._stream or self._new()
+            self._data = memoryview(self._unpacked(chunk))
+            if self._stream.eof:
+                self._next, self._stream = self._stream.unused_data, None
+                if self._padding:
+                    self._pass_over_padding()
         count = min(len(buffer), len(self._data))
         buffer[:count], self._data = self._data[:count], self._data[count:]
         return count
+
+    def _unpacked(self, chunk: bytes) -> bytes:
+        try:
+            return self._stream.decompress(chunk, BUFFER)
+        except OSError as error:  # bzip2's, of data, not of a file
+            raise DamagedError(str(error)) from error
+
+    def _pass_over_padding(self) -> None:
+        count = 0
+        while chunk := self._next or self._file.read(_CHUNK):
+            self._next = chunk.lstrip(b"\0")
+            count += len(chunk) - len(self._next)
+            if self._next:
+                break
+        if count % self._padding:
+            raise DamagedError(f"{count} NULs after a stream")
+
+
+class _ZstdFrame:
+    """A Zstandard frame; it gives all that comes of some data."""
+
+    needs_input = True
+
+    def __init__(self):
+        decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 31)
+        self._frame = decompressor.decompressobj()
+
+    @property
+    def eof(self) -> bool:
+        return self._frame.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._frame.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        return self._frame.decompress(data)

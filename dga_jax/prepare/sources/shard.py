@@ -12,7 +12,7 @@ from dga_jax.prepare.sources import files, names, redpajama, text_files
 from dga_jax.prepare.sources.document import DEFAULTS, Fields
 from dga_jax.remote import is_local_url, is_remote, local_path
 
-_READING = 2  # raise it where the same files come to give other documents
+_READING = 3  # raise it where the same files come to give other documents
 COMPRESSED = (".gz", ".gzip", ".xz", ".lzma", ".zst", ".zstd", ".bz2")
 
 

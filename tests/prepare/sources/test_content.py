@@ -70,8 +70,7 @@ def test_lines_under_any_name(tmp_path, name, pack):
     assert read(tmp_path / name, pack(LINES)) == TEXTS
     assert read(f"memory://content/{name}", pack(LINES)) == TEXTS
     several = pack(HALVES[0]) + pack(b"") + pack(HALVES[1])
-    if pack is not PACK["lzma"]:  # which has no end to go on after
-        assert read(tmp_path / name, several) == TEXTS
+    assert read(tmp_path / name, several) == TEXTS
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -168,6 +167,56 @@ def test_a_cut_line_is_a_document_and_a_cut_file_is_not(tmp_path, pack):
         data = pack(LINES * 50)
         message = said(path, data[: len(data) // 2], skip_bad=True)
         assert "a.jsonl is truncated or damaged" in message
+
+
+SIGNED = {kind: PACK[kind] for kind in ("gzip", "xz", "bzip2", "zstd")}
+SIGN = 2  # bytes that the streams of each begin with
+
+
+@pytest.mark.parametrize("earlier", [1, 3])
+@pytest.mark.parametrize("pack", SIGNED.values(), ids=SIGNED)
+def test_a_stream_that_does_not_begin_as_one_is_damage(tmp_path, pack, earlier):
+    whole, last = pack(LINES) * earlier, pack(LINES)
+    assert read(tmp_path / "a.jsonl", whole + last) == TEXTS * (earlier + 1)
+    for bit in range(8 * SIGN):
+        damaged = bytearray(last)
+        damaged[bit // 8] ^= 1 << bit % 8
+        refuses(tmp_path, whole + damaged)
+
+
+@pytest.mark.parametrize("end", [b"x", b"{}\n", b"garbage " * 20_000, LINES])
+@pytest.mark.parametrize("pack", list(PACK.values())[1:], ids=list(PACK)[1:])
+def test_what_follows_the_streams_is_damage(tmp_path, pack, end):
+    refuses(tmp_path, pack(LINES) + end)
+    refuses(tmp_path, pack(LINES) * 2 + end)
+
+
+@pytest.mark.parametrize("pack", list(PACK.values())[1:], ids=list(PACK)[1:])
+def test_a_stream_that_is_cut_anywhere_is_damage(tmp_path, pack):
+    whole, last = pack(LINES), pack(b"")
+    for cut in range(1, len(last)):
+        if (pack, cut) != (skippable, 12):  # where the frame to be skipped ends
+            refuses(tmp_path, whole + last[:cut])
+
+
+def test_padding_of_xz_is_passed_over(tmp_path):
+    one, other = map(lzma.compress, HALVES)
+    for count in (4, 8, 1 << 18):
+        padding = bytes(count)
+        data = one + padding + other + padding
+        assert read(tmp_path / "a.jsonl", data) == TEXTS
+        refuses(tmp_path, one + padding + b"x")
+        refuses(tmp_path, data[:-1])
+        refuses(tmp_path, one + padding[:-1] + other)
+        refuses(tmp_path, one + padding + other[:-1])
+
+
+def refuses(tmp_path, data):
+    """Whatever is to be skipped, for nobody knows what is lost."""
+    for skip_bad in (False, True):
+        message = said(tmp_path / "a.jsonl", data, skip_bad=skip_bad)
+        assert "a.jsonl is truncated or damaged" in message
+    assert "a.txt is truncated or damaged" in said(tmp_path / "a.txt", data)
 
 
 def test_texts_that_begin_like_files_are_texts(tmp_path):
