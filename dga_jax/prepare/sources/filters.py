@@ -35,7 +35,7 @@ class Filter:
 
     field: str
     op: str
-    value: float | str
+    value: int | float | str
 
     def __str__(self) -> str:
         return f"{self.field}{self.op}{self._value}"
@@ -46,7 +46,7 @@ class Filter:
         return f'{self.field}{self.op}"{self._value}"'
 
     @property
-    def _value(self) -> float | int | str:
+    def _value(self) -> int | float | str:
         whole = isinstance(self.value, float) and self.value.is_integer()
         return int(self.value) if whole else self.value
 
@@ -93,7 +93,7 @@ def parse_filter(text: str) -> Filter:
     """A filter from `FIELD OP VALUE`; VALUE is a number, or else a string.
 
     >>> parse_filter("rps_doc_word_count >= 50")
-    Filter(field='rps_doc_word_count', op='>=', value=50.0)
+    Filter(field='rps_doc_word_count', op='>=', value=50)
     >>> parse_filter('meta.year=="2020"').value
     '2020'
 
@@ -110,12 +110,20 @@ def parse_filter(text: str) -> Filter:
     if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
         return Filter(field, op, value[1:-1])
     try:
-        number = float(value)
+        number = _number(value)
     except ValueError:
         return Filter(field, op, value)
-    if math.isnan(number):
+    if number != number:  # NaN; a whole number may be too large for `math`
         raise UserError(f"the filter {text!r}: nothing can be compared with {value}")
     return Filter(field, op, number)
+
+
+def _number(text: str) -> int | float:
+    """A whole number as it is, for a float rounds those beyond 2^53."""
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
 
 
 def look_up(item: Mapping[str, Any], name: str) -> Any:

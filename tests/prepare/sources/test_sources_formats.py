@@ -1,8 +1,10 @@
 """The same documents from every kind of source."""
 
 import gzip
+import itertools
 import json
 import lzma
+import operator
 import pickle
 import shutil
 import subprocess
@@ -18,7 +20,13 @@ from hypothesis import strategies as st
 
 from dga_jax.data.sample import SAMPLE
 from dga_jax.errors import UserError
-from dga_jax.prepare.sources import Fields, Shard, expand, read_documents
+from dga_jax.prepare.sources import (
+    Fields,
+    Shard,
+    expand,
+    parse_filter,
+    read_documents,
+)
 
 KINDS = ("austen", "dm_math", "wordnet")
 
@@ -327,3 +335,31 @@ def test_any_text_is_kept(tmp_path_factory, written):
     assert [d.text for d in read(f"{folder}/a.parquet")] == expected
     found = [d.text for d in read(f"{folder}/text")]
     assert found == [text.removeprefix("\ufeff") for text in expected]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(-(2**70), 2**70), st.integers(1, 2**70))
+def test_a_filter_tells_all_whole_numbers_apart(tmp_path_factory, one, apart):
+    folder = tmp_path_factory.mktemp("whole")
+    numbers = [one, *(one + sign * step for step in (1, apart) for sign in (-1, 1))]
+    write_lines(folder / "a.jsonl", [{"text": str(n), "id": n} for n in numbers])
+    names = ["a.jsonl"]
+    if all(-(2**63) <= n < 2**63 for n in numbers):
+        rows = pa.table({"text": list(map(str, numbers)), "id": pa.array(numbers)})
+        pq.write_table(rows, folder / "a.parquet")
+        names.append("a.parquet")
+    for name, (op, kept) in itertools.product(names, COMPARED.items()):
+        for written in {str(one), f"{one:_}", f" {one:+} "}:
+            filters = (parse_filter(f"id{op}{written}"),)
+            found = [d.text for d in read(f"{folder}/{name}", filters=filters)]
+            assert found == [str(n) for n in numbers if kept(n, one)]
+
+
+COMPARED = {"==": operator.eq, "!=": operator.ne, ">": operator.gt, "<=": operator.le}
+
+
+@given(st.integers(-(10**400), 10**400), st.floats(allow_nan=False))
+def test_filters_compare_whole_numbers_with_floats_exactly(whole, number):
+    for op, kept in COMPARED.items():
+        assert parse_filter(f"n{op}{whole}").passes(number) == kept(number, whole)
+        assert parse_filter(f"n{op}{number!r}").passes(whole) == kept(whole, number)
