@@ -13,6 +13,8 @@ from dga_jax.prepare.sources.document import FLAGS, NOT_UTF8, DocumentError, nam
 
 _BATCH_BYTES = 4 << 20
 _BATCH_ROWS = 4096
+# What PyArrow raises of a value for which Python has none, as of the year 10000.
+_NO_VALUE = (ValueError, OverflowError, LookupError, pa.ArrowException)
 _ColumnsOf = Callable[[Callable[[str], bool]], list[str]]
 
 
@@ -112,9 +114,34 @@ def _has(schema: pa.Schema, name: str) -> bool:
 def _items(batch: pa.RecordBatch) -> list[dict[str, Any] | DocumentError]:
     try:
         return batch.to_pylist()
-    except UnicodeDecodeError as error:
+    except _NO_VALUE as error:
         if batch.num_rows > 1:
             rows = (batch.slice(i, 1) for i in range(batch.num_rows))
             return [item for row in rows for item in _items(row)]
+        return [_unreadable(batch, error)]
+
+
+def _unreadable(row: pa.RecordBatch, error: Exception) -> DocumentError:
+    """What is the matter with a row of which PyArrow raised something."""
+    if isinstance(error, UnicodeDecodeError):
         said = f"not UTF-8 ({error.reason}); convert the file to UTF-8"
-        return [DocumentError(NOT_UTF8, said)]
+        return DocumentError(NOT_UTF8, said)
+    name, kind = next(
+        (field.name, field.type)
+        for field, column in zip(row.schema, row.columns, strict=True)
+        if not _has_values(column)
+    )
+    why = " ".join(str(error).split())[:200]
+    return DocumentError(
+        "unreadable value",
+        f"field {name!r} has a value of type {kind} that cannot be read ({why}); mend"
+        " it or leave the row out",
+    )
+
+
+def _has_values(column: pa.Array) -> bool:
+    try:
+        column.to_pylist()
+    except _NO_VALUE:
+        return False
+    return True

@@ -69,6 +69,36 @@ def test_parquet(tmp_path):
     assert [d.num_bytes for d in read(path)] == [0]
 
 
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (pa.date32(), 2_932_897),  # days, to the year 10000
+        (pa.date64(), 86_400_000 * 2_932_897),
+        (pa.timestamp("s"), 1 << 50),
+        (pa.timestamp("us"), 1 << 60),
+        (pa.timestamp("ms", "UTC"), -(1 << 60)),
+        (pa.timestamp("s", "Mars/Phobos"), 0),
+        (pa.duration("s"), 1 << 62),
+        (pa.list_(pa.timestamp("ms")), [1 << 60]),
+    ],
+    ids=str,
+)
+def test_a_value_that_python_has_none_for_is_a_bad_row(tmp_path, kind, value):
+    counts = pa.array([None, value, None, value])
+    counts = counts.cast(pa.int32()) if kind == pa.date32() else counts
+    table = pa.table({"text": list("abcd"), "at": counts.view(kind)})
+    pq.write_table(table, path := tmp_path / "a.parquet")
+    assert [d.text for d in read(path)] == list("abcd")  # the column is not read
+    filters = (parse_filter("at!=x"),)
+    message = said(path, filters=filters)
+    assert "a.parquet, row 2: field 'at' has a value of type" in message
+    assert "; mend it or leave the row out" in message
+    bad = read(path, filters=filters, skip_bad=True)
+    assert [one.number for one in bad] == [2, 4]
+    assert {one.reason for one in bad} == {"unreadable value"}
+    assert bad[0].said == message
+
+
 def test_memory_is_bounded_in_parquet(tmp_path):
     """Of a single row group of 200 MB, a few rows at a time are held."""
     text = "All happy families are alike. " * 3400
