@@ -4,7 +4,13 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 
 from dga_jax.errors import UserError
-from dga_jax.prepare.sources import BadDocument, Document, Shard, read_documents
+from dga_jax.prepare.sources import (
+    BadDocument,
+    Document,
+    DomainSources,
+    Shard,
+    read_documents,
+)
 
 # Tokenizing keeps some 120 bytes a token for a moment; and all cores want documents.
 _BATCH_BYTES = 1 << 21
@@ -41,16 +47,26 @@ class Corpus:
         """Domains that the user named, sorted."""
         return sorted({shard.domain for shard in self.shards if shard.named})
 
-    def documents(self) -> Iterator[Document | BadDocument]:
+    def documents(self, by_domain: bool = False) -> Iterator[Document | BadDocument]:
         """Yields all documents, those without text too.
 
+        Args:
+          by_domain: their domains count, so that each must have its name from one
+            source.
+
         Raises:
-          UserError: a shard that cannot be used, or no text in any.
+          UserError: a shard that cannot be used, or no text in any; or see `by_domain`.
         """
-        with_text = False
+        with_text, domains = False, DomainSources()
         for shard in self.shards:
             for piece in read_pieces(shard):
                 with_text = with_text or any(d.num_bytes for d in piece)
+                if by_domain:
+                    for name, source in dict.fromkeys(
+                        (d.domain, d.source) for d in piece
+                    ):
+                        if name:  # which a document that cannot be used has not
+                            domains.add(name, source, shard)
                 yield from piece
         if not with_text:
             raise no_text(self)

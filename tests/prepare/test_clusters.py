@@ -96,6 +96,29 @@ def test_bases(made, tmp_path):
     assert os.listdir(store.path / "bases") == ["mmlu.npz"]
 
 
+@pytest.mark.parametrize("command", ["", "tokenizer", "tokenizer even", "basis"])
+@pytest.mark.parametrize("second", [{"text": "b"}, {"text": "b", "domain": "wiki"}])
+def test_a_domain_has_one_source_in_every_command(made, tmp_path, command, second):
+    paths = [tmp_path / name / "wiki.jsonl" for name in "ab"]
+    for path, item in zip(paths, ({"text": "a"}, second), strict=True):
+        path.parent.mkdir()
+        path.write_text(json.dumps(item) + "\n")
+    store, output = str(made[0].path), tmp_path / "output"
+    generic = ",".join(map(str, paths))
+    words = {
+        "": flags_of(output, generic=generic, tokenizer="bytes", cluster=None),
+        "tokenizer": ["tokenizer", f"--generic={generic}", f"--output={output}"],
+        "basis": ["basis", store, "--name=wikis", f"--references={generic}"],
+    }
+    words["tokenizer even"] = [*words["tokenizer"], "--domains=even"]
+    message = fails(*words[command])
+    other = f"the documents of {paths[1]}" if "domain" in second else tmp_path / "b"
+    assert f"'wiki' comes from two sources, {tmp_path}/a/wiki and {other}" in message
+    assert "NAME=PATTERN" in message
+    assert not output.exists()
+    assert not (made[0].path / "bases" / "wikis.npz").exists()
+
+
 def test_errors_are_one_line_and_leave_nothing(tmp_path):
     empty = tmp_path / "empty.jsonl"
     empty.write_text('{"text": " "}\n')

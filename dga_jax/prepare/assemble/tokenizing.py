@@ -21,7 +21,7 @@ from dga_jax.files import OnBytes
 from dga_jax.prepare.assemble import bad
 from dga_jax.prepare.assemble.folder import Folder, side_by_side
 from dga_jax.prepare.corpus import PIECES, in_batches, read_pieces
-from dga_jax.prepare.sources import Document, Shard, clash
+from dga_jax.prepare.sources import Document, DomainSources, Shard
 from dga_jax.prepare.store_writer import row_dtype
 from dga_jax.tokenizer import Tokenizer
 
@@ -271,15 +271,12 @@ def domain_names(tokenized: Tokenized, shards: Sequence[Shard]) -> list[str]:
       UserError: two sources lend their name to one domain, or one source does and
         documents of another name it so.
     """
-    sources: dict[str, tuple[str, str]] = {}
+    domains = DomainSources()
     for shard, summary in zip(shards, tokenized.summaries(shards), strict=True):
         for name, given in summary["domains"].items():
             for source in given:
-                here = (source, source or f"the documents of {shard.name}")
-                before = sources.setdefault(name, here)
-                if before[0] != source:
-                    raise clash(name, before[1], here[1])
-    return sorted(sources)
+                domains.add(name, source, shard)
+    return domains.names
 
 
 def _hashes(piece: Sequence[Document]) -> np.ndarray:

@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> None:
 
 def _count(store: Store, corpus: Corpus) -> Histograms:
     finest = store.domains(store.num_levels - 1)
-    documents = in_batches(reading.usable(corpus.documents()))
+    documents = in_batches(reading.usable(corpus.documents(by_domain=True)))
     batches = (
         [(d.domain, d.text) for d in batch if d.num_bytes] for batch in documents
     )

@@ -112,7 +112,7 @@ def _documents() -> Iterator[Document]:
     """All documents of the corpus, with a progress bar."""
     shards = expand(_GENERIC.value, reading.fields_of_corpus())
     corpus = Corpus(tuple(shards), ",".join(_GENERIC.value))
-    documents = reading.usable(corpus.documents())
+    documents = reading.usable(corpus.documents(by_domain=True))
     return iter(progress(iterable=documents, desc="reading", unit=" texts"))
 
 

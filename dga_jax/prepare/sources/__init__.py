@@ -7,16 +7,16 @@ from dga_jax.prepare.sources.document import DOMAIN, BadDocument, Document, Fiel
 from dga_jax.prepare.sources.filters import Filter, parse_filter
 from dga_jax.prepare.sources.patterns import expand
 from dga_jax.prepare.sources.read import read_documents
-from dga_jax.prepare.sources.shard import Shard, clash
+from dga_jax.prepare.sources.shard import DomainSources, Shard
 
 __all__ = [
     "DOMAIN",
     "BadDocument",
     "Document",
+    "DomainSources",
     "Fields",
     "Filter",
     "Shard",
-    "clash",
     "expand",
     "parse_filter",
     "read_documents",

@@ -40,7 +40,7 @@ class Document(NamedTuple):
       num_bytes: its length in bytes of UTF-8; 0 for a blank text.
       identifier: the value of the identifier field, "" if there is none.
       source: what lent its name as the domain, "" if the document names it itself. One
-        domain from two sources is most likely an accident; see `shard.clash`.
+        domain from two sources is an error; see `shard.DomainSources`.
     """
 
     text: str

@@ -161,12 +161,35 @@ def renamed(shards: list[Shard]) -> list[Shard]:
     ]
 
 
-def clash(domain: str, one: str, other: str) -> UserError:
-    """The error of a domain that two sources lend their name to."""
-    return UserError(
-        f"domain {domain!r} comes from two sources, {one} and {other}; tell them apart"
-        " with names of your own, NAME=PATTERN"
-    )
+class DomainSources:
+    """The domains of a corpus, as they are met: each has its name from one source.
+
+    Two that lend their name to one domain, or one that does and documents of another
+    that name it so, are most likely an accident.
+    """
+
+    def __init__(self):
+        """None yet."""
+        self._sources: dict[str, tuple[str, str]] = {}
+
+    def add(self, name: str, source: str, shard: Shard) -> None:
+        """A domain of a shard, and the label of what lent its name, "" if nothing did.
+
+        Raises:
+          UserError: another source did before.
+        """
+        here = (source, source or f"the documents of {shard.name}")
+        before = self._sources.setdefault(name, here)
+        if before[0] != source:
+            raise UserError(
+                f"domain {name!r} comes from two sources, {before[1]} and {here[1]};"
+                " tell them apart with names of your own, NAME=PATTERN"
+            )
+
+    @property
+    def names(self) -> list[str]:
+        """Of all domains, sorted."""
+        return sorted(self._sources)
 
 
 def real(path: str) -> str:

@@ -16,7 +16,6 @@ from dga_jax.errors import UserError
 from dga_jax.prepare.sources import (
     Fields,
     Shard,
-    clash,
     expand,
     parse_filter,
     read_documents,
@@ -237,7 +236,6 @@ def test_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "of a path, write ./lang=en/*.jsonl" in said("lang=en/*.jsonl")
     assert [d.domain for d in read("./lang=en/*.jsonl")] == ["a"]
-    assert "'wiki' comes from two sources, a and b" in str(clash("wiki", "a", "b"))
 
 
 def test_paths_that_cannot_be_read(tmp_path):
