@@ -85,8 +85,19 @@ def test_bases(made, tmp_path):
     assert "STEM" in result.stdout
     assert "2 documents" in result.stdout
     assert "--config.mixer.basis=mmlu" in result.stdout
+    text = tmp_path / "a.txt"
+    text.write_text("a")
     for words, message in [
         ([*make, *group], "exists; choose another --name"),
+        *(
+            ([*make[:2], "--name=x", group[1], *others], message)
+            for others, message in [
+                ([f"--references={path},m={path}"], "cannot group what has a name"),
+                ([f"--references={path},{text}"], "files of text have no field"),
+                ([f"--references=text:{path}"], "files of text have no field"),
+                ([group[0], "--domain_field=subject"], "give one of them"),
+            ]
+        ),
         ([*make[:2], "--name=other"], "--references is missing"),
         ([*make[:2], "--name=a b", *group], "a name has letters"),
         ([*make[:2], "--name=x", *group[:1], "--group_by=topic"], "no field 'topic'"),

@@ -19,7 +19,8 @@ from dga_jax.prepare.clusters.embedders import load_embedder
 from dga_jax.prepare.clusters.tree import Tree
 from dga_jax.prepare.commands import reading
 from dga_jax.prepare.corpus import Corpus, in_batches
-from dga_jax.prepare.sources import expand
+from dga_jax.prepare.sources import Shard, expand
+from dga_jax.prepare.sources.shard import Format
 
 flags.adopt_module_key_flags(reading)
 _NAME = flags.DEFINE_string(
@@ -29,14 +30,14 @@ _REFERENCES = flags.DEFINE_multi_string(
     "references",
     [],
     "What to read, written as --generic is for making a store: globs of JSON lines,"
-    " Parquet or text, tfds:..., NAME=PATTERN. Each file or source is one reference"
-    " set, unless --group_by or a field 'domain' says otherwise.",
+    " Parquet or text, tfds:..., NAME=PATTERN. What would be a domain there is one"
+    " reference set, unless --group_by says otherwise.",
 )
 _GROUP_BY = flags.DEFINE_string(
     "group_by",
     None,
-    "A field: documents with the same value are one reference set. 'supercategory'"
-    " groups the subjects of MMLU.",
+    "A field that all references have: documents with the same value are one reference"
+    " set. 'supercategory' groups the subjects of MMLU.",
 )
 _NATURAL = flags.DEFINE_bool(
     "natural", True, "The corpus's own distribution is one of the basis."
@@ -62,16 +63,38 @@ def main(argv: Sequence[str]) -> None:
     if not _REFERENCES.value:
         raise UserError("--references is missing. Run with --help for the flags")
     bases.check_writable(store)
-    fields = reading.fields_of_corpus()
-    if _GROUP_BY.value:
-        fields = dataclasses.replace(fields, domain=_GROUP_BY.value)
-    shards = expand(_REFERENCES.value, fields)
+    shards = _shards()
     histograms = _count(store, Corpus(tuple(shards), ",".join(_REFERENCES.value)))
     basis = StoredBasis(histograms, _NATURAL.value, _TARGET.value)
     bases.check_names(basis)
     path = write_basis(store, _NAME.value, basis)
     print("\n".join(_describe(store, basis)))
     print(f"\nThe basis is {path}: --config.mixer.basis={_NAME.value}")
+
+
+def _shards() -> list[Shard]:
+    """What the flags say is to be read; all of it can be grouped, if it shall be."""
+    fields, field = reading.fields_of_corpus(), _GROUP_BY.value
+    if not field:
+        return expand(_REFERENCES.value, fields)
+    if fields.domain:
+        raise UserError(
+            f"--group_by={field} and --domain_field={fields.domain} both name what"
+            " makes a set; give one of them"
+        )
+    shards = expand(_REFERENCES.value, dataclasses.replace(fields, domain=field))
+    for shard in shards:
+        if shard.named:
+            raise UserError(
+                f"{shard.source}: --group_by={field} cannot group what has a name;"
+                " leave out one of the two, or make another basis of these"
+            )
+        if shard.format is Format.TEXT:
+            raise UserError(
+                f"{shard.paths[0]}: files of text have no field to group by; leave out"
+                f" --group_by={field}, or make another basis of these"
+            )
+    return shards
 
 
 def _count(store: Store, corpus: Corpus) -> Histograms:
