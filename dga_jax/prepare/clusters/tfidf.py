@@ -55,7 +55,10 @@ class TfidfEmbedder(Embedder):
         weights = TfidfTransformer(sublinear_tf=True)
         weighted_nxf = weights.fit_transform(counts_nxf)
         svd = TruncatedSVD(min(DIM, len(texts)), n_iter=3, random_state=seed)
-        svd.fit(weighted_nxf)
+        # It divides by the variance of all, which is none where no word tells texts
+        # apart; of what comes of that, nothing is used.
+        with np.errstate(invalid="ignore", divide="ignore"):
+            svd.fit(weighted_nxf)
         return cls(weights.idf_.astype(np.float32), svd.components_.astype(np.float32))
 
     @classmethod

@@ -1,5 +1,7 @@
 """The light embedder."""
 
+import warnings
+
 import numpy as np
 import pytest
 from sklearn.feature_extraction.text import TfidfTransformer
@@ -67,6 +69,17 @@ def test_of_few_documents():
     embedder = TfidfEmbedder.fit(["one two three", "two three four", "five"])
     assert embedder.dim == 3
     assert np.isfinite(embedder.embed(["two", "six"])).all()
+
+
+@pytest.mark.parametrize("text", ["", "! ? 7", "one", "one two three"])
+@pytest.mark.parametrize("count", [1, 2, 300])
+def test_texts_that_nothing_tells_apart(text, count):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        embedder = TfidfEmbedder.fit([text] * count)
+        vectors = embedder.embed([text, text])
+    assert np.isfinite(vectors).all()
+    np.testing.assert_array_equal(vectors[0], vectors[1])
 
 
 def test_a_damaged_file(tmp_path, embedder):
