@@ -158,6 +158,23 @@ def part(name: str, rows: int) -> Outcome:
     return Outcome(name, 10, 0, 3000, 1000, 0, rows * 8 - 4, rows, 1, 4 / (rows * 8))
 
 
+@pytest.mark.parametrize(
+    ("given", "needed"),
+    [
+        ("--embedding=minilm", "--cluster"),
+        ("--max_imbalance=2", "--cluster"),
+        ("--cluster_sample=100", "--cluster"),
+        ("--ngram=5", "--contamination"),
+        ("--dedup_memory_mb=64", "--dedup"),
+    ],
+)
+def test_a_flag_that_would_do_nothing(given, needed, tmp_path):
+    flags = [f"--generic={TARGET}", f"--target={TARGET}", "--tokenizer=bytes"]
+    flags += ["--seq_len=16", f"--output={tmp_path / 'store'}", given]
+    assert fails(*flags) == f"error: {given.partition('=')[0]} needs {needed}"
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("pattern", ["in", "in/**", "in/*.jsonl,in/**/*"])
 @pytest.mark.parametrize("places", [("in/store", "in/work"), ("in/a/store", "")])
 def test_what_it_makes_it_does_not_read(pattern, places, tmp_path):

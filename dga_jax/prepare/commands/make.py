@@ -156,6 +156,7 @@ def main(argv: Sequence[str]) -> None:
             raise UserError(f"--{flag.name} is missing. Run with --help for the flags")
     _check_alone()
     began = time.monotonic()
+    _check_needed()
     output = _OUTPUT.value
     work = Folder.of(_WORK.value or f"{output.rstrip('/')}.work")
     _check_places(Folder.of(output), work)
@@ -249,6 +250,25 @@ def _leave_out() -> LeaveOut:
         listed=_DROPPED.value,
         max_bad=reading.max_bad(),
     )
+
+
+def _check_needed() -> None:
+    """Raises UserError for a flag that says nothing without another."""
+    of_clusters = (
+        _EMBEDDING,
+        _EMBEDDING_MODEL,
+        _CLUSTER_SAMPLE,
+        _MAX_IMBALANCE,
+        _CLUSTER_START,
+    )
+    for needed, given in (
+        (_CLUSTER, of_clusters),
+        (_CONTAMINATION, (_NGRAM,)),
+        (_DEDUP, (_DEDUP_MEMORY_MB,)),
+    ):
+        for flag in given:
+            if flag.present and not needed.value:
+                raise UserError(f"--{flag.name} needs --{needed.name}")
 
 
 def _check_places(output: Folder, work: Folder) -> None:
