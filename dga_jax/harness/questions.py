@@ -1,6 +1,8 @@
 """Multiple-choice questions in JSON lines: question, choices, answer, subject."""
 
+import contextlib
 import gzip
+import io
 import json
 import lzma
 import pathlib
@@ -10,11 +12,11 @@ from typing import Any, TextIO
 
 from dga_jax.data import mmlu
 from dga_jax.errors import UserError
+from dga_jax.streams import DamagedError, Streams
 
 Questions = dict[str, list[dict[str, Any]]]  # by subject, in the file's order
 
-_OPENED_BY = {".gz": gzip.open, ".xz": lzma.open}
-_DAMAGE = (EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError)
+_DAMAGE = (EOFError, lzma.LZMAError, zlib.error, DamagedError, UnicodeDecodeError)
 _FIELDS = (*mmlu.FIELDS, "subject")
 
 
@@ -82,5 +84,13 @@ def _lines(flag: str, path: str) -> Iterator[tuple[int, str]]:
         ) from None
 
 
-def _opened(path: pathlib.Path) -> TextIO:
-    return _OPENED_BY.get(path.suffix, open)(path, "rt", encoding="utf-8")
+@contextlib.contextmanager
+def _opened(path: pathlib.Path) -> Iterator[TextIO]:
+    with open(path, "rb") as file:
+        plain = file
+        if path.suffix == ".gz":
+            plain = gzip.GzipFile(fileobj=file)
+        elif path.suffix == ".xz":
+            streams = Streams(file, lzma.LZMADecompressor, padding=4)
+            plain = io.BufferedReader(streams)
+        yield io.TextIOWrapper(plain, encoding="utf-8")

@@ -62,6 +62,18 @@ def test_a_broken_line_is_named(tmp_path, line, said):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress])
+def test_of_several_streams_none_is_lost(tmp_path, pack):
+    path = tmp_path / ("q.gz" if pack is gzip.compress else "q.xz")
+    stream = pack(json.dumps(GOOD).encode() + b"\n")
+    path.write_bytes(stream * 3)
+    assert len(read_questions("--data", str(path))["abstract_algebra"]) == 3
+    for end in (b"garbage", b"\1" + stream[1:], stream[:-1]):
+        path.write_bytes(stream * 2 + end)
+        with pytest.raises(UserError, match=r"damaged|gzip"):
+            read_questions("--data", str(path))
+
+
 def test_files_that_hold_none(tmp_path):
     cut = tmp_path / "cut.gz"
     cut.write_bytes(gzip.compress(json.dumps(GOOD).encode() * 50)[:40])
