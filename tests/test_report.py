@@ -1,6 +1,7 @@
 """The table says what the log says; the plot appears whole."""
 
 import io
+import json
 import math
 
 import numpy as np
@@ -124,6 +125,22 @@ def test_the_plot_is_a_picture_and_whole(tmp_path, count):
     colours = {tuple(x) for x in pixels[::2, ::2].reshape(-1, 3).tolist()}
     assert (0, 114, 178) in colours  # the leading domain
     assert not list(tmp_path.glob("*.tmp"))
+
+
+@pytest.mark.parametrize("lacking", [1, 4])
+@pytest.mark.parametrize("value", [None, "no key"])
+@pytest.mark.parametrize("at", [0, -1])
+def test_weights_that_a_record_lacks_are_not_drawn(lacking, value, at, tmp_path):
+    log = log_run(tmp_path) / "metrics.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    for name in NAMES[:lacking]:
+        lines[at][f"mixture/weight/{name}"] = value
+        if value:
+            del lines[at][f"mixture/weight/{name}"]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rows = report(tmp_path)
+    assert rows["target"][:2] == ["7.000", "5.000"]
+    assert (tmp_path / "mixture.png").exists()
 
 
 def test_labels_do_not_overlap_and_stay_in_the_picture():

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 LOG_NAME = "metrics.jsonl"
 TENSORBOARD = "tensorboard"  # a folder, and a name in `log.trackers`
+_STEPS = 1 << 63  # more than any run has: steps are read into int64
 SERVICES = ("wandb", "mlflow", "trackio")  # each in a package of this name
 
 
@@ -149,7 +150,7 @@ def read_metrics(workdir: Path) -> list[dict[str, float | None]]:
         line without an end is left out.
 
     Raises:
-        UserError: there is no log, or a line is not a JSON object with a step.
+        UserError: there is no log, or a line is none that `MetricsWriter` writes.
     """
     path = Path(workdir) / LOG_NAME
     if not path.is_file():
@@ -162,8 +163,8 @@ def read_metrics(workdir: Path) -> list[dict[str, float | None]]:
                 lines.append(line)
             elif text.endswith(b"\n"):
                 raise UserError(
-                    f"{path}, line {number}: not a JSON object with a step; "
-                    "resume the run or remove the line"
+                    f"{path}, line {number}: not a JSON object of a step, and of "
+                    "finite numbers or null; resume the run or remove the line"
                 )
     return lines
 
@@ -178,13 +179,26 @@ def history(
 
 
 def _parse(text: bytes) -> dict[str, float | None] | None:
-    """The line of a log, or None if it is torn or is not one."""
+    """The line of a log, or None if it is torn or is none that is ever written."""
     try:
         line = json.loads(text) if text.endswith(b"\n") else None
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter of many brackets
         return None
-    whole = isinstance(line, dict) and isinstance(line.get("step"), int)
-    return line if whole else None
+    if not isinstance(line, dict) or not _is_step(line.get("step")):
+        return None
+    return line if all(x is None or _is_finite(x) for x in line.values()) else None
+
+
+def _is_step(value: object) -> bool:
+    return type(value) is int and 0 <= value < _STEPS
+
+
+def _is_finite(value: object) -> bool:
+    """Whether JSON gave a finite number; for Python `true` is one, too."""
+    try:
+        return type(value) in (int, float) and math.isfinite(value)
+    except OverflowError:  # an integer that no float can hold
+        return False
 
 
 def _open_cut(path: Path, first_step: int) -> TextIO:

@@ -139,8 +139,15 @@ def _hold(
 
 
 def _label_right_edge(axes: "Axes", labels: Sequence[tuple[float, str, str]]) -> None:
-    """Writes (y, text, colour) beside the axes at y, or as near as there is room."""
-    labels = sorted(labels, key=lambda label: label[0])
+    """Writes (y, text, colour) beside the axes at y, or as near as there is room.
+
+    What has no value at the end, NaN, has no place there.
+    """
+    labels = sorted(
+        (label for label in labels if np.isfinite(label[0])), key=lambda label: label[0]
+    )
+    if not labels:
+        return
     to_axes = axes.transData + axes.transAxes.inverted()
     wanted = np.array([to_axes.transform((0, float(y)))[1] for y, _, _ in labels])
     for y, place, (_, text, colour) in zip(

@@ -85,6 +85,46 @@ def test_lines_lost_in_the_middle_do_not_take_others_with_them(tmp_path):
     assert log.read_bytes() == b"".join(lines)
 
 
+_NO_NUMBERS = ['"x"', '"1"', "[1]", '{"a": 1}', "true", "NaN", "-Infinity", "1e999"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f'{{"step": 1, "train/loss": {value}}}' for value in _NO_NUMBERS),
+        *(f'{{"step": {value}}}' for value in [*_NO_NUMBERS, "null", "-1", "1.0"]),
+        f'{{"step": 1{"0" * 30}}}',
+        f'{{"step": 1, "train/loss": 1{"0" * 400}}}',
+        '{"train/loss": 1}',
+        "[" * 100_000,
+        "3",
+    ],
+    ids=lambda text: text[:50],
+)
+def test_a_line_that_is_never_written_is_an_error_in_its_place(text, tmp_path):
+    write_steps(tmp_path, range(3))
+    log = tmp_path / "metrics.jsonl"
+    lines = log.read_text().splitlines()
+    log.write_text("\n".join([lines[0], text, *lines[1:], ""]))
+    with pytest.raises(UserError, match=r"metrics.jsonl, line 2: not a JSON object"):
+        read_metrics(tmp_path)
+    MetricsWriter(tmp_path, first_step=3).close()  # as the message says
+    assert [line["step"] for line in read_metrics(tmp_path)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [True, 0, -3, 1 << 62, np.int64(7), np.float32(3e38), -5e-324, np.nan, -np.inf],
+    ids=repr,
+)
+def test_what_is_written_is_read(value, tmp_path):
+    writer = MetricsWriter(tmp_path, first_step=0, tensorboard=False)
+    writer.write(0, {"x": value})
+    writer.close()
+    (line,) = read_metrics(tmp_path)
+    assert line == {"step": 0, "x": value if np.isfinite(value) else None}
+
+
 def test_step_first_then_keys_in_order_whatever_the_order_given(tmp_path):
     writer = MetricsWriter(tmp_path, first_step=0)
     writer.write(np.int64(0), {"b": np.float32(0.1), "a": 2, "ü": float("nan")})
