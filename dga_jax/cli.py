@@ -150,9 +150,10 @@ def run(
 ) -> NoReturn:
     """Runs `main(positional_argv)` under absl, without tracebacks for users.
 
-    A `UserError`, a flag that does not parse and a full disk end the program with one
-    line on stderr, and so do SIGTERM and Ctrl-C; any other exception is a defect of
-    ours and keeps its traceback. An integer that `main` returns is the exit status.
+    A `UserError`, a flag that does not parse, a full disk and a file that may not be
+    read or written end the program with one line on stderr, and so do SIGTERM and
+    Ctrl-C; any other exception is a defect of ours and keeps its traceback. An
+    integer that `main` returns is the exit status.
 
     Args:
       main: the program.

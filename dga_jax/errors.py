@@ -16,6 +16,9 @@ import enum
 import errno
 from collections.abc import Sequence
 
+# Of a file: no right to it, a disk that is only read, a quota that is used up.
+_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT)
+
 
 class ExitStatus(enum.IntEnum):
     """See the top of this file."""
@@ -54,9 +57,16 @@ def is_full_disk(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno == errno.ENOSPC
 
 
+def is_refused(error: BaseException) -> bool:
+    """Whether the system would not have a file read or written here."""
+    if not isinstance(error, OSError) or error.filename is None:
+        return False
+    return error.errno in _REFUSALS
+
+
 def exit_status(error: BaseException) -> ExitStatus:
     """What a program ends with that an exception has ended."""
-    if isinstance(error, UserError) or is_full_disk(error):
+    if isinstance(error, UserError) or is_full_disk(error) or is_refused(error):
         return ExitStatus.USER_ERROR
     if isinstance(error, Stopped):
         return ExitStatus.STOPPED
@@ -70,6 +80,8 @@ def one_line(error: BaseException) -> str:
     said = " ".join(str(error).split())
     if is_full_disk(error):
         return f"the disk is full: {said}; free some space and run again"
+    if is_refused(error):
+        return f"{error.filename}: {error.strerror}; see to it and run again"
     if isinstance(error, UserError | Stopped):
         return said
     if isinstance(error, KeyboardInterrupt):

@@ -14,10 +14,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from dga_jax.errors import UserError
+from dga_jax.errors import UserError, is_full_disk
 
 LOCK = ".lock"
 CACHE_VARIABLE = "DGA_JAX_CACHE"
+WRITE_ELSEWHERE = "see to it that it can be written, or choose another place"
 _PACKAGE = pathlib.Path(__file__).resolve().parent
 OnBytes = Callable[[int], object]  # is told how many bytes were read
 _CHUNK = 1 << 22  # bytes
@@ -56,6 +57,28 @@ def replaced(path: pathlib.Path, suffix: str = "partial") -> Iterator[BinaryIO]:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def written(
+    path: pathlib.Path, remedy: str = WRITE_ELSEWHERE, suffix: str = "partial"
+) -> Iterator[BinaryIO]:
+    """As `replaced`, a file that a user asked for.
+
+    Raises:
+      UserError: it cannot be written, or would take the place of what is no file;
+        `remedy` says what to do. A full disk says so by itself.
+    """
+    if path.exists() and not path.is_file():  # /dev/null must stay what it is
+        raise UserError(f"cannot write {path}: it is no file; {remedy}")
+    try:
+        with replaced(path, suffix) as file:
+            yield file
+    except OSError as error:
+        if is_full_disk(error):
+            raise
+        reason = error.strerror or error
+        raise UserError(f"cannot write {path}: {reason}; {remedy}") from error
 
 
 def appear(aside: pathlib.Path, path: pathlib.Path) -> None:

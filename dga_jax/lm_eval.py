@@ -57,14 +57,15 @@ def _output(given: str) -> Path | None:
     if not given:
         return None
     path = files.local_path("--output", given, "give a path here")
-    if path.is_dir() or not files.made_writable(path.absolute().parent):
+    other = path.exists() and not path.is_file()  # a folder, /dev/null
+    if other or not files.made_writable(path.absolute().parent):
         raise UserError(f"--output={given}: cannot be written; name another file")
     return path
 
 
 def _write(path: Path, model: trained.Trained, results: dict) -> None:
     content = {"workdir": str(model.directory), "step": model.step, **results}
-    with files.replaced(path) as file:
+    with files.written(path, "name another file with --output") as file:
         file.write((json.dumps(content, indent=1) + "\n").encode())
 
 

@@ -8,10 +8,12 @@ import stat
 import numpy as np
 import pytest
 
-from dga_jax.errors import UserError
+from dga_jax.errors import ExitStatus, UserError, exit_status, one_line
+from dga_jax.experiment import results
 from dga_jax.files import appear, read_arrays, replaced
 from dga_jax.logs import plot
 from dga_jax.logs.metrics import LOG_NAME, MetricsWriter
+from dga_jax.page import markup
 from dga_jax.prepare.assemble.folder import Folder
 from dga_jax.prepare.commands import page
 
@@ -93,6 +95,58 @@ def test_a_full_disk_leaves_what_was_there(write, tmp_path, monkeypatch):
         write(path)
     assert path.read_bytes() == content
     assert os.listdir(tmp_path) == [LOG_NAME]
+
+
+_TWO = np.arange(2)
+_RUNS = [("run", _TWO, _TWO)]
+
+
+def _a_folder(path):
+    path.mkdir()
+
+
+def _no_folder_above(path):
+    path.parent.rmdir()
+
+
+def _a_file_above(path):
+    path.parent.rmdir()
+    path.parent.touch()
+
+
+def _a_pipe(path):
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("spoil", [_a_folder, _no_folder_above, _a_file_above, _a_pipe])
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: plot.draw(path, "run", [{"step": 1}], None),
+        lambda path: plot.draw_front(path, _RUNS, [_TWO > 0], ("a", "b")),
+        lambda path: markup.write(path, "run"),
+        lambda path: page.write(path, _Store, []),
+        lambda path: results.write(path, {}),
+    ],
+    ids=["plot", "front", "page of a run", "page of a store", "result"],
+)
+def test_what_cannot_be_written_is_one_line(write, spoil, tmp_path):
+    path = tmp_path / "folder" / "x"
+    path.parent.mkdir()
+    spoil(path)
+    with pytest.raises(UserError, match=f"^cannot write {path}: [^\n]+; [^\n]+$"):
+        write(path)
+    assert {p.name for p in tmp_path.rglob("*")} <= {"folder", "x"}
+    assert not path.is_file()
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_what_the_system_refuses_is_the_users_to_put_right(number):
+    error = OSError(number, os.strerror(number), "/some/where")
+    assert exit_status(error) == ExitStatus.USER_ERROR
+    said = f"/some/where: {os.strerror(number)}; see to it and run again"
+    assert one_line(error) == said
+    assert exit_status(OSError(number, "of no file")) == ExitStatus.DEFECT
 
 
 @pytest.mark.parametrize(

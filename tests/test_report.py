@@ -143,6 +143,15 @@ def test_weights_that_a_record_lacks_are_not_drawn(lacking, value, at, tmp_path)
     assert (tmp_path / "mixture.png").exists()
 
 
+@pytest.mark.parametrize("name", ["mixture.png", "report.html"])
+def test_the_table_is_printed_where_nothing_can_be_written(name, tmp_path):
+    (log_run(tmp_path) / name).mkdir()
+    out = io.StringIO()
+    with pytest.raises(UserError, match=f"^cannot write .*{name}: "):
+        write_report(tmp_path, out=out)
+    assert "python_code" in out.getvalue()
+
+
 def test_labels_do_not_overlap_and_stay_in_the_picture():
     rng = np.random.default_rng(0)
     for count in range(1, 12):

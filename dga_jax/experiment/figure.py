@@ -11,7 +11,7 @@ from dga_jax.experiment import tables
 from dga_jax.experiment.spec import Experiment
 from dga_jax.experiment.statistics import Interval, interval
 from dga_jax.experiment.tables import Group, Line
-from dga_jax.files import replaced
+from dga_jax.files import written
 from dga_jax.logs.plot import COLOURS
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def draw(path: Path, experiment: Experiment, lines: Sequence[Line]) -> Path | No
         axes.set_axisbelow(True)
     if every[0].get_legend_handles_labels()[1]:
         every[0].legend(frameon=False, fontsize=8)
-    with replaced(path, suffix=str(os.getpid())) as file:
+    with written(path, suffix=str(os.getpid())) as file:
         canvas.savefig(file, format="png", dpi=130, metadata={"Software": None})
     return path
 

@@ -10,7 +10,7 @@ from dga_jax.errors import UserError
 from dga_jax.experiment import figure, results, tables
 from dga_jax.experiment.measures import MEASURES
 from dga_jax.experiment.spec import SEED, Experiment, from_description
-from dga_jax.files import replaced
+from dga_jax.files import made_writable, written
 
 DESCRIPTION, TEXT, MARKDOWN = "experiment.json", "table.txt", "table.md"
 FIGURE, PAGE = "figure.png", "page.md"
@@ -28,12 +28,15 @@ _HOW = (
 
 def write_description(directory: Path, experiment: Experiment, command: str) -> None:
     """Writes WORKDIR/experiment.json: all that drawing needs besides the results."""
-    directory.mkdir(parents=True, exist_ok=True)
+    if not made_writable(directory):
+        raise UserError(
+            f"--workdir={directory}: cannot be written to; choose another directory"
+        )
     entry = experiment.described() | {"command": command}
     text = json.dumps(entry, indent=1, ensure_ascii=False) + "\n"
     path = directory / DESCRIPTION
     if not path.exists() or path.read_text(encoding="utf-8") != text:
-        with replaced(path, suffix=str(os.getpid())) as file:
+        with written(path, suffix=str(os.getpid())) as file:
             file.write(text.encode())
 
 
@@ -94,7 +97,7 @@ def draw(directory: Path) -> str:
     drawn = figure.draw(directory / FIGURE, experiment, lines)
     page = _page(experiment, command, lines, markdown, notes, drawn is not None)
     for name, content in ((TEXT, text), (MARKDOWN, markdown), (PAGE, page)):
-        with replaced(directory / name, suffix=str(os.getpid())) as file:
+        with written(directory / name, suffix=str(os.getpid())) as file:
             file.write(f"{content.rstrip()}\n".encode())
     return text
 

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from dga_jax.errors import UserError
 from dga_jax.experiment import cost
 from dga_jax.experiment.plan import Planned
-from dga_jax.files import replaced
+from dga_jax.files import written
 from dga_jax.logs.metrics import history, read_metrics
 from dga_jax.logs.perf import processor
 from dga_jax.logs.series import Series, leading, read_series
@@ -71,7 +71,7 @@ def _commit() -> str:
 
 def write(path: Path, content: Any) -> None:
     """Writes a small JSON file, whole or not at all."""
-    with replaced(path, suffix=str(os.getpid())) as file:
+    with written(path, suffix=str(os.getpid())) as file:
         file.write((json.dumps(content, allow_nan=False) + "\n").encode())
 
 
@@ -261,7 +261,7 @@ def gather(directory: Path, runs: Sequence[Planned]) -> list[dict[str, Any]]:
 def write_lines(directory: Path, lines: Sequence[Mapping[str, Any]]) -> Path:
     """Writes WORKDIR/results.jsonl whole."""
     path = directory / RESULTS
-    with replaced(path, suffix=str(os.getpid())) as file:
+    with written(path, suffix=str(os.getpid())) as file:
         for line in lines:
             file.write((json.dumps(line, allow_nan=False) + "\n").encode())
     return path

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dga_jax.files import replaced
+from dga_jax.files import written
 from dga_jax.logs.console import shorten
 from dga_jax.logs.metrics import history
 from dga_jax.logs.series import Series, leading
@@ -99,7 +99,7 @@ def _finish(axes: "Axes") -> None:
 
 
 def _save(figure: "Figure", path: Path) -> Path:
-    with replaced(path) as file:
+    with written(path) as file:
         figure.savefig(file, format="png", dpi=150)
     return path
 

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from dga_jax.files import replaced
+from dga_jax.files import WRITE_ELSEWHERE, written
 
 # Nothing is fetched, whatever text comes into the page; what is in it alone runs.
 _POLICY = (
@@ -121,16 +121,22 @@ def figure(title: str, about: str, chart: Mapping[str, Any]) -> Html:
     )
 
 
-def write(path: Path, title: str, *children: str) -> Path:
+def write(
+    path: Path, title: str, *children: str, remedy: str = WRITE_ELSEWHERE
+) -> Path:
     """Writes a page, whole or not at all.
 
     Args:
       path: of the file.
       title: of the page.
       children: of its body.
+      remedy: what to do where it cannot be written.
 
     Returns:
       The path.
+
+    Raises:
+      UserError: it cannot be written.
     """
     head = [
         element("meta", charset="utf-8"),
@@ -149,7 +155,7 @@ def write(path: Path, title: str, *children: str) -> Path:
         element("main", *children),
         "</body></html>\n",
     ]
-    with replaced(path) as file:
+    with written(path, remedy) as file:
         file.write("\n".join(page).encode())
     return path
 

@@ -32,7 +32,8 @@ def write_report(
         The path of the plot.
 
     Raises:
-        UserError: the workdir has no log, or the log has no line.
+        UserError: the workdir has no log, or the log has no line; plot or page cannot
+            be written, and the table is printed all the same.
     """
     return _report(_tell(Path(workdir), title), out or sys.stdout)
 
@@ -42,6 +43,7 @@ def _report(told: Told, out: TextIO) -> Path:
     for rows in told.tables.values():
         text += ["", columns(rows)]
     text += ["", *told.facts, *told.warnings]
+    print("\n".join(text), file=out, flush=True)
     basis = told.basis_weights is not None
     path = plot.draw(
         told.workdir / "mixture.png",
@@ -52,8 +54,7 @@ def _report(told: Told, out: TextIO) -> Path:
         None if basis else told.drawn,
     )
     page = write_page(told.workdir / _PAGE, told)
-    text += [f"plot: {path}", f"page: {page}"]
-    print("\n".join(text), file=out, flush=True)
+    print(f"plot: {path}\npage: {page}", file=out, flush=True)
     return path
 
 
@@ -121,13 +122,9 @@ def write_reports(
         print(file=out)
     rows = compared(runs)
     page = page or folder / _PAGE
-    try:
-        write_comparison(page, runs, rows)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {page}: {error.strerror}; choose another place with --page"
-        ) from error
-    print(f"{columns(rows)}\npage: {page}", file=out, flush=True)
+    print(columns(rows), file=out, flush=True)
+    write_comparison(page, runs, rows)
+    print(f"page: {page}", file=out, flush=True)
     return page
 
 
@@ -151,7 +148,8 @@ def write_front(
         The path of the PNG.
 
     Raises:
-        UserError: a run has no log, or no evaluation with both.
+        UserError: a run has no log, or no evaluation with both; the plot cannot be
+            written, and the table is printed all the same.
     """
     names = front.names_of(workdirs)
     runs = [
@@ -159,8 +157,9 @@ def write_front(
         for workdir, name in zip(workdirs, names, strict=True)
     ]
     on = front.on_front(runs, special, general)
-    lines = [front.table(runs, on, special, general)]
+    out = out or sys.stdout
+    print(front.table(runs, on, special, general), file=out, flush=True)
     points = [(run.name, run.special, run.general) for run in runs]
-    lines.append(f"plot: {plot.draw_front(path, points, on, (special, general))}")
-    print("\n".join(lines), file=out or sys.stdout, flush=True)
+    plot.draw_front(path, points, on, (special, general))
+    print(f"plot: {path}", file=out, flush=True)
     return path

@@ -45,6 +45,9 @@ def write_comparison(path: Path, runs: Sequence[Told], rows: Rows) -> Path:
 
     Returns:
       The path.
+
+    Raises:
+      UserError: it cannot be written.
     """
     title = f"{len(runs)} runs"
     return write(
@@ -62,6 +65,7 @@ def write_comparison(path: Path, runs: Sequence[Told], rows: Rows) -> Path:
         section(
             "Again", command("report", *(f"--workdir={run.workdir}" for run in runs))
         ),
+        remedy="choose another place with --page",
     )
 
 

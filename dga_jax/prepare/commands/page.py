@@ -9,8 +9,7 @@ import numpy as np
 import squarify
 
 from dga_jax.data.store import Store
-from dga_jax.errors import UserError
-from dga_jax.files import replaced
+from dga_jax.files import written
 
 if TYPE_CHECKING:
     from dga_jax.prepare.commands.describe import Description
@@ -54,15 +53,8 @@ def write(
             "</html>",
         ]
     )
-    if path.exists() and not path.is_file():  # /dev/null must stay what it is
-        raise UserError(f"cannot write {path}: it is no file; choose another --html")
-    try:
-        with replaced(path) as file:
-            file.write(content.encode())
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; choose another place with --html"
-        ) from error
+    with written(path, "choose another place with --html") as file:
+        file.write(content.encode())
 
 
 def _treemap(ordered: Sequence["Description"]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from absl import flags
 
 from dga_jax.errors import UserError
-from dga_jax.files import local_path, replaced
+from dga_jax.files import local_path, written
 from dga_jax.logs.console import columns, duration, progress
 from dga_jax.prepare.bpe import train_bpe
 from dga_jax.prepare.commands import reading
@@ -88,7 +88,7 @@ def main(argv: Sequence[str]) -> None:
         )
     learnt = (excerpt.text for excerpt in excerpts.learnt())
     content = train_bpe(learnt, _VOCAB_SIZE.value, min_frequency=2)
-    with replaced(output) as file:
+    with written(output, "choose another --output") as file:
         file.write(content)
     tokenizer = HuggingFaceTokenizer(content, output)
     _report(excerpts, tokenizer, output, time.monotonic() - began)
