@@ -4,6 +4,7 @@
 """
 
 import keyword
+import math
 import os
 import re
 import signal
@@ -77,7 +78,9 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
     field that it lacks, hence the wide net around the parsing alone.
     """
     try:
-        return flags.FLAGS(list(argv))
+        rest = flags.FLAGS(list(argv))
+        _check_finite()
+        return rest
     except flags.Error as error:
         said = _REQUIRED.sub(r"--\1 is missing", str(error))
         said = _TRACEBACK.sub("", said).rstrip(". \n")
@@ -91,6 +94,17 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         fail(f"no such config field: {reason}")
     except (OSError, TypeError, ValueError, SyntaxError, ImportError) as error:
         fail(f"the config cannot be read: {type(error).__name__}: {error}")
+
+
+def _check_finite() -> None:
+    """Raises UserError for a flag that is no finite number; absl's bounds let NaN by.
+
+    The fields of a config have rules of their own.
+    """
+    for name in (name for name in flags.FLAGS if "." not in name):
+        value = flags.FLAGS[name].value
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"--{name}={value}: give a number that is finite")
 
 
 def _keywords_quoted(arguments: Sequence[str]) -> list[str]:

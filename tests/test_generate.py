@@ -110,6 +110,13 @@ def test_the_command(run):
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("prompt", ["\udcff", "The \udcc3\udcff", "é\ud800"])
+def test_prompts_that_are_no_text(prompt, model):
+    at = next(i for i, c in enumerate(prompt, 1) if "\ud800" <= c <= "\udfff")
+    with pytest.raises(UserError, match=f"--prompt is not UTF-8 at character {at};"):
+        continuation.prompt_ids(model, prompt)
+
+
 def test_prompts_that_do_not_fit(model):
     assert model.longest == 32
     assert len(continuation.prompt_ids(model, "x" * 30)) == 31

@@ -47,6 +47,31 @@ def fails(*flags):
     return lines[0]
 
 
+# By the command and what else it needs, flags that are numbers.
+_NUMBERS = {
+    "generate --workdir=x": ("temperature", "top_p"),
+    "prepare --output=x --tokenizer=bytes --seq_len=8": (
+        "max_document_mb",
+        "max_imbalance",
+    ),
+    "prepare tokenizer --output=x": ("max_document_mb", "sample_mb"),
+    "benchmark fit": ("memory_gb", "peak_tflops"),
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "flag"), [(c, f) for c, flags in _NUMBERS.items() for f in flags]
+)
+def test_a_flag_that_is_a_number_is_a_finite_one(command, flag):
+    module, *words = command.split()
+    for value in ("nan", "inf", "-inf"):
+        done = forks.run(["-m", f"dga_jax.{module}", *words, f"--{flag}={value}"], ROOT)
+        assert done.returncode == 2, done.stderr
+        (line,) = done.stderr.strip().splitlines()
+        assert line.startswith("error: ")
+        assert f"--{flag}={value}" in line
+
+
 QUICKSTART = "--config=configs/quickstart.py:debug"
 
 

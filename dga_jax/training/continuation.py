@@ -40,7 +40,7 @@ def go_on(
       out: gets the text as it comes.
 
     Raises:
-      UserError: the prompt leaves no room in a row.
+      UserError: the prompt leaves no room in a row, or is no text.
     """
     before = prompt_ids(model, prompt)
     room = model.longest - len(before)
@@ -62,8 +62,14 @@ def prompt_ids(model: Trained, prompt: str) -> np.ndarray:
     """Ids of a text, int32 [T], behind what stands before a document in training.
 
     Raises:
-      UserError: it leaves no room in a row.
+      UserError: it leaves no room in a row, or its bytes were none of UTF-8.
     """
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"--prompt is not UTF-8 at character {error.start + 1}; give text"
+        ) from None
     (ids,) = model.tokenizer.encode_batch([prompt])
     most = model.longest - 2  # the token before it, and one that follows
     if len(ids) > most:

@@ -1,12 +1,10 @@
 """Flags on what is read of a corpus, for all commands that read one."""
 
 import collections
-import math
 from collections.abc import Iterable, Iterator
 
 from absl import flags
 
-from dga_jax.errors import UserError
 from dga_jax.prepare.assemble.bad import check_limit, described
 from dga_jax.prepare.sources import BadDocument, Document, Fields, parse_filter
 
@@ -109,8 +107,6 @@ def fields_of_corpus(identifier: str | None = None) -> Fields:
     Raises:
       UserError: a flag is not as it should be.
     """
-    if math.isnan(_MAX_DOCUMENT_MB.value):
-        raise UserError("--max_document_mb=nan: give a number of megabytes")
     return Fields(
         text=TEXT_FIELD.value,
         domain=_DOMAIN_FIELD.value,

@@ -1,7 +1,6 @@
 """Trains a tokenizer on your text: dga_jax.prepare tokenizer --help."""
 
 import itertools
-import math
 import os
 import pathlib
 import shlex
@@ -66,8 +65,6 @@ def main(argv: Sequence[str]) -> None:
             f"--vocab_size={_VOCAB_SIZE.value}: at least {_SMALLEST}, for the 256 bytes"
             " and the end of text"
         )
-    if math.isnan(_SAMPLE_MB.value):
-        raise UserError("--sample_mb=nan: give a number of megabytes")
     output = local_path("--output", _OUTPUT.value, "write it here, and copy it there")
     _check_output(output)
     began = time.monotonic()
