@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -110,6 +111,32 @@ def check_arrays(record: dict[str, Any], abstract: Any) -> None:
         f"it is of another version of this program: it holds {_array(there)} where "
         f"this one has {_array(here)}"
     )
+
+
+def as_saved(record: Mapping[str, Any], abstract: Any) -> Any:
+    """What is asked for with the shapes and dtypes that a checkpoint's record says.
+
+    None if it holds no arrays of these names.
+    """
+    saved = {name: (tuple(shape), dtype) for name, shape, dtype in record["arrays"]}
+    names = [name for name, *_ in describe(abstract)]
+    if not saved.keys() >= set(names):
+        return None
+    shapes = [jax.ShapeDtypeStruct(*saved[name]) for name in names]
+    return jax.tree.unflatten(jax.tree.structure(abstract), shapes)
+
+
+def is_part(arrays: Any, record: Mapping[str, Any]) -> bool:
+    """Whether arrays that were read of a checkpoint are those that were saved.
+
+    By their names; in an older version's, which has none, they are those in front.
+    """
+    sums, saved = fingerprint(arrays), record["fingerprint"]
+    if "arrays" not in record:
+        return sums == saved[: len(sums)]
+    by_name = dict(zip((name for name, *_ in record["arrays"]), saved, strict=True))
+    names = (name for name, *_ in describe(arrays))
+    return all(by_name.get(n) == x for n, x in zip(names, sums, strict=True))
 
 
 def _array(described: list | None) -> str:

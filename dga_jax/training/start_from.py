@@ -119,7 +119,9 @@ def find(
     names = ()
     if config.start.what == "all":
         names = _names(where, run, store, mixture)
-        abstract = _abstract(run, names, abstract, store)
+        same = run.config.mixer.name == config.mixer.name
+        state = jax.eval_shape(mixture.init) if same else None
+        abstract = _described(run, names, abstract, store, state)
     else:
         abstract = {"train": {"params": abstract.params}}
     step, arrays, extra = newest_good(where, path, steps, abstract)
@@ -133,6 +135,8 @@ def find(
     if config.start.what == "params":
         train = TrainState(arrays["train"]["params"], None, None)
         arrays = Snapshot(train, None, None)
+    elif isinstance(arrays.mixture, dict):
+        arrays = arrays._replace(mixture=MixerState(**{"inner": None} | arrays.mixture))
     found = Found(run, step, arrays, names, extra)
 
     def begin(fresh: Snapshot) -> Begun:
@@ -260,11 +264,46 @@ def _names(where: str, run: Recorded, store: Store, mixture: Mixture) -> Sequenc
     return run.mixture(_store_of(where, run)).names
 
 
-def _abstract(
-    run: Recorded, names: Sequence[str], train: TrainState, store: Store
-) -> Snapshot:
-    """What a checkpoint of the run holds, placed as the new run's parameters are."""
-    config, where = run.config, train.step.sharding
+def _described(
+    run: Recorded,
+    names: Sequence[str],
+    train: TrainState,
+    store: Store,
+    fresh: MixerState | None,
+) -> Callable[[Mapping[str, Any]], Snapshot]:
+    """What is read of a checkpoint of the run, by the record beside it.
+
+    Shapes depend on options of that run, on its targets and on files, which may all be
+    others by now. All is placed as the new run's parameters are.
+
+    Args:
+      run: the other one.
+      names: of what its weights are over.
+      train: shapes, dtypes and shardings of the new run's.
+      store: of the new run.
+      fresh: shapes of the new run's mixer's state; None where it is another mixer.
+    """
+    where, cursors = train.step.sharding, np.zeros(run.data["domains"], np.int64)
+    weights = {"log_weights": jax.ShapeDtypeStruct((), np.float32)}
+    wanted = [weights] if fresh is None else [fresh._asdict(), weights]
+
+    def describe(record: Mapping[str, Any]) -> Snapshot:
+        if "arrays" in record:
+            found = (integrity.as_saved(record, {"mixture": x}) for x in wanted)
+            state = next(filter(None, found))["mixture"]
+        else:
+            state = _of_older_version(run, names, store)
+        placed = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), state
+        )
+        return Snapshot(train, placed, cursors)
+
+    return describe
+
+
+def _of_older_version(run: Recorded, names: Sequence[str], store: Store) -> MixerState:
+    """The mixer's state of a run whose checkpoints do not say what they hold."""
+    config = run.config
     if config.mixer.name not in mixers.MIXERS:
         raise UserError(
             f"{run.directory}: this version has no mixer {config.mixer.name!r}; take "
@@ -272,11 +311,7 @@ def _abstract(
         )
     mixer = configs.make_mixer(config, len(store.targets.names) or 1)
     weights = np.zeros(len(names))
-    shapes = jax.eval_shape(lambda: configs.first_state(config, mixer, weights))
-    state = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes
-    )
-    return Snapshot(train, state, np.zeros(run.data["domains"], np.int64))
+    return jax.eval_shape(lambda: configs.first_state(config, mixer, weights))
 
 
 def newest_good(
@@ -288,7 +323,8 @@ def newest_good(
       where: the field, for errors.
       path: the run's workdir.
       steps: of its checkpoints.
-      abstract: shapes, dtypes and shardings of what is read.
+      abstract: shapes, dtypes and shardings of what is read, or what gives them for
+        the record beside a checkpoint.
 
     Raises:
       UserError: all of them are damaged, or one cannot be read.
@@ -315,13 +351,15 @@ def newest_good(
 
 
 def _read(folder: Path, abstract: Any) -> tuple[Any, dict[str, Any]]:
-    """Arrays of a checkpoint, or of a part that comes first in it, and its JSON.
+    """Arrays of a checkpoint, or of a part of it, and its JSON.
 
     Orbax's manager of checkpoints would tidy the folder up, which is not ours.
     """
     integrity.check_readable(folder)
     record = integrity.read_record(folder)
     integrity.check_files(folder)
+    if callable(abstract):
+        abstract = abstract(record)
     options = ocp.args.PyTreeRestore(
         abstract,
         restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
@@ -334,8 +372,7 @@ def _read(folder: Path, abstract: Any) -> tuple[Any, dict[str, Any]]:
         if integrity.proves_damage(error, folder):
             raise DamagedError(str(error)) from error
         raise
-    sums = integrity.fingerprint(arrays)
-    if sums != record["fingerprint"][: len(sums)]:
+    if not integrity.is_part(arrays, record):
         raise DamagedError("its arrays are not those that were saved")
     return arrays, record["extra"]
 

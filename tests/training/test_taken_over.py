@@ -5,10 +5,12 @@ import pathlib
 import shutil
 import tarfile
 
+import jax
 import numpy as np
 import pytest
 from runs import small_config, train_run
 from starts import begun, by_step, starting, untouched
+from test_steering import store_of
 
 from configs.quickstart import get_config
 from dga_jax import cli
@@ -194,6 +196,63 @@ def test_the_flag_as_it_is_typed(tmp_path):
     ]
     config = get_config("debug,start.from=runs/a@7,start.what=all")
     assert config.start.to_dict() == {"from": "runs/a@7", "what": "all"}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"mixer__name": "fastmix"},
+        {"mixer__name": "odm"},
+        {"mixer__name": "static"},
+        {"mixer__name": "skill_it"},
+    ],
+    ids=lambda fields: fields["mixer__name"],
+)
+def test_a_checkpoint_is_read_by_what_it_says_of_itself(fields, byte_store, tmp_path):
+    """By nothing that the new run, or what lies around, has to say."""
+    config = small_config(byte_store, train__steps=6, eval__every=0, **fields)
+    if config.mixer.name == "skill_it":
+        config.mixer.skill_it.window = 2
+        np.save(tmp_path / "graph.npy", np.eye(8))
+        config.mixer.skill_it.graph = str(tmp_path / "graph.npy")
+    assert train_run(config, tmp_path / "old")
+    (tmp_path / "graph.npy").unlink(missing_ok=True)
+    kept = begun(starting(byte_store, tmp_path / "old", **fields), tmp_path / "same")
+    other = begun(starting(byte_store, tmp_path / "old"), tmp_path / "dga")
+    for run in (kept, other):
+        assert run.step == 6
+        assert run.snapshot.cursors.sum() == 6 * 8
+    weights = [np.asarray(r.snapshot.mixture.log_weights) for r in (kept, other)]
+    np.testing.assert_array_equal(*weights)
+    # Its own state goes on where the mixer is the same, and there alone.
+    for run, goes_on in ((kept, True), (other, False)):
+        inner, first = (s.inner for s in (run.snapshot.mixture, run.mixture.init()))
+        changed = [
+            not np.array_equal(*pair)
+            for pair in zip(*map(jax.tree.leaves, (inner, first)), strict=True)
+        ]
+        assert any(changed) == (goes_on and config.mixer.name != "static")
+
+
+@pytest.mark.parametrize(("before", "now"), [(2, 1), (1, 2), (2, 2)])
+def test_another_number_of_targets(before, now, tmp_path):
+    targets = [f"{n}=lego:k=3/skills={n}/seed=1/documents=30" for n in (1, 3)]
+    config = small_config(
+        store_of(tmp_path / "before", *targets[:before]),
+        train__steps=6,
+        eval__every=0,
+        mixer__name="grape",
+    )
+    assert train_run(config, tmp_path / "old")
+    store = store_of(tmp_path / "now", *targets[:now])
+    run = begun(
+        starting(store, tmp_path / "old", mixer__name="grape"), tmp_path / "new"
+    )
+    assert run.step == 6
+    found = np.asarray(run.snapshot.mixture.inner.inner.log_targets)
+    same = np.array_equal(found, run.mixture.init().inner.inner.log_targets)
+    assert found.shape == (now,)
+    assert same == (before != now)
 
 
 def test_from_a_basis(byte_store, tmp_path):
