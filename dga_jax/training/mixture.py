@@ -49,6 +49,7 @@ class Mixture:
     Args:
       config: of the run; read are `mixer`, `data` and `seed`.
       store: the rows.
+      initial: float64 [n], sums to 1, the initial weights; None: as the config says.
 
     Attributes:
       level: `data.level`.
@@ -65,7 +66,9 @@ class Mixture:
       UserError: an empty domain, or mixer options that do not fit the domains.
     """
 
-    def __init__(self, config: ConfigDict, store: Store):
+    def __init__(
+        self, config: ConfigDict, store: Store, initial: np.ndarray | None = None
+    ):
         self.level = config.data.level
         self.domains = store.domains(self.level)
         _check_not_empty(self.domains, store)
@@ -98,7 +101,7 @@ class Mixture:
             np.ones(len(self.names), bool) if self.basis else self.sampler.sizes > 0
         )
         self._count = int(self.available.sum())
-        self._initial = self._initial_weights()
+        self._initial = self._initial_weights() if initial is None else initial
         self._check_counts()
         self.scales_loss = self.moves and config.mixer.apply == "loss"
         self._first = self.basis.mix(self._initial) if self.basis else self._initial

@@ -15,6 +15,7 @@ from dga_jax.data.store import Store
 from dga_jax.errors import UserError
 from dga_jax.files import replaced
 from dga_jax.logs.series import Series, read_series
+from dga_jax.mixing.mixers import MIXERS
 from dga_jax.stores import find_store
 from dga_jax.training import config as configs
 from dga_jax.training.config import ConfigDict
@@ -81,13 +82,23 @@ class Recorded:
             )
         return store
 
-    def mixture(self, store: Store) -> Mixture:
+    def mixture(self, store: Store, initial: np.ndarray | None = None) -> Mixture:
         """Its domains and sampler.
 
+        Files that its mixer names are not read: updates alone need them.
+
+        Args:
+          store: its store.
+          initial: float64 [n], its initial weights; None: as its config says.
+
         Raises:
-          UserError: the basis is another one by now.
+          UserError: the basis is another one by now, or a file of weights is gone.
         """
-        mixture = Mixture(self.config, store)
+        config = self.config.copy_and_resolve_references()
+        recipe = MIXERS[config.mixer.name]
+        if recipe.files:
+            config.mixer[recipe.name].update(dict.fromkeys(recipe.files, ""))
+        mixture = Mixture(config, store, initial)
         if (mixture.basis.digest if mixture.basis else "") != self.data["basis"]:
             raise UserError(
                 f"basis {self.config.mixer.basis} is not what it was when "

@@ -42,8 +42,13 @@ def drawn(run: Recorded, store: Store, step: int) -> Draw:
             f"--step={step}: the steps of {run.directory} are {first + 1} to "
             f"{run.config.train.steps}"
         )
-    mixture = run.mixture(store)
-    history = _history(run, mixture, step)
+    history = _recorded(run, step)
+    begun = bool(history) and history[0].step <= run.first_step
+    mixture = _mixture(run, store, history[0] if begun else None)
+    if not begun:
+        history.insert(0, _initial(run, mixture))
+    if mixture.moves:
+        _check_complete(run, history, step)
     cursors, sampler = run.cursors(), mixture.sampler
     ends = [weights.step for weights in history[1:]] + [step]
     for weights, end in zip(history, ends, strict=True):
@@ -57,31 +62,58 @@ def drawn(run: Recorded, store: Store, step: int) -> Draw:
     return draw
 
 
-def _history(run: Recorded, mixture: Mixture, step: int) -> list[Weights]:
-    """All weights up to a step, of the start and of each update before it."""
+def _recorded(run: Recorded, step: int) -> list[Weights]:
+    """Weights up to a step that the run recorded: at its start, after each update."""
     series = run.log_weights()
-    history = []
-    if series is not None:
-        count = int(np.searchsorted(series.steps, step))
-        values = np.asarray(series.values[:count])
-        history = list(map(Weights, series.steps[:count].tolist(), values))
-    if not history or history[0].step > run.first_step:
-        history.insert(0, _initial(run, mixture))
-    if mixture.moves:
-        _check_complete(run, history, step)
-    return history
+    if series is None:
+        return []
+    count = int(np.searchsorted(series.steps, step))
+    values = np.asarray(series.values[:count])
+    return list(map(Weights, series.steps[:count].tolist(), values))
+
+
+def _mixture(run: Recorded, store: Store, first: Weights | None) -> Mixture:
+    """Domains and sampler of a run; what its config names may be gone by now.
+
+    Where weights scale the loss, rows are drawn by the initial ones all along: those of
+    the config, if they still are what they were, for what is recorded is float32.
+
+    Args:
+      run: whose.
+      store: its rows.
+      first: recorded at its start; None where an older version made it.
+    """
+    if first is None:
+        return run.mixture(store)
+    shares = np.exp(first.log_weights.astype(np.float64))
+    given = run.mixture(store, shares / shares.sum())
+    if not given.scales_loss:
+        return given
+    try:
+        exact = run.mixture(store)
+    except UserError:
+        exact = None
+    if exact and exact.initial_digest == run.data["initial_weights"]:
+        return exact
+    if run.first_step:  # where it took weights over, those recorded are not the initial
+        raise _gone(run)
+    return given
 
 
 def _initial(run: Recorded, mixture: Mixture) -> Weights:
     """Weights at the start of a run that did not record them: those of its config."""
     same = mixture.initial_digest == run.data["initial_weights"]
     if not same or run.first_step:
-        raise UserError(
-            f"{run.directory} did not record its first weights, and they are no longer "
-            f"those of config.mixer.weights={run.config.mixer.weights}; bring back "
-            "what that names"
-        )
+        raise _gone(run)
     return Weights(0, np.asarray(mixture.init().log_weights))
+
+
+def _gone(run: Recorded) -> UserError:
+    return UserError(
+        f"{run.directory} did not record its first weights, and they are no longer "
+        f"those of config.mixer.weights={run.config.mixer.weights}; bring back "
+        "what that names"
+    )
 
 
 def _check_complete(run: Recorded, history: list[Weights], step: int) -> None:

@@ -88,6 +88,52 @@ def test_of_a_run_that_goes_on_from_another(byte_store, read_rows, tmp_path):
         drawn(recorded.read(tmp_path / "all"), byte_store, 12)
 
 
+@pytest.mark.parametrize("spoil", ["gone", "other"])
+@pytest.mark.parametrize("apply", ["draws", "loss"])
+def test_files_that_the_config_named(spoil, apply, byte_store, read_rows, tmp_path):
+    """The weights that they gave are recorded; nothing else of them is in a row."""
+    names, (weights, graph) = byte_store.domains().names, _FILES
+    shares = np.arange(1, 9) / 36
+    (tmp_path / weights).write_text(json.dumps(dict(zip(names, shares, strict=True))))
+    np.save(tmp_path / graph, np.eye(8))
+    config = small_config(
+        byte_store,
+        train__steps=7,
+        eval__every=0,
+        mixer__name="skill_it",
+        mixer__apply=apply,
+        mixer__weights=str(tmp_path / weights),
+    )
+    config.mixer.skill_it.graph = str(tmp_path / graph)
+    assert train_run(config, tmp_path / "run")
+    for name in _FILES:
+        (tmp_path / name).unlink()
+    if spoil == "other":
+        (tmp_path / weights).write_text(json.dumps({names[0]: 1}))
+        np.save(tmp_path / graph, np.eye(3))
+    assert_shown(tmp_path / "run", byte_store, read_rows, range(1, 8))
+
+
+_FILES = ("weights.json", "graph.npy")
+
+
+def test_initial_weights_that_were_never_recorded(byte_store, read_rows, tmp_path):
+    """Of a run that took others over, and whose rows are drawn by its own."""
+    assert train_run(small_config(byte_store, mixer__eta=50.0), tmp_path / "old")
+    path = tmp_path / "weights.json"
+    names = byte_store.domains().names
+    path.write_text(json.dumps({name: i / 36 for i, name in enumerate(names, 1)}))
+    config = small_config(
+        byte_store, train__steps=15, mixer__apply="loss", mixer__weights=str(path)
+    )
+    config.start.update({"from": str(tmp_path / "old"), "what": "all"})
+    assert train_run(config, tmp_path / "new")
+    assert_shown(tmp_path / "new", byte_store, read_rows, range(13, 16))
+    path.write_text(json.dumps({names[0]: 1}))
+    with pytest.raises(UserError, match="bring back what that names"):
+        drawn(recorded.read(tmp_path / "new"), byte_store, 13)
+
+
 @pytest.fixture
 def before(tmp_path):
     """Store and run that an older version left."""
