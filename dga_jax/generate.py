@@ -50,7 +50,9 @@ if __name__ == "__main__":
         lower_bound=0,
         upper_bound=1,
     )
-    _SEED = flags.DEFINE_integer("seed", 0, "Of what is drawn.", lower_bound=0)
+    _SEED = flags.DEFINE_integer(
+        "seed", 0, "Of what is drawn.", lower_bound=0, upper_bound=2**32 - 1
+    )
     _STORE = flags.DEFINE_string(
         "store", "", "Where its store lies now, if it was moved."
     )

@@ -105,9 +105,10 @@ def test_the_command(run):
     assert lines[0] == f"{run}, step 4"
     assert lines[-1].startswith("27 tokens in ")
     assert lines[-1].endswith("; the model takes 32 tokens")
-    done = forks.run([*command, "--top_p=2"], ROOT)
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
+    for flag in ("--top_p=2", f"--seed={2**32}"):  # whose text would be that of 0
+        done = forks.run([*command, flag], ROOT)
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("prompt", ["\udcff", "The \udcc3\udcff", "é\ud800"])
