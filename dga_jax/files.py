@@ -150,8 +150,13 @@ def local_path(flag: str, path: str, remedy: str) -> pathlib.Path:
 
     Raises:
       UserError: a URL of anything else, of which `pathlib` would make a folder `gs:`;
-        `remedy` says what to give instead.
+        `remedy` says what to give instead. A name that is no text, which no log, plot
+        or page can hold.
     """
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{flag}={path!a}: its bytes are no UTF-8; rename it") from None
     path = path.removeprefix("file://") if path.startswith("file:///") else path
     if is_remote(path):
         raise UserError(f"{flag}={path}: not a path of this machine; {remedy}")

@@ -10,7 +10,7 @@ import pytest
 
 from dga_jax.errors import ExitStatus, UserError, exit_status, one_line
 from dga_jax.experiment import results
-from dga_jax.files import appear, read_arrays, replaced
+from dga_jax.files import appear, local_path, read_arrays, replaced
 from dga_jax.logs import plot
 from dga_jax.logs.metrics import LOG_NAME, MetricsWriter
 from dga_jax.page import markup
@@ -170,3 +170,12 @@ def test_arrays_of_which_a_byte_is_another(read, tmp_path):
             said.append(str(error))
     assert len(said) > 200
     assert all(str(path) in line for line in said)
+
+
+@pytest.mark.parametrize("name", ["\udcff", "runs/\udcc3\udcff/x", "file:///\ud800"])
+def test_a_name_that_is_no_text_is_refused(name):
+    """No log, plot or page could hold it; any other they can."""
+    with pytest.raises(UserError, match=r"^--workdir='.*': its bytes are no") as found:
+        local_path("--workdir", name, "")
+    assert str(found.value).isascii()
+    assert str(local_path("--workdir", "läufe/\u3000x", "")) == "läufe/\u3000x"
