@@ -114,6 +114,9 @@ def _resolved(config: ConfigDict) -> dict[str, Any]:
     fields["optimizer.warmup_steps"] = configs.optimizer_config(config).warmup_steps
     if config.data.tokens_level < 0 or not config.data.tokens_per_domain:
         fields["data.tokens_level"] = config.data.level
+    recipe = mixers.MIXERS.get(config.mixer.name)
+    if recipe and "alignments" not in recipe.reads:
+        fields["mixer.targets"] = ""  # older versions took it, and did not read it
     return fields
 
 
