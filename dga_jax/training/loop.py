@@ -89,6 +89,7 @@ class Trainer:
         )
         self._updates = Updates(run, self._steps)
         self._costs = Costs(run, evaluator.num_rows)
+        self._factors = None  # of the loss, by domain; see `Mixture.loss_factors`
         self._guard = Guard(
             run.config,
             run.directory,
@@ -162,6 +163,7 @@ class Trainer:
                 if update <= last:
                     last = update
                     self._updates.read_ahead(update)
+            self._factors = mixture.loss_factors(self._mixer_state, self._cursors)
             yield from batches(
                 self._run.store,
                 mixture.sampler,
@@ -176,10 +178,12 @@ class Trainer:
     def _train_step(self, batch: Batch) -> None:
         """Sends a step on its way; its numbers are fetched when the next one is."""
         rows = sharding.place(batch.rows, self._rows_lie)
-        weights = ()
-        factors = self._run.mixture.loss_factors(self._mixer_state, self._cursors)
-        if factors is not None:
-            weights = (sharding.place(factors[batch.domains], self._rows_lie),)
+        weights, mixture = (), self._run.mixture
+        if self._factors is not None:
+            if mixture.sampler.max_epochs:  # each step may use a domain up
+                self._factors = mixture.loss_factors(self._mixer_state, self._cursors)
+            of_rows = self._factors[batch.domains]
+            weights = (sharding.place(of_rows, self._rows_lie),)
         self._state, metrics = self._steps.train(self._state, rows, *weights)
         self._step = batch.step
         self._updates.trained(batch.domains, metrics)

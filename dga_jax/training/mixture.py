@@ -166,6 +166,20 @@ class Mixture:
         """
         return self._first if self.scales_loss else self.domain_weights(state)
 
+    def probability(self, state: MixerState, cursors: np.ndarray) -> np.ndarray:
+        """With which a token comes from each domain from now on: float64 [k].
+
+        0 of domains that are used up; NaN of all where nothing is left to draw.
+
+        Args:
+          state: what the last update left.
+          cursors: int64 [k], rows drawn of each domain.
+        """
+        gone = self.sampler.used_up(cursors)
+        left = np.where(gone, 0, self.drawn_weights(state))
+        total = left.sum()
+        return left / total if total else np.full(len(left), np.nan)
+
     def cumulative(self, state: MixerState) -> Cumulative:
         """Weights of rows, ready for the sampler.
 

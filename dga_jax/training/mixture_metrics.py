@@ -177,9 +177,7 @@ class MixtureMetrics:
             used_up = mixture.sampler.used_up(cursors)
             weights = mixture.domain_weights(state)
             metrics["mixture/used_up"] = float(weights[used_up].sum())
-            left = np.where(used_up, 0, mixture.drawn_weights(state))
-            total = left.sum()
-            left = left / total if total else np.full(len(left), np.nan)
+            left = mixture.probability(state, cursors)
             metrics |= self._by_domain(step, "mixture/probability", left, state)
         return metrics
 

@@ -126,9 +126,7 @@ class Watch:
         mixture = self._mixture
         weights, sampler = mixture.domain_weights(state), mixture.sampler
         gone = sampler.used_up(cursors)
-        drawn = mixture.cumulative(state).weights * mixture.domains.tokens_per_row
-        drawn = np.where(gone, 0, drawn)
-        shares = drawn / max(drawn.sum(), np.finfo(float).tiny)
+        shares = np.nan_to_num(mixture.probability(state, cursors))
         epochs, names = sampler.epochs(cursors), mixture.domains.names
         least = self._warn.effective_domains if mixture.moves else 0.0
         return [
