@@ -15,9 +15,7 @@ from dga_jax.training import validation
 from dga_jax.training.fields import changed, fields
 
 _SHOWN = 10  # names in an error
-# Signals that need a target, by the field that says which.
-_AIMS = {"mixer.targets": {"alignments"}}
-_AIMS["mixer.reference"] = {"alignments", "target_alignments", "target_losses"}
+_AIMS = {"alignments", "target_alignments", "target_losses"}  # that need a target
 # Of a mixer that never moves, what still says where its weights are.
 _OF_START = {"mixer.name", "mixer.weights", "mixer.basis", "mixer.smoothing"}
 
@@ -106,10 +104,14 @@ def _leave_out_unread(config: ConfigDict) -> None:
     if recipe is None:
         return
     begins_there = "importance" in (config.mixer.name, config.mixer.weights)
+    reads = {
+        "mixer.targets": validation.takes(recipe)["targets"],
+        "mixer.reference": bool(_AIMS & set(recipe.reads)),
+    }
     for name, field in fields().items():
         unread = name.startswith("mixer.") and name not in _OF_START
         if recipe.moves:
-            unread = name in _AIMS and not _AIMS[name] & set(recipe.reads)
+            unread = not reads.get(name, True)
         if unread and not (name == "mixer.reference" and begins_there):
             config.update_from_flattened_dict({name: field.default})
 

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from dga_jax.errors import UserError
 from dga_jax.mixing import mixers
 from dga_jax.training import config as configs
+from dga_jax.training import validation
 from dga_jax.training.fields import Touches, fields, flat
 from dga_jax.training.optimizer import learning_rate
 
@@ -115,7 +116,7 @@ def _resolved(config: ConfigDict) -> dict[str, Any]:
     if config.data.tokens_level < 0 or not config.data.tokens_per_domain:
         fields["data.tokens_level"] = config.data.level
     recipe = mixers.MIXERS.get(config.mixer.name)
-    if recipe and "alignments" not in recipe.reads:
+    if recipe and not validation.takes(recipe)["targets"]:
         fields["mixer.targets"] = ""  # older versions took it, and did not read it
     return fields
 

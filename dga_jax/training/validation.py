@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 from dga_jax.errors import UserError
 from dga_jax.logs import metrics
 from dga_jax.mixing.mixers import MIXERS
-from dga_jax.mixing.recipe import SWITCHES
+from dga_jax.mixing.recipe import SWITCHES, Recipe
 from dga_jax.mixing.signals import COUNTED, OF_EQUAL_ROWS
 from dga_jax.training.fields import fields, get
 
@@ -78,15 +78,20 @@ def _validate_relations(config: ConfigDict) -> None:
         )
 
 
+def takes(recipe: Recipe) -> dict[str, bool]:
+    """By the fields of `mixer` that not all have a use for: whether this one has."""
+    aligns = "alignments" in recipe.reads
+    taken = {name: name in recipe.shared for name in SWITCHES}
+    taken |= {"shrink": aligns, "head": aligns, "targets": aligns}
+    # Others are measured on batches that have equally many rows of each domain.
+    taken["probe_by_error"] = aligns and not set(recipe.reads) & set(OF_EQUAL_ROWS)
+    return taken
+
+
 def _validate_mixer(mixer: ConfigDict) -> None:
     """What is asked for must be something that this mixer knows."""
     recipe = MIXERS[mixer.name]
-    aligns = "alignments" in recipe.reads
-    takes = {name: name in recipe.shared for name in SWITCHES}
-    takes |= {"shrink": aligns, "head": aligns, "targets": aligns}
-    # Others are measured on batches that have equally many rows of each domain.
-    takes["probe_by_error"] = aligns and not set(recipe.reads) & set(OF_EQUAL_ROWS)
-    for name, taken in takes.items():
+    for name, taken in takes(recipe).items():
         if mixer[name] and not taken:
             raise UserError(
                 f"config.mixer.{name}={mixer[name]}: mixer.name={mixer.name} has no "
