@@ -10,8 +10,7 @@ import signal
 import sys
 import time
 
-# What imports and traces make stays: to look through it again and again takes a
-# twentieth of the time.
+# What imports and traces make stays: it need not be looked through again and again.
 gc.set_threshold(50_000, 20, 100)
 os.environ["JAX_PLATFORMS"] = "cpu"
 # The tests' programs are small: to compile them well takes longer than to run them.

@@ -90,8 +90,7 @@ def check_some(store: "Store", text: str) -> None:
       UserError: no answer in any of many rows of a split.
     """
     for split in ("target", "target_eval", "train"):
-        last = store.num_rows(split) - 1
-        ids = np.unique(np.linspace(0, last, _LOOKED_AT).astype(np.int64))
+        ids = store.spread(split, _LOOKED_AT)
         if not (store.read(split, ids)[:, 1:] > PAD).any():
             raise UserError(
                 f"config.data.answers_after={text!r}: none of {len(ids):,} {split} rows"

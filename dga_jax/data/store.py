@@ -199,6 +199,12 @@ class Store:
         found = rows.astype(np.int32) - 1
         return self.answers.only(found) if self.answers else found
 
+    def spread(self, split: str, most: int) -> np.ndarray:
+        """Ids of at most so many rows of a split, with both ends: int64 [n]."""
+        count = self.num_rows(split)
+        ids = np.linspace(0, count - 1, min(count, most))
+        return np.unique(ids.astype(np.int64))
+
     def read_stored(self, split: str, ids: np.ndarray) -> np.ndarray:
         """The same as it lies on disk: `dtype` [n, L+1], padded with `padding`."""
         ids = np.asarray(ids, np.int64)

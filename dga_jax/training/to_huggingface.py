@@ -161,9 +161,7 @@ def _write_others(
 def _texts(run: Recorded, tokenizer: Tokenizer) -> Iterator[str]:
     """Of some rows of the store, evenly spread."""
     store = run.open_store()
-    count = store.num_rows("train")
-    ids = np.unique(np.linspace(0, count - 1, min(count, _TRIED)).astype(np.int64))
-    for row in store.read_stored("train", ids):
+    for row in store.read_stored("train", store.spread("train", _TRIED)):
         yield tokenizer.decode([i for i in row.tolist() if i < tokenizer.vocab_size])
 
 

@@ -162,7 +162,7 @@ def main(argv: Sequence[str]) -> None:
     _check_places(Folder.of(output), work)
     engine, markers = _engine(work), []
     try:
-        prepared = _prepare(engine, output, markers, (output, str(work)))
+        prepared = _prepare(engine, output, work, markers)
     except FileExistsError as error:
         raise UserError(f"{error}; remove it or choose another --output") from error
     except (KeyboardInterrupt, UserError):
@@ -187,17 +187,16 @@ def _check_alone() -> None:
         )
 
 
-def _prepare(
-    engine: Engine, output: str, markers: list[str], made: tuple[str, ...]
-) -> Prepared:
+def _prepare(engine: Engine, output: str, work: Folder, markers: list[str]) -> Prepared:
     """Makes the store.
 
     Args:
       engine: runs the steps.
-      output: where the store comes to lie.
+      output: where the store comes to lie, maybe among the sources.
+      work: where what is on the way to it lies, likewise.
       markers: gets the files that are no data by their names.
-      made: what the job makes, and so does not read: it may lie among the sources.
     """
+    made = (output, str(work))
     options, fields = _cluster_options(), reading.fields_of_corpus(_ID_FIELD.value)
     generic = expand(_GENERIC.value, fields, markers, made)
     target_fields = Fields(

@@ -58,7 +58,7 @@ def expand(
     patterns: Iterable[str],
     fields: Fields = DEFAULTS,
     passed_over: list[str] | None = None,
-    outside: Iterable[str] = (),
+    made: Iterable[str] = (),
 ) -> list[Shard]:
     """The shards that patterns stand for, each file once, sorted by path.
 
@@ -70,7 +70,7 @@ def expand(
       fields: which fields are read.
       passed_over: gets the files that patterns match and that are no data, such as
         _SUCCESS.
-      outside: directories of which nothing is taken, though a pattern matches it: what
+      made: directories of which nothing is taken, though a pattern matches it: what
         is made of the shards may lie among them.
 
     Raises:
@@ -79,7 +79,7 @@ def expand(
     """
     found: dict[str, tuple[Shard, _Spec]] = {}
     names: dict[str, str] = {}
-    made = tuple(f"{real(place)}/" for place in outside)
+    made = tuple(f"{real(place)}/" for place in made)
     for spec in _split(patterns):
         if spec.name and names.setdefault(spec.name, spec.whole) != spec.whole:
             raise UserError(
